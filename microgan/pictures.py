@@ -1,0 +1,259 @@
+"""Pictures for people. matplotlib is imported inside the functions, so that the core starts quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from microgan.files import atomic
+from microgan.planes import Planes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROLE_COLOURS = {"train": "#4c9be8", "calibration": "#f0b429", "held_out": "#e8505b"}
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all, the same bytes for the same picture."""
+    with atomic(path) as draft:
+        figure.savefig(draft, format="png", metadata={"Software": None})
+
+
+def contact_sheet(planes: Planes, path: Path) -> None:
+    """Show up to 8 planes, dark red where out of the field of view, with the regions of each role framed."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    count, rows, cols = planes.info.shape
+    shown = np.unique(np.linspace(0, count - 1, min(count, 8)).astype(int))
+    across = min(len(shown), 4)
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(4 * across, (4 * rows / cols + 0.3) * down + 0.5), dpi=100, layout="constrained")
+    panels = np.atleast_1d(figure.subplots(down, across)).ravel()
+    for panel in panels:
+        panel.axis("off")
+    for panel, index in zip(panels, shown, strict=False):
+        _draw_plane(panel, planes, int(index))
+    size_um = planes.info.voxel_size_um
+    size = "voxel size unknown" if size_um is None else f"voxel size {size_um:g} µm"
+    figure.suptitle(f"{planes.info.name}: {count} planes of {rows} x {cols} pixels, {size}", fontsize=10)
+    handles = [Line2D([], [], color=colour, label=role) for role, colour in ROLE_COLOURS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    save_figure(figure, path)
+
+
+def _draw_plane(axes: Axes, planes: Planes, index: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    _, rows, cols = planes.info.shape
+    step = max(1, max(rows, cols) // 1000)
+    grey = (np.asarray(planes.grey[index, ::step, ::step], np.float32)[..., None] + 1) / 2
+    outside = ~planes.mask[index, ::step, ::step, None]
+    picture = np.where(outside, np.array([0.35, 0.08, 0.08]) + 0.4 * grey, grey)
+    axes.imshow(picture, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="antialiased")
+    axes.set_title(f"plane {index}", fontsize=9)
+    for role, boxes in planes.info.regions.items():
+        for plane, row0, row1, col0, col1 in boxes:
+            if plane == index:
+                colour, corner = ROLE_COLOURS[role], (col0 - 0.5, row0 - 0.5)
+                axes.add_patch(Rectangle(corner, col1 - col0, row1 - row0, fill=False, ec=colour, lw=2))
+
+
+def intensity_histogram(planes: Planes, path: Path) -> None:
+    """Show how grey values are distributed in the field of view, for each role."""
+    from matplotlib.figure import Figure
+
+    low, high = planes.info.intensity_window
+    figure = Figure(figsize=(7, 4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    # Bins of whole grey levels: others would hold now more, now fewer of them and look like a comb.
+    width = (
+        np.ceil((high - low + 1) / 100) if np.dtype(planes.info.dtype).kind in "iu" else (high - low) / 100
+    )
+    edges = (np.arange(np.ceil((high - low) / width + 0.5) + 1) * width - 0.5 * width) / (high - low) * 2 - 1
+    for role, boxes in planes.info.regions.items():
+        counts = np.zeros(len(edges) - 1)
+        for plane, row0, row1, col0, col1 in boxes:
+            grey = planes.grey[plane, row0:row1, col0:col1].astype(np.float32)
+            counts += np.histogram(grey[planes.mask[plane, row0:row1, col0:col1]], edges)[0]
+        density = counts / max(counts.sum(), 1) / (edges[1] - edges[0])
+        axes.stairs(density, edges, color=ROLE_COLOURS[role], label=role)
+    axes.set(xlabel="normalised grey value", ylabel="probability density", xlim=(-1, 1))
+    to_raw, to_normalised = (
+        lambda x: low + (x + 1) / 2 * (high - low),
+        lambda g: (g - low) / (high - low) * 2 - 1,
+    )
+    raw = axes.secondary_xaxis("top", functions=(to_raw, to_normalised))
+    raw.set_xlabel(f"grey value of {planes.info.name} ({planes.info.dtype})")
+    axes.legend(frameon=False)
+    save_figure(figure, path)
+
+
+SET_STYLES = {  # label, colour and line of the sets that descriptors are compared for
+    "held_out": ("real, held out", "#222222", "-"),
+    "before": ("synthetic, before filtering", "#d9730d", "--"),
+    "after": ("synthetic, after filtering", "#1f6fb4", "-"),
+}
+
+
+def window_sheet(
+    groups: Mapping[str, tuple[np.ndarray, Sequence[str]]], path: Path, columns: int = 8
+) -> None:
+    """Show windows in rows: name of the row -> images (n, H, W) in [-1, 1] and a caption for each."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(wspace=0.02, hspace=0.04)
+    figure = Figure(figsize=(1.4 * columns + 0.9, 1.75 * len(groups)), dpi=130, layout=layout)
+    panels = figure.subplots(len(groups), columns, squeeze=False)
+    for row, (name, (images, captions)) in zip(panels, groups.items(), strict=True):
+        for panel in row:
+            panel.set(xticks=[], yticks=[], frame_on=False)
+        row[0].set_ylabel(name if len(images) else f"{name}\n(none)", fontsize=9)
+        for panel, image, caption in zip(row, images, captions, strict=False):
+            panel.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+            panel.set_xlabel(caption, fontsize=7)
+    save_figure(figure, path)
+
+
+def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Show the losses by step, a panel for each model: name -> rows with ``step`` and losses."""
+    figure, panels = _panels(1, len(histories), 3.2)
+    for panel, (name, rows) in zip(panels[0], histories.items(), strict=True):
+        for loss, colour in (("critic_loss", "#7a4fa3"), ("generator_loss", "#2a8c5a")):
+            values = _column(rows, loss)
+            panel.plot(_column(rows, "step"), values, color=colour, lw=0.6, alpha=0.35)
+            smooth = _running_mean(values, max(1, len(values) // 40))
+            panel.plot(_column(rows, "step"), smooth, color=colour, label=loss.replace("_", " "))
+        panel.set(title=name, xlabel="training step", ylabel="loss")
+        panel.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def two_point_curves(
+    curves: Mapping[str, Sequence[Mapping[str, float | None]]], voxel_size_um: float | None, path: Path
+) -> None:
+    """Show two-point correlations and what they miss, a panel for each model: name -> rows of the curve."""
+    figure, panels = _panels(2, len(curves), 5.2, height_ratios=(3, 2), sharex="col", sharey="row")
+    scale, unit = _length_unit(voxel_size_um)
+    for (upper, lower), (name, rows) in zip(panels.T, curves.items(), strict=True):
+        lags, real, floor = (_column(rows, key) for key in ("lag_px", "held_out", "floor"))
+        lower.fill_between(scale * lags, -floor, floor, color="#cccccc", label="real against real, 95 %")
+        upper.fill_between(scale * lags, real - floor, real + floor, color="#cccccc")
+        for key, (label, colour, line) in SET_STYLES.items():
+            values = _column(rows, key)
+            upper.plot(scale * lags, values, line, color=colour, label=label, lw=1.4)
+            lower.plot(scale * lags, values - real, line, color=colour, lw=1.4)
+        upper.set(title=name)
+        lower.set(xlabel=f"distance r ({unit})", xlim=(0, scale * lags.max(initial=1)))
+    panels[0, 0].set_ylabel("two-point correlation $S_2(r)$")
+    panels[1, 0].set_ylabel("difference from real")
+    _legend_below(figure, {**_handles(panels[0, 0]), **_handles(panels[1, 0])})
+    save_figure(figure, path)
+
+
+def circle_histograms(
+    curves: Mapping[str, Mapping[str, Sequence[Mapping[str, float | None]]]],
+    voxel_size_um: float | None,
+    path: Path,
+) -> None:
+    """Show radii and nearest-neighbour distances: model -> descriptor -> rows of the histogram."""
+    rows_of = {"radius": ("radius_px", "radius"), "nearest_neighbour_distance": ("distance_px", "distance")}
+    figure, panels = _panels(2, len(curves), 5.6, sharex="row", sharey="row")
+    scale, unit = _length_unit(voxel_size_um)
+    for column, (name, tables) in zip(panels.T, curves.items(), strict=True):
+        column[0].set_title(name)
+        for panel, (descriptor, (axis, word)) in zip(column, rows_of.items(), strict=True):
+            centres = scale * _column(tables[descriptor], axis)
+            what = word if descriptor == "radius" else f"nearest-neighbour {word}"
+            panel.set(xlabel=f"{what} ({unit})")
+            if not len(centres):
+                continue
+            step = centres[1] - centres[0]
+            edges = np.append(centres - step / 2, centres[-1] + step / 2)
+            for key, (label, colour, line) in SET_STYLES.items():
+                density = _column(tables[descriptor], key) / scale
+                real = (
+                    {"fill": True, "alpha": 0.25, "lw": 0} if key == "held_out" else {"ls": line, "lw": 1.4}
+                )
+                panel.stairs(np.nan_to_num(density), edges, color=colour, label=label, **real)
+    for panel in panels[:, 0]:
+        panel.set_ylabel(f"probability density (1/{unit})")
+    _legend_below(figure, _handles(panels[0, 0]))
+    save_figure(figure, path)
+
+
+def rejection_bars(
+    rejected_by: Mapping[str, Mapping[str, int]], counts: Mapping[str, int], path: Path
+) -> None:
+    """Show the share of samples that break each rule, several perhaps: model -> reason -> count."""
+    reasons = sorted({reason for found in rejected_by.values() for reason in found}, reverse=True)
+    figure, ((panel,),) = _panels(1, 1, 1.0 + 0.36 * max(len(reasons), 1), width=10.4)
+    height = 0.8 / len(rejected_by)
+    for index, (name, found) in enumerate(rejected_by.items()):
+        shares = [100 * found.get(reason, 0) / max(counts[name], 1) for reason in reasons]
+        places = np.arange(len(reasons)) + 0.4 - height * (index + 0.5)
+        bars = panel.barh(
+            places, shares, height, label=name, color=("#4f7396", "#c2a25a", "#7f9a6b")[index % 3]
+        )
+        panel.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
+    panel.set(yticks=range(len(reasons)), xlabel="samples rejected (%)")
+    panel.set_yticklabels([reason.replace("_", " ") for reason in reasons])
+    panel.margins(x=0.1)
+    panel.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def _panels(
+    down: int, across: int, height: float, width: float = 5.2, **layout: Any
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its panels (down, across) of one style and ``width`` inches each."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(width * across, 7), height), dpi=130, layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, **layout)
+    for panel in panels.ravel():
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=9)
+    return figure, panels
+
+
+def _handles(axes: Axes) -> dict[str, Any]:
+    """Drawn things by their label."""
+    handles, labels = axes.get_legend_handles_labels()
+    return dict(zip(labels, handles, strict=True))
+
+
+def _legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
+    """One legend for all panels, where it hides no data."""
+    if handles:
+        figure.legend(
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+            fontsize=9,
+        )
+
+
+def _column(rows: Sequence[Mapping[str, float | None]], name: str) -> np.ndarray:
+    values = [row.get(name) for row in rows]
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _length_unit(voxel_size_um: float | None) -> tuple[float, str]:
+    return (1.0, "px") if voxel_size_um is None else (voxel_size_um, "µm")
+
+
+def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """Mean over up to ``2 width + 1`` neighbours; fewer at the ends."""
+    sums = np.cumsum(np.insert(np.nan_to_num(values), 0, 0))
+    at = np.arange(len(values))
+    low, high = np.maximum(at - width, 0), np.minimum(at + width + 1, len(values))
+    return (sums[high] - sums[low]) / (high - low)

@@ -1,0 +1,402 @@
+"""One page to look at: real beside synthetic, both models side by side, with the noise floor.
+
+The page is one HTML file that needs neither network nor scripts; its pictures are also written beside it.
+"""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from microgan import __version__, pictures
+from microgan.errors import UserError
+from microgan.files import atomic
+
+SHOWN = 8  # windows of a kind
+DESCRIPTOR_NAMES = {
+    "volume_fraction": "Volume fraction",
+    "two_point_correlation": "Two-point correlation",
+    "radius": "Radius",
+    "nearest_neighbour_distance": "Nearest-neighbour distance",
+}
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """All that the report shows of one model.
+
+    Attributes
+    ----------
+    name
+        Such as ``wgan_gp``.
+    validity
+        Content of validity.json: ``pass_rate``, ``reference_pass_rate``, ``n``, ``rejected_by``.
+    fidelity, curves
+        Content of fidelity.json and curves.json, from `microgan.fidelity.evaluate`.
+    history
+        Rows of the training log: ``step``, ``critic_loss``, ``generator_loss``.
+    training_steps, training_seconds
+        Length of the training.
+    accepted, rejected
+        Some samples (n, H, W) in [-1, 1]; the first few are shown.
+    reasons
+        Reason codes of each of the rejected ones.
+    weights_sha256
+        Hash of the weights.
+    """
+
+    name: str
+    validity: Mapping[str, Any]
+    fidelity: Mapping[str, Any]
+    curves: Mapping[str, Any]
+    history: Sequence[Mapping[str, float]]
+    training_steps: int
+    training_seconds: float
+    accepted: np.ndarray
+    rejected: np.ndarray
+    reasons: Sequence[Sequence[str]]
+    weights_sha256: str = "unknown"
+
+
+def build_report(
+    models: Sequence[ModelResult],
+    real_windows: np.ndarray,
+    scan: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    out: Path,
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the page ``out`` and its pictures into the folder of the same name without suffix.
+
+    Parameters
+    ----------
+    models
+        Results, one column of the tables each.
+    real_windows
+        Some held-out windows (n, H, W) in [-1, 1].
+    scan
+        Content of scan.json; ``voxel_size_um`` None is shown as unknown, and lengths are in pixels.
+    parameters
+        Parameters of the run, nested as in params.yaml.
+    out
+        HTML file to write.
+    provenance
+        Further facts for the foot of the page, such as the git commit.
+
+    Returns
+    -------
+    Path
+        ``out``.
+
+    Raises
+    ------
+    UserError
+        If there is no model.
+    """
+    if not models:
+        raise UserError("models", "none", "the report needs at least one model")
+    out = Path(out)
+    with atomic(out.with_suffix("")) as folder:
+        folder.mkdir()
+        drawn = _draw(models, real_windows, scan.get("voxel_size_um"), folder)
+        page = _page(models, scan, parameters, provenance or {}, drawn)
+    with atomic(out) as draft:
+        draft.write_text(page, encoding="utf-8")
+    return out
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share (E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212).
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(0.5, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.404, 0.596)
+    """
+    if not count:
+        return 0.0, 1.0
+    z = 1.959964
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return middle - half, middle + half
+
+
+def _draw(
+    models: Sequence[ModelResult], real_windows: np.ndarray, voxel_size_um: float | None, folder: Path
+) -> dict[str, str]:
+    """Draw all pictures into ``folder``; returns them as data addresses, by name."""
+    for model in models:
+        groups: dict[str, tuple[np.ndarray, Sequence[str]]] = {
+            "real": (real_windows[:SHOWN], [""] * SHOWN),
+            "accepted": (model.accepted[:SHOWN], [""] * SHOWN),
+            "rejected": (model.rejected[:SHOWN], [_words(reasons) for reasons in model.reasons]),
+        }
+        pictures.window_sheet(groups, folder / f"windows_{model.name}.png", SHOWN)
+    pictures.loss_curves({model.name: model.history for model in models}, folder / "losses.png")
+    correlation = {model.name: model.curves["two_point_correlation"] for model in models}
+    pictures.two_point_curves(correlation, voxel_size_um, folder / "two_point_correlation.png")
+    pictures.circle_histograms(
+        {model.name: model.curves for model in models}, voxel_size_um, folder / "circles.png"
+    )
+    pictures.rejection_bars(
+        {model.name: model.validity["rejected_by"] for model in models},
+        {model.name: model.validity["n"] for model in models},
+        folder / "rejected_by.png",
+    )
+    return {
+        path.stem: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        for path in sorted(folder.glob("*.png"))
+    }
+
+
+def _words(reasons: Sequence[str]) -> str:
+    """Reason codes in up to three lines below a window."""
+    lines = [reason.replace("_", " ") for reason in reasons]
+    return "\n".join(lines if len(lines) <= 3 else [*lines[:2], f"and {len(lines) - 2} more"])
+
+
+def _page(
+    models: Sequence[ModelResult],
+    scan: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    drawn: Mapping[str, str],
+) -> str:
+    size = _voxel_size(scan)
+    planes, rows, cols = scan.get("shape", ("?",) * 3)
+    low, high = scan.get("radius_px", ("?", "?"))
+    summary = (
+        f"Scan <b>{_text(scan.get('name', 'unknown'))}</b>: {planes} planes of {rows} &times; {cols} px, "
+        f"voxel size {size}, {_text(scan.get('polarity', ''))} discs with radii of {low} to {high} px."
+    )
+    sheets = "".join(
+        _figure(drawn, f"windows_{model.name}", f"{model.name}: {WINDOWS_CAPTION}") for model in models
+    )
+    sections = [
+        ("At a glance", _headline(models) + HEADLINE_NOTE),
+        ("Real beside synthetic", sheets),
+        ("Why samples are rejected", _figure(drawn, "rejected_by", REJECTED_CAPTION)),
+        ("Fidelity to held-out windows", _fidelity_table(models) + _fidelity_note(models)),
+        (
+            "Descriptors",
+            _figure(drawn, "two_point_correlation", CORRELATION_CAPTION)
+            + _figure(drawn, "circles", CIRCLES_CAPTION),
+        ),
+        ("Training", _figure(drawn, "losses", LOSS_CAPTION)),
+        ("Provenance", _provenance(models, scan, size, parameters, provenance)),
+    ]
+    body = "\n".join(f"<section><h2>{title}</h2>\n{content}</section>" for title, content in sections)
+    title = f"microgan report: {_text(scan.get('name', 'unknown scan'))}"
+    return PAGE.format(title=title, style=STYLE, summary=summary, body=body)
+
+
+def _headline(models: Sequence[ModelResult]) -> str:
+    """Rows of the first table: how long, how many pass, how far from real in units of the floor."""
+    rows = [
+        ("Training time", [f"{model.training_seconds / 60:.1f} min" for model in models]),
+        ("Training steps", [f"{model.training_steps:,}" for model in models]),
+        ("Samples that pass, before filtering", [_pass_rate(model) for model in models]),
+        (
+            "Real held-out windows that pass",
+            [_percent(model.validity["reference_pass_rate"]) for model in models],
+        ),
+        ("Ratio of the two", [f"<b>{_pass_ratio(model)}</b>" for model in models]),
+    ]
+    for key, name in DESCRIPTOR_NAMES.items():
+        cells = [
+            f"{_number(model.fidelity['before'][key]['ratio'])} → "
+            f"<b>{_number(model.fidelity['after'][key]['ratio'])}</b>"
+            for model in models
+        ]
+        rows.append((name, cells))
+    rows.insert(5, ("<i>Error / floor, before → after filtering</i>", [""] * len(models)))
+    head = "".join(f"<th>{_text(model.name)}</th>" for model in models)
+    lines = [
+        f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for name, cells in rows
+    ]
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _fidelity_table(models: Sequence[ModelResult]) -> str:
+    """Every figure of fidelity.json, a group of rows for each set."""
+    groups = [
+        (f"{_text(model.name)}, {key} filtering", model.fidelity[key])
+        for model in models
+        for key in ("before", "after")
+    ]
+    # The real windows are the same for all models.
+    groups += [("real training windows", model.fidelity["training_windows"]) for model in models[:1]]
+    head = "".join(f"<th>{word}</th>" for word in ("Value", "Real", "Error", "Floor", "Ratio"))
+    head = f"<tr><th></th><th class='name'>Descriptor</th>{head}</tr>"
+    body = "".join(_fidelity_rows(label, table) for label, table in groups)
+    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+
+
+def _fidelity_rows(label: str, table: Mapping[str, Mapping[str, float | None]]) -> str:
+    first = f'<tr class="group"><th rowspan="{len(DESCRIPTOR_NAMES)}">{label}</th>'
+    lines: list[str] = []
+    for descriptor, name in DESCRIPTOR_NAMES.items():
+        row = table[descriptor]
+        unit = "" if descriptor == "volume_fraction" else " px"
+        cells = [f"{_number(row[key])}{unit}" for key in ("value", "reference")]
+        cells += [_percent(row[key], 2) for key in ("error", "floor")]
+        values = "".join(f"<td>{cell}</td>" for cell in (*cells, _number(row["ratio"])))
+        lines.append(f"{'<tr>' if lines else first}<td class='name'>{name}</td>{values}</tr>")
+    return "".join(lines)
+
+
+def _fidelity_note(models: Sequence[ModelResult]) -> str:
+    sizes = "; ".join(
+        f"{_text(model.name)}: {model.fidelity['n']['before']} before, {model.fidelity['n']['after']} after"
+        for model in models
+    )
+    sizes += f"; {models[0].fidelity['n']['held_out']} held-out windows"
+    return FIDELITY_NOTE.format(sizes=sizes)
+
+
+def _provenance(
+    models: Sequence[ModelResult],
+    scan: Mapping[str, Any],
+    size: str,
+    parameters: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> str:
+    facts = {
+        "Scan": scan.get("name", "unknown"),
+        "Files": ", ".join(map(str, scan.get("source", ()))) or "unknown",
+        "Digest of the scan (SHA-256)": scan.get("source_digest", "unknown"),
+        "Digest of planes and mask (SHA-256)": scan.get("digest", "unknown"),
+        "Voxel size": size,
+        **{f"Weights of {model.name} (SHA-256)": model.weights_sha256 for model in models},
+        **provenance,
+        "microgan": __version__,
+    }
+    lines = "".join(
+        f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in facts.items()
+    )
+    knobs = "".join(
+        f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>"
+        for name, value in _flat(parameters).items()
+    )
+    return f'<table class="facts">{lines}</table>\n<h3>Parameters</h3><dl>{knobs}</dl>'
+
+
+def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters by their path, ``train.steps``."""
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _figure(drawn: Mapping[str, str], name: str, caption: str) -> str:
+    text = _text(caption)
+    return f'<figure><img src="{drawn[name]}" alt="{text}"><figcaption>{text}</figcaption></figure>\n'
+
+
+def _pass_rate(model: ModelResult) -> str:
+    rate, count = model.validity["pass_rate"], model.validity["n"]
+    low, high = wilson_interval(rate, count)
+    return f"{_percent(rate)}<br><small>{100 * low:.1f} to {100 * high:.1f} %, n = {count}</small>"
+
+
+def _pass_ratio(model: ModelResult) -> str:
+    reference = model.validity["reference_pass_rate"]
+    return _number(model.validity["pass_rate"] / reference if reference else None)
+
+
+def _voxel_size(scan: Mapping[str, Any]) -> str:
+    size = scan.get("voxel_size_um")
+    return "unknown" if size is None else f"{size:g} µm"
+
+
+def _number(value: float | None) -> str:
+    """Three digits; a dash for what is not known."""
+    return "&ndash;" if value is None else f"{value:#.3g}".rstrip(".")
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "&ndash;" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _text(value: object) -> str:
+    return escape(str(value))
+
+
+HEADLINE_NOTE = """<p>Rules were calibrated on real windows before training, and real windows fail them too:
+a ratio of 1 is as good as real. <i>Error / floor</i> is the difference from held-out real windows in units of
+the difference that real windows have among themselves: about 1 is as good as real. The interval is the 95 %
+confidence interval of the share.</p>"""
+WINDOWS_CAPTION = "real held-out windows, accepted samples, and rejected samples with the rules they break."
+REJECTED_CAPTION = "Share of all samples that break each rule. A sample may break several."
+CORRELATION_CAPTION = (
+    "Two-point correlation of the disc phase (above), and its difference from held-out real windows (below). "
+    "The grey band is the difference between sets of real windows of the same size, 95 % quantile at each r."
+)
+CIRCLES_CAPTION = (
+    "Radii of whole discs and centre distances to the nearest disc, corrected for the border of the window. "
+    "Grey: real, held out."
+)
+LOSS_CAPTION = (
+    "Losses by step; thin lines as logged, thick lines running means. Losses of different models have "
+    "different meanings and are not to be compared."
+)
+FIDELITY_NOTE = """<p><i>Value</i> is the mean, for the two-point correlation the correlation length (distance
+at which the normalised covariance falls to 1/e). <i>Error</i>: relative difference of volume fractions;
+relative L<sup>2</sup> distance of two-point correlations; Wasserstein-1 distance of radii and distances over
+the real mean. <i>Floor</i>: the same error between real windows of the training and of the calibration part.
+The last rows are real training windows, compared in the same way: what a model gets that repeats its training
+data. Number of images: {sizes}.</p>"""
+STYLE = """
+:root { color-scheme: light; }
+body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.5rem 4rem; background: #fff; color: #222;
+       font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0 0 .3rem; }
+h2 { font-size: 1.15rem; margin: 2.4rem 0 .8rem; border-bottom: 1px solid #ddd; padding-bottom: .25rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .28rem .7rem; text-align: right; vertical-align: top; border-bottom: 1px solid #eee; }
+th { font-weight: 600; }
+tbody th, .name, thead th:first-child { text-align: left; font-weight: 400; }
+thead .name { font-weight: 600; }
+thead th { border-bottom: 2px solid #999; }
+tr.group > * { border-top: 1px solid #999; }
+table.facts { font-size: 13px; }
+table.facts th { width: 17rem; color: #555; }
+table.facts td { text-align: left; overflow-wrap: anywhere; }
+small { color: #666; }
+figure { margin: 1rem 0 1.6rem; }
+img { max-width: 100%; height: auto; display: block; margin: 0 auto; }
+figcaption, p { font-size: 14px; color: #444; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
+dl { columns: 2; column-gap: 2.5rem; font-size: 13px; margin: 0; }
+dl div { display: flex; gap: 1rem; justify-content: space-between; break-inside: avoid;
+         border-bottom: 1px solid #eee; }
+dt { color: #555; }
+dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { dl { columns: 1; } }
+@media print { body { max-width: none; } section { break-inside: avoid; } }
+"""
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{summary}</p>
+{body}
+</body>
+</html>
+"""

@@ -1,0 +1,268 @@
+"""The adversarial training loop, with exact resume."""
+
+import copy
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from microgan.checkpoint import State, load_state, save_state
+from microgan.config import Config
+from microgan.errors import UserError
+from microgan.losses import Adversarial, critic_loss, generator_loss, gradient_penalty
+from microgan.networks import Critic, Generator, NetworkConfig, latent_cells
+from microgan.sampling import sample
+from microgan.windows import Windows
+
+COLLAPSED_SPREAD = 1e-3  # standard deviation of grey values, of a range of 2, below which images are blank
+
+
+class TrainConfig(NetworkConfig):
+    """What all models share: sizes of the networks, length of the run, numerics, log."""
+
+    steps: int = Field(4000, ge=1)
+    minutes: float = Field(8.0, gt=0)
+    batch: int = Field(32, ge=2)
+    average_decay: float = Field(0.995, ge=0, lt=1)
+    seed: int = Field(0, ge=0)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int | None = Field(None, ge=1)
+    log_every: int = Field(10, ge=1)
+    grid_every: int = Field(250, ge=1)
+    grid_count: int = Field(16, ge=1)
+    save_every: int = Field(250, ge=1)
+
+
+class ModelConfig(Config):
+    """What makes one model differ from another: its game and its optimisers."""
+
+    loss: Adversarial
+    critic_steps: int = Field(1, ge=1)
+    gradient_penalty: float = Field(0.0, ge=0)
+    generator_learning_rate: float = Field(2e-4, gt=0)
+    critic_learning_rate: float = Field(2e-4, gt=0)
+    betas: tuple[float, float] = (0.5, 0.999)
+
+    @model_validator(mode="after")
+    def _check(self) -> "ModelConfig":
+        if any(not 0 <= beta < 1 for beta in self.betas):
+            raise ValueError("betas must be at least 0 and below 1")
+        if (self.loss == "wasserstein") != (self.gradient_penalty > 0):
+            raise ValueError("gradient_penalty must be positive with loss wasserstein, and 0 with any other")
+        return self
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result: the averaged generator, and how it came about."""
+
+    generator: Generator
+    history: list[dict[str, float]]  # one row a log: step, seconds, critic_loss, generator_loss, ...
+    steps: int
+    seconds: float
+
+
+def train(
+    windows: Windows,
+    config: TrainConfig,
+    model: ModelConfig,
+    state_path: Path,
+    on_log: Callable[[dict[str, float]], None] = lambda row: None,
+    on_grid: Callable[[int, np.ndarray], None] = lambda step, images: None,
+) -> Trained:
+    """Train a generator against a critic until ``config.steps`` or ``config.minutes``, whichever comes first.
+
+    Parameters
+    ----------
+    windows
+        Source of real windows (B, 1, S, S) in [-1, 1].
+    config, model
+        Parameters.
+    state_path
+        File of the resume state. When it exists, training goes on from there, with the same bits as if it had
+        never stopped: random numbers come from (seed, step), so they need not be kept.
+    on_log
+        Called with each row of the history, also with those of before a resume.
+    on_grid
+        Called with the step and the same few samples (n, S, S) in [-1, 1] of the averaged generator.
+
+    Raises
+    ------
+    UserError
+        If losses are no longer finite or the images are blank; the last good state stays in ``state_path``.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM, once the step is finished and the state is saved.
+    """
+    device = choose_device(config.device)
+    with _numerics(config, device), _interruptible() as interrupted:
+        # Networks, optimisers, and the moving average that is kept
+        layout: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            generator = Generator(config).to(**layout)
+            critic = Critic(config, batch_norm=model.loss != "wasserstein").to(**layout)
+        average = copy.deepcopy(generator).requires_grad_(False)
+        generator_optimiser = _adam(generator, model.generator_learning_rate, model)
+        critic_optimiser = _adam(critic, model.critic_learning_rate, model)
+        state = State(
+            modules={"generator": generator, "critic": critic, "average": average},
+            optimisers={"generator_optimiser": generator_optimiser, "critic_optimiser": critic_optimiser},
+        )
+        if state_path.exists():
+            load_state(state_path, state)
+            for row in state.history:
+                on_log(row)
+
+        bar = tqdm(total=config.steps, initial=state.step, desc="train", unit="step", disable=None)
+        started = time.monotonic() - state.seconds
+        while state.step < config.steps and state.seconds < 60 * config.minutes:
+            # Random numbers of this step: windows, latents, interpolation
+            rng = np.random.default_rng([config.seed, state.step])
+            losses: dict[str, Tensor] = {}
+
+            # Critic: tell real windows from generated ones
+            critic.requires_grad_(True)
+            for critic_step in range(model.critic_steps):
+                real = windows.draw(rng, config.batch).to(**layout)
+                latent = _latent(rng, config, windows.size_px).to(**layout)
+                last = critic_step == model.critic_steps - 1
+                with _autocast(config, device), torch.set_grad_enabled(last):
+                    fake = generator(latent)  # the last one also serves the generator's step
+                with _autocast(config, device):
+                    real_scores, fake_scores = critic(real), critic(fake.detach())
+                    penalty = torch.zeros((), device=device)
+                    if model.gradient_penalty:
+                        mix = torch.from_numpy(rng.random((config.batch, 1, 1, 1), dtype=np.float32))
+                        penalty = gradient_penalty(critic, real, fake, mix.to(device))
+                loss = critic_loss(model.loss, real_scores.float(), fake_scores.float())
+                critic_optimiser.zero_grad(set_to_none=True)
+                (loss + model.gradient_penalty * penalty).backward()
+                critic_optimiser.step()
+            losses |= {"critic_loss": loss.detach(), "gradient_penalty": penalty.detach()}
+
+            # Generator: make images that the critic takes for real ones
+            critic.requires_grad_(False)
+            with _autocast(config, device):
+                scores = critic(fake)
+            loss = generator_loss(model.loss, scores.float())
+            generator_optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            generator_optimiser.step()
+            losses |= {"generator_loss": loss.detach(), "image_spread": fake.detach().float().std()}
+            _update_average(
+                average, generator, min(config.average_decay, (1 + state.step) / (10 + state.step))
+            )
+
+            # Log, look, save
+            state.step += 1
+            state.seconds = time.monotonic() - started
+            bar.update()
+            ended = state.step >= config.steps or state.seconds >= 60 * config.minutes or interrupted()
+            if ended or state.step % config.log_every == 0:
+                row = {name: value.item() for name, value in losses.items()}
+                _check(row, state, state_path)
+                state.history.append({"step": state.step, "seconds": state.seconds, **row})
+                on_log(state.history[-1])
+                bar.set_postfix(
+                    {"images/s": f"{config.batch * state.step / state.seconds:.0f}"}
+                    | {name: f"{row[name]:.3g}" for name in ("critic_loss", "generator_loss")}
+                )
+                bar.total = min(config.steps, round(state.step * 60 * config.minutes / state.seconds))
+            if ended or state.step % config.grid_every == 0:
+                size_px = (windows.size_px, windows.size_px)
+                images = sample(average, config.grid_count, size_px, config.seed, progress=False)
+                on_grid(state.step, images[:, 0].numpy())
+            if ended or state.step % config.save_every == 0:
+                save_state(state_path, state)
+            if interrupted():
+                raise KeyboardInterrupt
+        bar.close()
+    return Trained(average.eval(), state.history, state.step, state.seconds)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device of that name; ``auto`` takes CUDA, then MPS, then the CPU."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        wanted = next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there[wanted]:
+        raise UserError("train.device", wanted, "this machine has no such device")
+    return torch.device(wanted)
+
+
+def _adam(module: nn.Module, learning_rate: float, model: ModelConfig) -> torch.optim.Adam:
+    return torch.optim.Adam(module.parameters(), lr=learning_rate, betas=model.betas, fused=True)
+
+
+def _latent(rng: np.random.Generator, config: TrainConfig, size_px: int) -> Tensor:
+    cells = latent_cells(size_px)
+    shape = (config.batch, config.latent_channels, cells, cells)
+    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+
+
+def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """Exponential moving average of weights and of batch-norm statistics."""
+    own = average.state_dict()
+    for name, value in module.state_dict().items():
+        if value.is_floating_point():
+            own[name].lerp_(value, 1 - decay)
+        else:
+            own[name].copy_(value)
+
+
+def _check(row: dict[str, float], state: State, state_path: Path) -> None:
+    kept = f"last good state is kept in {state_path}" if state_path.exists() else "no state was saved yet"
+    for name, value in row.items():
+        if not math.isfinite(value):
+            raise UserError(f"training, step {state.step}: {name}", value, f"must be finite; {kept}")
+    if row["image_spread"] < COLLAPSED_SPREAD:
+        rule = f"generated images are blank, must be at least {COLLAPSED_SPREAD}; {kept}"
+        raise UserError(f"training, step {state.step}: image_spread", row["image_spread"], rule)
+
+
+@contextmanager
+def _numerics(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """Same seed, same bits on a CPU: deterministic kernels, fixed threads; put back afterwards."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(config.threads or threads)
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_flush_denormal(False)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a flag, so that a step is never cut in the middle."""
+    received: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = [signal.signal(number, lambda got, _: received.append(got)) for number in signals]
+    except ValueError:  # not in the main thread, where Python takes no signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

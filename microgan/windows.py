@@ -1,0 +1,111 @@
+"""Square windows of the planes, straight from disk: at random for training, in order for statistics."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from microgan.errors import UserError
+from microgan.planes import Box, Planes, window_corners
+
+
+class Windows:
+    """Windows of ``size_px`` x ``size_px`` that lie wholly in one role's regions and in the field of view.
+
+    Parameters
+    ----------
+    planes : Planes
+    role : {"train", "calibration", "held_out"}
+    size_px : int
+
+    Raises
+    ------
+    UserError
+        If no window fits.
+    """
+
+    def __init__(self, planes: Planes, role: str, size_px: int) -> None:
+        self.planes, self.role, self.size_px = planes, role, size_px
+        # Plain views: indexing a numpy.memmap costs ten times as much. The pages stay on disk.
+        self._grey, self._mask = np.asarray(planes.grey), np.asarray(planes.mask)
+        boxes = planes.info.regions.get(role, [])
+        self._boxes = [box for box in boxes if min(box[2] - box[1], box[4] - box[3]) >= size_px]
+        if not any(window_corners(self._mask_in(box), size_px).any() for box in self._boxes):
+            rule = f"no window fits into the {role} part of {planes.info.name} and its field of view"
+            raise UserError("window_px", size_px, rule)
+        # Candidate corners are numbered through all boxes: one random number is one corner.
+        self._cols = np.array([box[4] - box[3] - size_px + 1 for box in self._boxes])
+        rows = np.array([box[2] - box[1] - size_px + 1 for box in self._boxes])
+        self._ends = np.cumsum(rows * self._cols)
+
+    def draw(self, rng: np.random.Generator, count: int, augment: bool = True) -> Tensor:
+        """Draw windows uniformly over all allowed positions.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        count : int
+        augment : bool
+            Turn and mirror each window by one of the 8 symmetries of the square, at random.
+
+        Returns
+        -------
+        Tensor of shape (count, 1, size_px, size_px), float32, in [-1, 1]
+        """
+        windows = np.empty((count, 1, self.size_px, self.size_px), np.float16)
+        symmetries = rng.integers(8, size=count) if augment else np.zeros(count, int)
+        filled = 0
+        while filled < count:
+            for plane, row, col in self._candidates(rng, count - filled):
+                # Rejection needs no table of allowed corners, which would grow with the scan.
+                rows, cols = slice(row, row + self.size_px), slice(col, col + self.size_px)
+                if self._mask[plane, rows, cols].all():
+                    windows[filled, 0] = _turned(self._grey[plane, rows, cols], symmetries[filled])
+                    filled += 1
+        return torch.from_numpy(windows).float()  # ten times as fast as numpy's conversion
+
+    def grid(self, stride_px: int | None = None) -> Tensor:
+        """Take windows in order, as many as a row-by-row filling of each region finds.
+
+        Parameters
+        ----------
+        stride_px : int, optional
+            Distance between windows; ``size_px``, so that none overlap, by default.
+
+        Returns
+        -------
+        Tensor of shape (n, 1, size_px, size_px), float32, n >= 1
+        """
+        corners = [corner for box in self._boxes for corner in self._corners(box, stride_px or self.size_px)]
+        s = self.size_px
+        windows = np.stack([self._grey[p, r : r + s, c : c + s] for p, r, c in corners])
+        return torch.from_numpy(windows[:, None]).float()
+
+    def _candidates(self, rng: np.random.Generator, count: int) -> list[tuple[int, int, int]]:
+        number = rng.integers(self._ends[-1], size=count)
+        box = np.searchsorted(self._ends, number, side="right")
+        row, col = np.divmod(self._ends[box] - 1 - number, self._cols[box])
+        plane, row0, _, col0, _ = np.array(self._boxes)[box].T
+        return list(zip(plane.tolist(), (row0 + row).tolist(), (col0 + col).tolist(), strict=True))
+
+    def _corners(self, box: Box, stride_px: int) -> list[tuple[int, int, int]]:
+        plane, row0, _, col0, _ = box
+        allowed = window_corners(self._mask_in(box), self.size_px)
+        corners, row = [], 0
+        while row < len(allowed):
+            cols, col = np.flatnonzero(allowed[row]), -stride_px
+            for candidate in cols.tolist():
+                if candidate >= col + stride_px:
+                    col = candidate
+                    corners.append((plane, row0 + row, col0 + col))
+            row += stride_px if len(cols) else 1
+        return corners
+
+    def _mask_in(self, box: Box) -> np.ndarray:
+        plane, row0, row1, col0, col1 = box
+        return self._mask[plane, row0:row1, col0:col1]
+
+
+def _turned(window: np.ndarray, symmetry: int) -> np.ndarray:
+    """Apply one of the 8 symmetries of the square; 0 changes nothing."""
+    window = window.T if symmetry & 4 else window
+    return window[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1]

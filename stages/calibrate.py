@@ -1,0 +1,30 @@
+"""Fix the rules of validity and the noise floor on real windows, before any training: ``python -m stages.calibrate``."""
+
+from pathlib import Path
+
+from microgan.fidelity import FidelityConfig, noise_floor
+from microgan.pictures import calibration_sheet
+from microgan.planes import Planes
+from microgan.validity import CalibrationConfig, calibrate
+from stages.stage import Stage, drafts, run
+
+
+def main(stage: Stage) -> None:
+    """Write reference/reference.json and reports/calibrate."""
+    config = stage.config("calibrate", CalibrationConfig)
+    statistics = stage.config("evaluate", FidelityConfig)
+    planes = Planes.load(Path("data/planes"))
+    stage.tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "calibration")
+    reference = calibrate(planes, stage.window_px, config)
+    floor = noise_floor(planes, reference, statistics)
+    reference = reference.model_copy(update={"noise_floor": floor})
+    with drafts("reference", "reports/calibrate") as (folder, pictures):
+        reference.save(folder / "reference.json")
+        calibration_sheet(planes, reference, pictures / "limits.png")
+    stage.tracker.metrics({"pass_rate": reference.calibration_pass_rate})
+    stage.tracker.metrics({f"noise_floor.{name}": value for name, value in floor.items()})
+    stage.tracker.artifact("reference/reference.json", "reports/calibrate")
+
+
+if __name__ == "__main__":
+    run(main)

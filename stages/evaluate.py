@@ -1,0 +1,39 @@
+"""Compare the samples of one model with held-out windows: ``python -m stages.evaluate dcgan``."""
+
+from pathlib import Path
+
+import torch
+
+from microgan.fidelity import FidelityConfig, describe_samples, evaluate
+from microgan.files import write_json
+from microgan.planes import Planes
+from microgan.validity import Reference
+from stages.samples import read_samples
+from stages.stage import Stage, drafts, flatten, run
+
+
+def main(stage: Stage) -> None:
+    """Write metrics/MODEL/fidelity.json and curves.json."""
+    name = stage.model
+    config = stage.config("evaluate", FidelityConfig)
+    reference = Reference.load(Path("reference/reference.json"))
+    samples = read_samples(Path("samples") / name)
+    images = torch.from_numpy(reference.scan.normalise(samples.grey))[:, None]
+    described = describe_samples(images, samples.circles, reference, config)
+    fidelity = evaluate(described, samples.valid, Planes.load(Path("data/planes")), reference, config)
+
+    outputs = (f"metrics/{name}/fidelity.json", f"metrics/{name}/curves.json")
+    with drafts(*outputs) as (summary, curves):
+        write_json(summary, fidelity.metrics)
+        write_json(curves, fidelity.curves)
+    numbers = {key: value for key, value in flatten(fidelity.metrics).items() if value is not None}
+    stage.tracker.metrics(numbers)
+    ratios = {
+        key: value for key, value in numbers.items() if key.startswith("after.") and key.endswith(".ratio")
+    }
+    stage.tracker.headline({f"{name}.{key.removeprefix('after.')}": value for key, value in ratios.items()})
+    stage.tracker.artifact(*outputs)
+
+
+if __name__ == "__main__":
+    run(main)

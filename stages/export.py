@@ -1,0 +1,58 @@
+"""Write the valid samples of one model as files that solvers read: ``python -m stages.export dcgan``."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from microgan.export import SIDECAR, ExportConfig, export
+from microgan.files import read_json, write_json
+from microgan.validity import Reference, phase_image
+from stages.project import git_commit
+from stages.samples import Samples, read_samples
+from stages.stage import Stage, drafts, run
+
+
+def main(stage: Stage) -> None:
+    """Write exports/MODEL."""
+    name = stage.model
+    reference = Reference.load(Path("reference/reference.json"))
+    config = stage.config("export", ExportConfig).or_voxel_size(reference.scan.voxel_size_um)
+    folder = Path("samples") / name
+    samples = read_samples(folder)
+    provenance = {
+        **read_json(folder / "generated.json"),
+        "git_commit": git_commit(),
+        "scan_sha256": reference.scan.source_digest,
+        "planes_sha256": reference.scan.digest,
+    }
+    with drafts(f"exports/{name}") as (out,):
+        if samples.valid.any():
+            _export_valid(samples, reference, provenance, out, config)
+        else:  # the report, which comes later, will show why
+            write_json(
+                out / SIDECAR, {"structures": 0, "note": "no sample is valid", "provenance": provenance}
+            )
+    stage.tracker.artifact(f"exports/{name}/{SIDECAR}")
+
+
+def _export_valid(
+    samples: Samples, reference: Reference, provenance: dict[str, object], out: Path, config: ExportConfig
+) -> None:
+    kept = np.flatnonzero(samples.valid)
+    images = torch.from_numpy(reference.scan.normalise(samples.grey[kept]))[:, None]
+    phase = phase_image(images, reference).reshape(samples.grey[kept].shape).numpy()
+    export(
+        samples.grey[kept],
+        phase,
+        [samples.circles[index] for index in kept],
+        provenance,
+        out,
+        config,
+        verdicts=[samples.verdicts[index] for index in kept],
+        sources=[f"generated.tif[{index}]" for index in kept],
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,37 @@
+"""Draw samples from one model, in the scan's own grey values: ``python -m stages.generate dcgan``."""
+
+from pathlib import Path
+
+from microgan.checkpoint import load_model
+from microgan.files import write_json, write_tiff
+from microgan.planes import ScanInfo
+from microgan.sampling import SampleConfig, sample
+from stages.stage import Stage, drafts, run
+
+
+def main(stage: Stage) -> None:
+    """Write samples/MODEL/generated.tif and generated.json."""
+    name = stage.model
+    config = stage.config("generate", SampleConfig)
+    generator, card = load_model(Path("models") / name)
+    info = ScanInfo.from_mapping(card["scan"], f"models/{name}/model.json: scan")
+    size_px = (stage.window_px, stage.window_px)
+    images = sample(generator, config.count, size_px, config.seed, config.batch)
+    about = {
+        "model": name,
+        "weights_sha256": card["weights_sha256"],
+        "seed": config.seed,
+        "count": config.count,
+        "size_px": size_px,
+        "voxel_size_um": info.voxel_size_um,
+        "scan": info.name,
+    }
+    outputs = (f"samples/{name}/generated.tif", f"samples/{name}/generated.json")
+    with drafts(*outputs) as (stack, sidecar):
+        write_tiff(stack, info.denormalise(images[:, 0].numpy()), info.voxel_size_um)
+        write_json(sidecar, about)
+    stage.tracker.artifact(*outputs)
+
+
+if __name__ == "__main__":
+    run(main)

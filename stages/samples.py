@@ -1,0 +1,87 @@
+"""The files in samples/MODEL that stages hand on: what was generated, and what was found in it."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from microgan.errors import UserError
+from microgan.files import write_csv
+from microgan.hough import Circles
+from microgan.validity import Verdict
+
+CIRCLE_COLUMNS = ("row", "col", "radius", "score")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """All samples of one model: grey values (N, rows, cols) as in the scan, and what each was found to be."""
+
+    grey: np.ndarray
+    verdicts: list[Verdict]
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Which samples are valid, (N,) of bool."""
+        return np.array([verdict.valid for verdict in self.verdicts], bool)
+
+    @property
+    def circles(self) -> list[Circles]:
+        """The circles of each sample."""
+        return [verdict.circles for verdict in self.verdicts]
+
+
+def read_stack(path: Path) -> np.ndarray:
+    """Read a stack (N, rows, cols), also one of a single page."""
+    try:
+        pages = tifffile.imread(path)
+    except (ValueError, tifffile.TiffFileError) as error:
+        raise UserError(path, "unreadable", f"must be a whole TIFF file ({error})") from None
+    return pages.reshape(-1, *pages.shape[-2:])
+
+
+def read_samples(folder: Path) -> Samples:
+    """Read what the stages generate and validate wrote."""
+    grey = read_stack(folder / "generated.tif")
+    circles = _read_circles(folder / "circles.csv", len(grey))
+    with (folder / "verdicts.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if len(rows) != len(grey):
+        raise UserError(
+            folder / "verdicts.csv", len(rows), f"must have a row for each of {len(grey)} samples"
+        )
+    verdicts = []
+    for row, found in zip(rows, circles, strict=True):
+        valid, reasons = row.pop("valid") == "True", tuple(row.pop("reasons").split())
+        measures = {name: float(value) for name, value in row.items() if name != "image"}
+        verdicts.append(Verdict(valid, reasons, measures, found))
+    return Samples(grey, verdicts)
+
+
+def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
+    """Write one row a sample: image (its page), valid, reasons, and what was measured."""
+    measures = sorted(verdicts[0].measures)
+    rows = [
+        (index, verdict.valid, " ".join(verdict.reasons), *(verdict.measures[name] for name in measures))
+        for index, verdict in enumerate(verdicts)
+    ]
+    write_csv(path, ("image", "valid", "reasons", *measures), rows)
+
+
+def write_circles(path: Path, verdicts: Sequence[Verdict]) -> None:
+    """Write one row a circle, in pixels: image (its page), row, col, radius, score."""
+    rows = [
+        (index, *(f"{value:.4f}" for value in circle))
+        for index, verdict in enumerate(verdicts)
+        for circle in verdict.circles.table()
+    ]
+    write_csv(path, ("image", *CIRCLE_COLUMNS), rows)
+
+
+def _read_circles(path: Path, count: int) -> list[Circles]:
+    table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    table = table.reshape(-1, 1 + len(CIRCLE_COLUMNS))
+    return [Circles(*table[table[:, 0] == index, 1:].T) for index in range(count)]

@@ -1,0 +1,117 @@
+"""Before the pipeline: choose the scan, check all parameters, fetch missing public files.
+
+``python -m stages.select NAME`` puts NAME into the line ``scan:`` of params.yaml; without it the scan stays.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from microgan.config import Config
+from microgan.errors import UserError
+from microgan.export import ExportConfig
+from microgan.fidelity import FidelityConfig
+from microgan.files import atomic
+from microgan.sampling import SampleConfig
+from microgan.scan import ScanConfig
+from microgan.simulate import SimulateConfig
+from microgan.training import ModelConfig, TrainConfig
+from microgan.validity import CalibrationConfig
+from stages.stage import PARAMS, load_params, scan_name, section, told_in_one_line, window_px
+
+RAW = Path("data/raw")
+KINDS: dict[str, type[Config]] = {
+    "simulate": SimulateConfig,
+    "calibrate": CalibrationConfig,
+    "train": TrainConfig,
+    "generate": SampleConfig,
+    "evaluate": FidelityConfig,
+    "export": ExportConfig,
+}
+
+
+def choose(name: str, path: Path = PARAMS) -> None:
+    """Rewrite the line ``scan:`` and nothing else, so that comments stay."""
+    known = section(load_params(path), "scans")
+    if name not in known:
+        raise UserError("SCAN", name, f"must be one of {', '.join(known)}, the names under scans: in {path}")
+    before = path.read_text()
+    after = re.sub(r"(?m)^scan:[ \t]*[^\s#]*", f"scan: {name}", before, count=1)
+    if after != before:
+        with atomic(path) as draft:
+            draft.write_text(after)
+
+
+def check(params: dict[str, Any]) -> None:
+    """Check every parameter, that of the last stage as well as that of the first."""
+    window_px(params)
+    for name, kind in KINDS.items():
+        kind.from_mapping(section(params, name), where=name)
+    for group, kind in {"scans": ScanConfig, "models": ModelConfig}.items():
+        for name in section(params, group):
+            kind.from_mapping(section(params, f"{group}.{name}"), where=f"{group}.{name}")
+
+
+def fetch(scan: str) -> None:
+    """Bring the files of ``scan`` that .dvc files name and that are missing.
+
+    From the DVC remote if there is one, otherwise from their public address, and only with the right md5.
+    """
+    missing = {out: dvc_file for out, dvc_file in _imports(scan).items() if not out.exists()}
+    if missing:
+        print(f"fetching {', '.join(out.name for out in missing)}", file=sys.stderr)
+        said = _dvc("pull", *missing.values())
+    for out, dvc_file in missing.items():
+        if not out.exists():
+            said = _download(dvc_file)
+        if not out.exists():
+            raise UserError(
+                dvc_file, out.name, f"could not be fetched with the md5 that it should have ({said})"
+            )
+
+
+def _imports(scan: str) -> dict[Path, Path]:
+    """Return the files of ``scan`` that come from elsewhere, and the .dvc file of each."""
+    found: dict[Path, Path] = {}
+    for dvc_file in sorted(RAW.glob("*/*.dvc")):
+        content = yaml.safe_load(dvc_file.read_text())
+        folder = (dvc_file.parent / content.get("wdir", ".")).resolve()
+        if folder == (RAW / scan).resolve():
+            found |= {folder / out["path"]: dvc_file for out in content["outs"]}
+    return found
+
+
+def _download(dvc_file: Path) -> str:
+    # `dvc update` takes what the address gives; with the md5 of the text put back, only the right file stays.
+    pinned = dvc_file.read_text()
+    try:
+        said = _dvc("update", dvc_file)
+    finally:
+        dvc_file.write_text(pinned)
+    return _dvc("checkout", "--force", dvc_file) and said
+
+
+def _dvc(*words: str | Path) -> str:
+    """Run dvc; return the first error that it reports."""
+    command = [sys.executable, "-m", "dvc", *map(str, words)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+    return errors[0] if result.returncode and errors else ""
+
+
+def main() -> None:
+    """Run as a program."""
+    with told_in_one_line():
+        if name := " ".join(sys.argv[1:]):
+            choose(name)
+        params = load_params()
+        check(params)
+        fetch(scan_name(params))
+
+
+if __name__ == "__main__":
+    main()

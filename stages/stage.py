@@ -1,0 +1,187 @@
+"""What all stages share: parameters and arguments in, one clear line out when something is wrong."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from microgan.config import Config
+from microgan.errors import UserError, one_line
+from microgan.files import atomic
+from stages.tracking import Tracker
+
+PARAMS = Path("params.yaml")
+SECTIONS = (
+    "scan",
+    "window_px",
+    "scans",
+    "simulate",
+    "calibrate",
+    "train",
+    "models",
+    "generate",
+    "evaluate",
+    "export",
+)
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One execution of one stage."""
+
+    params: Mapping[str, Any]
+    tracker: Tracker
+    arguments: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        """The model that this stage is about: the program's only argument."""
+        models = sorted(section(self.params, "models"))
+        if len(self.arguments) != 1 or self.arguments[0] not in models:
+            raise UserError(
+                "model", " ".join(self.arguments) or "missing", f"must be one of {', '.join(models)}"
+            )
+        return self.arguments[0]
+
+    @property
+    def scan(self) -> str:
+        """The name of the scan."""
+        return scan_name(self.params)
+
+    @property
+    def window_px(self) -> int:
+        """The side of a window."""
+        return window_px(self.params)
+
+    def config(self, path: str, kind: type[AnyConfig]) -> AnyConfig:
+        """Build the parameters of ``path`` (say ``models.dcgan``) and track them."""
+        config = kind.from_mapping(section(self.params, path), where=path)
+        self.tracker.params(flatten(config.model_dump(mode="json"), path))
+        return config
+
+
+def run(main: Callable[[Stage], None]) -> None:
+    """Run the stage ``main`` as a program, tracked."""
+    with told_in_one_line():
+        params = load_params()
+        name = os.environ.get("DVC_STAGE") or "@".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+        tracker = Tracker()
+        tracker.start(name, flatten(selected(params)))
+        try:
+            main(Stage(params, tracker, sys.argv[1:]))
+        except BaseException as error:
+            tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        tracker.end("FINISHED")
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """End the program with one line and status 2 for what the user can mend, 130 after Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _leave(130, "interrupted: earlier results are intact, run the same command again to go on")
+    except (UserError, OSError) as error:
+        _leave(2, one_line(error))
+    except MemoryError as error:
+        _leave(2, f"memory is full: {one_line(error) or 'use smaller batches or images'}")
+
+
+def load_params(path: Path = PARAMS) -> dict[str, Any]:
+    """Read all parameters.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or broken, or has a section that no stage knows.
+    """
+    try:
+        params = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(path, "missing", "file must exist in the folder that stages run in") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(path, "unreadable", f"must be YAML ({one_line(error)})") from None
+    if not isinstance(params, dict):
+        raise UserError(path, "no sections", f"must have the sections {', '.join(SECTIONS)}")
+    for name in params:
+        if name not in SECTIONS:
+            raise UserError(f"{path}: {name}", "unknown section", f"known are {', '.join(SECTIONS)}")
+    return params
+
+
+def section(params: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return the section at ``path``, say ``models.dcgan``."""
+    found: Any = params
+    for name in path.split("."):
+        if not isinstance(found, dict) or name not in found:
+            raise UserError(f"{PARAMS}: {path}", "missing", "section must exist")
+        found = found[name]
+    if not isinstance(found, dict):
+        raise UserError(f"{PARAMS}: {path}", repr(found), "must be a section of named values")
+    return found
+
+
+def scan_name(params: Mapping[str, Any]) -> str:
+    """Return the name of the scan, which must be one of ``scans:``."""
+    name, known = params.get("scan"), section(params, "scans")
+    if name not in known:
+        raise UserError(f"{PARAMS}: scan", name, f"must be one of {', '.join(known)}")
+    return str(name)
+
+
+def window_px(params: Mapping[str, Any]) -> int:
+    """Return the side of a window in pixels."""
+    side = params.get("window_px")
+    if not isinstance(side, int) or side < 16 or side % 8:
+        raise UserError(f"{PARAMS}: window_px", side, "must be a multiple of 8, at least 16")
+    return side
+
+
+def selected(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters without those of the other scans."""
+    name = scan_name(params)
+    return {**params, "scans": {name: params["scans"][name]}}
+
+
+def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Name nested values by their path.
+
+    Examples
+    --------
+    >>> flatten({"train": {"batch": 32}, "scan": "simulated"})
+    {'train.batch': 32, 'scan': 'simulated'}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        below = f"{path}.{name}" if path else str(name)
+        flat |= flatten(value, below) if isinstance(value, Mapping) else {below: value}
+    return flat
+
+
+@contextmanager
+def drafts(*paths: str | Path) -> Iterator[list[Path]]:
+    """Yield temporary paths that replace ``paths`` together at the end, or not at all when the stage fails.
+
+    A path without a suffix is a folder, and is made.
+    """
+    with ExitStack() as stack:
+        draft_paths = [stack.enter_context(atomic(path)) for path in paths]
+        for draft in draft_paths:
+            if not draft.suffix:
+                draft.mkdir()
+        yield draft_paths
+
+
+def _leave(status: int, text: str) -> None:
+    print(f"microgan: {text}", file=sys.stderr)
+    sys.exit(status)

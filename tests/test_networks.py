@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from microgan.errors import UserError
+from microgan.networks import Critic, Generator, NetworkConfig, latent_cells, wrap
+from tests.helpers import lively
+
+SMALL = NetworkConfig(latent_channels=4, base_channels=4)
+
+
+def test_latent_of_12_cells_gives_64_pixels() -> None:
+    assert latent_cells(64) == 12
+    assert Generator(SMALL)(torch.randn(2, 4, 12, 12)).shape == (2, 1, 64, 64)
+
+
+@pytest.mark.parametrize("length_px", [8, 63, 65, 100])
+def test_any_length_is_covered_by_the_fewest_cells(length_px: int) -> None:
+    cells = latent_cells(length_px)
+    assert 8 * cells - 32 >= length_px > 8 * (cells - 1) - 32
+
+
+def test_generator_is_translation_equivariant() -> None:
+    """Shifting the latent by one cell shifts the image by 8 pixels: no position is special."""
+    generator = lively(SMALL)
+    latent = torch.randn(1, 4, 13, 13)
+    whole = generator(latent)
+    torch.testing.assert_close(generator(latent[..., 1:, 1:]), whole[..., 8:, 8:])
+
+
+def test_wrapped_latent_gives_a_periodic_image() -> None:
+    generator = lively(SMALL)
+    latent = torch.randn(1, 4, 6, 5)
+    image = generator(wrap(latent))
+    assert image.shape[-2:] == (48, 40)
+    rolled = generator(wrap(latent.roll((2, 1), (-2, -1))))
+    torch.testing.assert_close(rolled, image.roll((16, 8), (-2, -1)))
+
+
+def test_a_period_off_the_stride_is_refused() -> None:
+    with pytest.raises(UserError, match=r"size: 60: .* multiple of 8 px"):
+        latent_cells(60, periodic=True)
+
+
+def test_only_the_critic_without_batch_norm_judges_each_sample_by_itself() -> None:
+    images = torch.randn(3, 1, 64, 64)
+    alone = Critic(SMALL, batch_norm=False)
+    torch.testing.assert_close(alone(images)[:1], alone(images[:1]))
+    together = Critic(SMALL, batch_norm=True)
+    assert not torch.allclose(together(images)[:1], together(images[:1]))

@@ -1,0 +1,207 @@
+"""The page holds what the files say, and needs nothing else."""
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from microgan.errors import UserError
+from microgan.report import DESCRIPTOR_NAMES, ModelResult, build_report, wilson_interval
+
+SCAN: dict[str, Any] = {
+    "name": "carbon <3>",
+    "source": ["a.png"],
+    "source_digest": "d1" * 32,
+    "digest": "d2" * 32,
+    "shape": [2, 100, 120],
+    "voxel_size_um": None,
+    "polarity": "bright",
+    "radius_px": [4.0, 8.0],
+}
+
+
+def table(error: float | None) -> dict[str, dict[str, float | None]]:
+    ratio = None if error is None else error / 0.01
+    row = {"value": error and 0.5, "reference": 0.5, "error": error, "floor": 0.01, "ratio": ratio}
+    return dict.fromkeys(DESCRIPTOR_NAMES, row)
+
+
+def result(name: str, after: float | None = 0.0111) -> ModelResult:
+    rng = np.random.default_rng(0)
+    lags, bins = range(5), range(6)
+    y = None if after is None else 0.2
+    return ModelResult(
+        name=name,
+        validity={
+            "pass_rate": 0.806,
+            "reference_pass_rate": 0.94,
+            "n": 1000,
+            "rejected_by": {"overlap": 130},
+        },
+        fidelity={
+            "before": table(0.0234),
+            "after": table(after),
+            "training_windows": table(0.012),
+            "n": {"before": 500, "after": 403, "held_out": 500},
+        },
+        curves={
+            "two_point_correlation": [
+                {"lag_px": r, "held_out": 0.25, "before": 0.3, "after": y, "floor": 0.01} for r in lags
+            ],
+            "radius": [{"radius_px": 4.0 + r, "held_out": 0.2, "before": 0.2, "after": y} for r in bins],
+            "nearest_neighbour_distance": [
+                {"distance_px": 9.0 + r, "held_out": 0.2, "before": 0.2, "after": y} for r in bins
+            ],
+        },
+        history=[{"step": s, "critic_loss": 1.0, "generator_loss": 2.0} for s in range(10, 60, 10)],
+        training_steps=2345,
+        training_seconds=492.0,
+        accepted=rng.uniform(-1, 1, (3, 16, 16)),
+        rejected=rng.uniform(-1, 1, (2, 16, 16)),
+        reasons=[["overlap"], ["unexplained_phase", "radius"]],
+        weights_sha256="ab" * 32,
+    )
+
+
+class Page(HTMLParser):
+    """Text of the table cells by row, addresses of the pictures, and all elements."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.pictures: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag == "img":
+            self.pictures.append(dict(attrs)["src"] or "")
+
+    def handle_data(self, data: str) -> None:
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+    def row(self, name: str) -> list[str]:
+        return next(row[1:] for row in self.rows if row and row[0].strip() == name)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("reports") / "report.html"
+    models = [result("dcgan"), result("wgan_gp", after=None)]
+    parameters = {"window_px": 16, "train": {"steps": 4000, "widths": {}}}
+    return build_report(models, np.zeros((4, 16, 16)), SCAN, parameters, out, {"Git commit": "c0ffee"})
+
+
+def test_headline_has_both_models_side_by_side(report: Path) -> None:
+    page = Page(report.read_text())
+    assert page.row("Training time") == ["8.2 min", "8.2 min"]
+    assert page.row("Training steps") == ["2,345", "2,345"]
+    assert page.row("Samples that pass, before filtering")[0] == "80.6 %78.0 to 82.9 %, n = 1000"
+    assert page.row("Real held-out windows that pass")[0] == "94.0 %"
+    assert page.row("Ratio of the two")[0] == "0.857"
+    assert page.row("Radius") == ["2.34 → 1.11", "2.34 → \N{EN DASH}"]
+
+
+def test_fidelity_table_has_every_set(report: Path) -> None:
+    page = Page(report.read_text())
+    assert page.row("dcgan, after filtering") == [
+        "Volume fraction",
+        "0.500",
+        "0.500",
+        "1.11 %",
+        "1.00 %",
+        "1.11",
+    ]
+    assert page.row("wgan_gp, after filtering")[1] == "\N{EN DASH}"
+    assert page.row("real training windows")[3] == "1.20 %"
+
+
+def test_page_needs_neither_network_nor_scripts(report: Path) -> None:
+    html = report.read_text()
+    page = Page(html)
+    assert not page.tags & {"script", "link", "iframe", "object"}
+    assert "http" not in html
+    assert not re.search(r"url\(|@import", html)
+    assert all(address.startswith("data:image/png;base64,") for address in page.pictures)
+
+
+def test_pictures_are_in_the_page_and_beside_it(report: Path) -> None:
+    beside = sorted((report.parent / "report").iterdir())
+    assert [path.stem for path in beside] == [
+        "circles", "losses", "rejected_by", "two_point_correlation", "windows_dcgan", "windows_wgan_gp"
+    ]  # fmt: skip
+    embedded = {base64.b64decode(address.split(",")[1]) for address in Page(report.read_text()).pictures}
+    assert embedded == {path.read_bytes() for path in beside}
+    for path in beside:
+        with Image.open(path) as picture:
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 10, path.name
+
+
+def test_provenance_is_complete_and_escaped(report: Path) -> None:
+    html = report.read_text()
+    page = Page(html)
+    assert page.row("Scan") == ["carbon <3>"]
+    assert page.row("Digest of the scan (SHA-256)") == ["d1" * 32]
+    assert page.row("Voxel size") == ["unknown"]
+    assert page.row("Weights of dcgan (SHA-256)") == ["ab" * 32]
+    assert page.row("Git commit") == ["c0ffee"]
+    assert "<dt>train.steps</dt><dd>4000</dd>" in html
+    assert "carbon <3>" not in html
+
+
+def test_known_voxel_size_gives_micrometres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[str] = []
+
+    def look(figure: Figure, path: Path) -> None:
+        labels.extend(axes.get_xlabel() for axes in figure.axes)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr("microgan.pictures.save_figure", look)
+    scan = SCAN | {"voxel_size_um": 0.65}
+    build_report([result("dcgan")], np.zeros((1, 8, 8)), scan, {}, tmp_path / "report.html")
+    assert {"distance r (µm)", "radius (µm)", "nearest-neighbour distance (µm)"} <= set(labels)
+
+
+def test_model_without_any_accepted_sample_has_its_report(tmp_path: Path) -> None:
+    model = result("dcgan", after=None)
+    model = replace(
+        model, accepted=np.zeros((0, 16, 16)), history=[], validity={**model.validity, "rejected_by": {}}
+    )
+    out = build_report([model], np.zeros((4, 16, 16)), SCAN, {}, tmp_path / "report.html")
+    assert Page(out.read_text()).row("Radius") == ["2.34 → \N{EN DASH}"]
+
+
+def test_same_inputs_give_the_same_page(tmp_path: Path) -> None:
+    pages = [
+        build_report(
+            [result("dcgan")], np.zeros((2, 16, 16)), SCAN, {}, tmp_path / f"{name}.html"
+        ).read_bytes()
+        for name in "ab"
+    ]
+    assert pages[0] == pages[1]
+
+
+def test_report_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="models: none: the report needs at least one model"):
+        build_report([], np.zeros((1, 8, 8)), SCAN, {}, tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_interval_of_a_share() -> None:
+    # Newcombe, Stat. Med. 17 (1998) 857, table I, method 3: 81 of 263
+    low, high = wilson_interval(81 / 263, 263)
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+    assert wilson_interval(0, 0) == (0, 1)

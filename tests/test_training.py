@@ -1,0 +1,159 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from microgan import training
+from microgan.checkpoint import weights_sha256
+from microgan.errors import UserError
+from microgan.training import ModelConfig, TrainConfig, train
+from tests.helpers import DiscWindows
+
+TINY = TrainConfig(
+    latent_channels=4, base_channels=4, batch=4, steps=12, minutes=5, threads=1, save_every=3, log_every=1
+)
+DCGAN = ModelConfig(loss="non_saturating")
+WGAN_GP = ModelConfig(loss="wasserstein", gradient_penalty=10, critic_steps=2, betas=(0.0, 0.9))
+
+
+def _digest(trained: training.Trained) -> str:
+    return weights_sha256(trained.generator.state_dict())
+
+
+@pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
+def test_same_seed_same_bits(model: ModelConfig, tmp_path: Path) -> None:
+    once = train(DiscWindows(), TINY, model, tmp_path / "a")
+    again = train(DiscWindows(), TINY, model, tmp_path / "b")
+    other = train(DiscWindows(), TINY.model_copy(update={"seed": 1}), model, tmp_path / "c")
+    assert _digest(once) == _digest(again) != _digest(other)
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from microgan.checkpoint import weights_sha256
+from microgan.training import train
+from tests.helpers import DiscWindows
+from tests.test_training import DCGAN, TINY, WGAN_GP
+model = {"dcgan": DCGAN, "wgan_gp": WGAN_GP}[sys.argv[1]]
+config = TINY.model_copy(update={"steps": 40})
+print("ready", flush=True)
+slowly = lambda row: time.sleep(float(sys.argv[3]))
+done = train(DiscWindows(), config, model, Path(sys.argv[2]), on_log=slowly)
+print(weights_sha256(done.generator.state_dict()), len(done.history))
+"""
+
+
+def _start(model: str, state: Path, delay: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", RUN, model, str(state), str(delay)]
+    root = Path(__file__).parents[1]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+
+
+@pytest.mark.parametrize("model", ["dcgan", "wgan_gp"])
+def test_killed_and_resumed_equals_never_stopped(model: str, tmp_path: Path) -> None:
+    """SIGKILL at a random step, run again: bit-identical weights and the same history."""
+    whole = _start(model, tmp_path / "whole", 0).communicate()[0].split()[1:]
+    killed = _start(model, tmp_path / "killed", 0.05)
+    assert killed.stdout is not None
+    killed.stdout.readline()
+    while not (tmp_path / "killed").exists():
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 1))
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    killed.stdout.close()
+    assert _start(model, tmp_path / "killed", 0).communicate()[0].split()[1:] == whole
+    assert whole[1] == "40"
+
+
+def test_ctrl_c_finishes_the_step_saves_and_goes_on_later(tmp_path: Path) -> None:
+    whole = train(DiscWindows(), TINY, DCGAN, tmp_path / "whole")
+
+    def press_at_5(row: dict[str, float]) -> None:
+        if row["step"] == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    state = tmp_path / "state"
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(DiscWindows(), TINY, DCGAN, state, on_log=press_at_5)
+    assert signal.getsignal(signal.SIGINT) is handler
+    rest = train(DiscWindows(), TINY, DCGAN, state)
+    assert [row["step"] for row in rest.history] == list(range(1, 13))
+    assert _digest(rest) == _digest(whole)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    """Grey values of real windows are learnt: nearly all dark, few bright, as in no untrained image."""
+    config = TINY.model_copy(update={"base_channels": 8, "batch": 16, "steps": 150, "average_decay": 0.9})
+    fast = ModelConfig(loss="non_saturating", generator_learning_rate=2e-3, critic_learning_rate=2e-3)
+    grids: dict[int, np.ndarray] = {}
+    train(
+        DiscWindows(), config, fast, tmp_path / "s", on_grid=lambda step, images: grids.update({step: images})
+    )
+    real = DiscWindows().draw(np.random.default_rng(0), 256).numpy()
+    assert grids[150].mean() == pytest.approx(real.mean(), abs=0.15)
+    assert grids[150].std() == pytest.approx(real.std(), rel=0.5)
+
+
+@pytest.mark.parametrize("loss", ["minimax", "least_squares"])
+def test_the_other_losses_train(loss: str, tmp_path: Path) -> None:
+    done = train(DiscWindows(), TINY, ModelConfig(loss=loss), tmp_path / "s")
+    assert done.steps == 12
+    assert all(np.isfinite(list(row.values())).all() for row in done.history)
+
+
+def test_minutes_end_a_run(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"steps": 10**9, "minutes": 0.02})
+    assert train(DiscWindows(), config, DCGAN, tmp_path / "s").seconds == pytest.approx(1.2, abs=1)
+
+
+def test_nan_stops_with_one_line_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    class Poisoned(DiscWindows):
+        def draw(self, rng: np.random.Generator, count: int) -> torch.Tensor:
+            drawn = super().draw(rng, count)
+            self.drawn = getattr(self, "drawn", 0) + 1
+            return drawn * (torch.nan if self.drawn == 8 else 1)
+
+    state = tmp_path / "state"
+    with pytest.raises(UserError, match=r"step 8: critic_loss: nan: must be finite; last good state") as told:
+        train(Poisoned(), TINY, DCGAN, state)
+    assert "\n" not in str(told.value)
+    resumed = train(DiscWindows(), TINY, DCGAN, state)
+    assert _digest(resumed) == _digest(train(DiscWindows(), TINY, DCGAN, tmp_path / "whole"))
+
+
+def test_blank_images_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "COLLAPSED_SPREAD", 3.0)
+    with pytest.raises(UserError, match=r"image_spread: .*: generated images are blank"):
+        train(DiscWindows(), TINY, DCGAN, tmp_path / "state")
+
+
+def test_a_damaged_state_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"no safetensors")
+    with pytest.raises(UserError, match="state: unusable: delete it to train anew"):
+        train(DiscWindows(), TINY, DCGAN, tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"loss": "hinge"}, "models.x.loss: 'hinge': input should be"),
+        ({"loss": "minimax", "betas": [0.5, 1.0]}, "betas must be"),
+        ({"loss": "wasserstein"}, "gradient_penalty must be positive"),
+        ({"loss": "minimax", "gradient_penalty": 10}, "and 0 with any other"),
+        ({"loss": "minimax", "critic_stepps": 2}, "models.x.critic_stepps: 2: unknown parameter"),
+    ],
+)
+def test_bad_parameters_are_named(values: dict, line: str) -> None:
+    with pytest.raises(UserError) as told:
+        ModelConfig.from_mapping(values, "models.x")
+    assert line in str(told.value)
