@@ -28,7 +28,7 @@ HIDDEN_DEPTH_PX = 1.0  # a rim point this deep in another disc can show no edge
 MIN_VISIBLE = 0.25  # least share of a rim that must be in the image and not hidden
 LONGEST_MOVE_PX = 0.6  # of one Newton step
 NEIGHBOUR_REACH_PX = 4.0  # beyond it a blurred rim adds nothing
-LENGTH_POWER = 0.7  # of an arc's length in its strength: 1/2 if noise decided, 1 for length of rim explained
+LENGTH_POWER = 0.6  # of an arc's length in its strength: 1/2 if noise decided, 1 for length of rim explained
 INTERIOR = np.array([(0.0, 1), (0.4, 8), (0.7, 16)])  # share of the radius, sample points there
 
 
@@ -137,7 +137,6 @@ def fit_circles(
             pairs = torch.from_numpy(neighbours(image, circles, NEIGHBOUR_REACH_PX)[0]).to(image.device)
         profile, inside = _profile(gradient, image, circles)  # (n, 3, ANGLES)
         if explain:
-            inside = inside & ~_covered(circles, pairs)
             if step == 0:
                 edge = _arc_mean(profile, inside)[:, 1].clamp_min(0)
             profile = profile - _from_neighbours(profile, image, circles, edge, width_px, pairs)
@@ -151,13 +150,14 @@ def fit_circles(
 
 
 def halves(circles: Tensor, oval_px: Tensor) -> Tensor:
-    """Two circles (2n, 3) that fill an oval of semi-axes radius +- a: the start for two merged discs."""
-    amplitude = oval_px.norm(dim=1)
-    angle = 0.5 * torch.atan2(
-        oval_px[:, 1], oval_px[:, 0]
-    )  # of the long axis, from the col axis to the row axis
-    shift = 2 * amplitude[:, None] * torch.stack([angle.sin(), angle.cos()], 1)
-    radius = (circles[:, 2] - amplitude)[:, None]
+    """Two circles (2n, 3) along the long axis of each oval: the start of a fit of two merged discs.
+
+    Only the axis is measured well; the rest is the geometry of two discs at 2/3 of the sum of their radii.
+    """
+    angle = 0.5 * torch.atan2(oval_px[:, 1], oval_px[:, 0])  # of the long axis, from the cols to the rows
+    bulge_px = 0.25 * circles[:, 2:]
+    shift = 2 * bulge_px * torch.stack([angle.sin(), angle.cos()], 1)
+    radius = circles[:, 2:] - bulge_px
     return torch.cat([torch.cat([circles[:, :2] + side * shift, radius], 1) for side in (-1, 1)])
 
 
@@ -324,18 +324,6 @@ def _steepest(width_px: float) -> tuple[np.ndarray, np.ndarray]:
     balance = slope(place - STEP_PX) - slope(place + STEP_PX)  # falls, then rises through 0 at the rim
     rim = np.array([place[i, np.argmin(np.abs(b))] for i, b in enumerate(balance)])
     return radius, np.maximum.accumulate(rim)
-
-
-def _covered(circles: Tensor, pairs: Tensor) -> Tensor:
-    """Which rim points (n, ANGLES) lie deep in another circle: overlapping discs show no rim there."""
-    table, (first, second) = circles.cpu().numpy(), pairs.cpu().numpy().T
-    covered = np.zeros((len(table), ANGLES), bool)
-    meet = (
-        np.hypot(*(table[first, :2] - table[second, :2]).T)
-        < table[first, 2] + table[second, 2] - HIDDEN_DEPTH_PX
-    )
-    np.logical_or.at(covered, first[meet], _hidden(table, first[meet], second[meet]))
-    return torch.from_numpy(covered).to(circles.device)
 
 
 def _hidden(circles: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ def export_command(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     format: Annotated[list[str], typer.Option(help="vti, tiff or csv; may be given several times.")],
     voxel_size_um: Annotated[
-        float | None, typer.Option(help="Side of a voxel, micrometres; without it: as the files say, or unknown.")
+        float | None, typer.Option(help="Side of a voxel, micrometres. Default: unknown.")
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="reference.json of the material, for grey images; else: phase images.")
@@ -109,7 +109,7 @@ def export_command(
     else:
         rules = Reference.load(reference)
         grey = torch.from_numpy(rules.scan.normalise(stack))[:, None]
-        phase = phase_image(grey, rules)[:, 0].numpy()
+        phase = phase_image(grey, rules).numpy()
         circles = detect(grey, rules.radius_px, rules.polarity, rules.detector)
         config = config.or_voxel_size(rules.scan.voxel_size_um)
         export(stack, phase, circles, provenance, out, config, sources=names)
@@ -126,7 +126,7 @@ def main() -> None:
 
 
 def _pages(paths: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each page of each file with its name: ``scan.png``, or ``stack.tif[3]`` when there are several."""
+    """Yield each page of each file with its name: ``scan.png``, or ``stack.tif[3]`` of several."""
     for path in paths:
         with open_image(path) as scan:
             for index in range(scan.shape[0]):

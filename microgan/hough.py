@@ -43,10 +43,10 @@ MIN_COVERAGE = 0.3  # share of a ring inside the image below which a disc cannot
 RADIUS_STEP_PX = 0.6  # of the accumulator's planes; well below the ring width
 RADIUS_SLACK_PX = 0.5  # the ends of the radius band are soft by this much
 # Noise and touching neighbours pull the accumulator's maximum to smaller radii; the fit undoes it.
-SEARCH_BELOW_PX, SEARCH_ABOVE_PX = 1.5, 0.3
+SEARCH_BELOW_PX, SEARCH_ABOVE_PX = 1.5, 1.0
 PLANES_PER_GROUP = 4  # candidates are the maxima of each group: a bright fleck must not mask its disc
 CANDIDATE_SHARE = 2 / 3  # of the threshold: the fit raises true circles
-MIN_OVAL = 0.15  # displacement of the rim over the radius: not one disc but two that overlap
+MIN_OVAL = 0.13  # displacement of the rim over the radius: maybe two discs that overlap
 MIN_EDGE = 0.4  # rim gradient over the image's median, once neighbours are subtracted
 FILL_QUANTILE = 0.08  # of the grey inside a circle, which the interior test looks at
 RANGE_VALUES = 1 << 14  # grey values of an image on which its range rests
@@ -297,12 +297,14 @@ class _Found:
     score: Tensor
     oval_px: Tensor
 
-    @property
-    def oval(self) -> Tensor:
-        return self.oval_px.norm(dim=1) / self.circles[:, 2].clamp_min(1)
-
     def where(self, keep: Tensor) -> "_Found":
         return _Found(self.image[keep], self.circles[keep], self.score[keep], self.oval_px[keep])
+
+    def joined(self, other: "_Found") -> "_Found":
+        parts = [
+            (getattr(self, name), getattr(other, name)) for name in ("image", "circles", "score", "oval_px")
+        ]
+        return _Found(*(torch.cat(part) for part in parts))
 
 
 def smoothing_px(radius_px: tuple[float, float], config: HoughConfig) -> float:
@@ -346,39 +348,57 @@ def _detect_ring(
     margin_px = math.ceil(0.6 * radius_px[1])  # further out, less than MIN_COVERAGE of the ring is visible
     votes = _correlate(fields.unit, radii, config.ring_width_px, margin_px)
     found = _maxima(votes, radii, margin_px, CANDIDATE_SHARE * config.threshold)
-    # Rough fit, then the choice of what is there.
+    # Rough fit, then the choice of what is there; ovals become pairs, what the neighbours explain goes.
     width_px = votes.new_full((count,), math.hypot(sd_px, 0.8))
     rims = fit_circles(
         fields.gradient, found.image, found.circles, rounds=2, width_px=width_px, explain=False
     )
-    found = replace(found, circles=rims.circles, oval_px=rims.oval_px)
-    found = _choose(found, fields, (radius_px[0] - 1.2, radius_px[1] + RADIUS_SLACK_PX), config)
-    # Fine fit of all discs together, without the ones that their neighbours explain.
-    rims = fit_circles(fields.gradient, found.image, found.circles, rounds=2, width_px=width_px)
-    usual_edge = median_of_image(rims.edge, found.image, count)
-    real = rims.edge > MIN_EDGE * usual_edge[found.image]
-    found = replace(found, circles=rims.circles, oval_px=rims.oval_px).where(real)
-    found = _split(found, config.min_separation, radius_px[0])
-    rims = fit_circles(fields.gradient, found.image, found.circles, rounds=4, width_px=rims.width_px)
-    circles = true_radius(rims.circles, found.image, rims.width_px)
-    found = replace(found, circles=circles, oval_px=rims.oval_px)
+    candidates = replace(found, circles=rims.circles)
+    wide = (radius_px[0] - SEARCH_BELOW_PX, radius_px[1] + 2 * SEARCH_ABOVE_PX)
+    found = _choose(candidates, fields, wide, config)
+    found, width_px = _refined(found, fields, width_px, rounds=2)
+    oval = _is_oval(found, radius_px[0])
+    wrong = found.where(oval)
+    found, width_px = _refined(found.where(~oval).joined(_halved(wrong)), fields, width_px, rounds=2)
+    weak = _is_weak(found, count)
+    # Second look, without what proved wrong: it had swallowed others.
     band = (radius_px[0] - RADIUS_SLACK_PX, radius_px[1] + RADIUS_SLACK_PX)
+    candidates = candidates.where(~_resemble(candidates, wrong.joined(found.where(weak))))
+    found = _choose(found.where(~weak).joined(candidates), fields, (wide[0], band[1]), config)
+    found, width_px = _refined(found, fields, width_px, rounds=4)
+    found = found.where(~_is_weak(found, count))
+    found = replace(found, circles=true_radius(found.circles, found.image, width_px))
     return _per_image(_choose(found, fields, band, config), count)
 
 
-def _split(found: _Found, min_separation: float, least_radius_px: float) -> _Found:
-    """Put two discs in place of each oval: strongly overlapping discs make one maximum between them."""
-    two = halves(found.circles, found.oval_px)  # (2n, 3)
-    radius = found.circles[:, 2] - found.oval_px.norm(dim=1)
-    apart = 2 * found.oval_px.norm(dim=1) > min_separation * radius
-    split = apart & (found.oval > MIN_OVAL) & (radius > least_radius_px - RADIUS_SLACK_PX)
-    keep = ~split
-    return _Found(
-        torch.cat([found.image[keep], found.image[split].repeat(2)]),
-        torch.cat([found.circles[keep], two[split.repeat(2)]]),
-        torch.cat([found.score[keep], found.score[split].repeat(2)]),
-        torch.cat([found.oval_px[keep], torch.zeros_like(found.oval_px[split].repeat(2, 1))]),
-    )
+def _refined(found: _Found, fields: _Fields, width_px: Tensor, rounds: int) -> tuple[_Found, Tensor]:
+    """Fit all circles of each image together; also returns the width of the rims."""
+    rims = fit_circles(fields.gradient, found.image, found.circles, rounds=rounds, width_px=width_px)
+    return _Found(found.image, rims.circles, rims.edge, rims.oval_px), rims.width_px
+
+
+def _is_weak(found: _Found, count: int) -> Tensor:
+    """No rim of its own, once what the neighbours add is subtracted. The score is the rim's gradient here."""
+    usual = median_of_image(found.score, found.image, count)
+    return found.score <= MIN_EDGE * usual[found.image]
+
+
+def _is_oval(found: _Found, least_radius_px: float) -> Tensor:
+    """Strongly overlapping discs make one maximum between them, and one oval rim."""
+    large = found.circles[:, 2] * 0.75 > least_radius_px - RADIUS_SLACK_PX
+    return large & (found.oval_px.norm(dim=1) > MIN_OVAL * found.circles[:, 2])
+
+
+def _halved(found: _Found) -> _Found:
+    two = halves(found.circles, found.oval_px)
+    return _Found(found.image.repeat(2), two, found.score.repeat(2), torch.zeros_like(two[:, :2]))
+
+
+def _resemble(found: _Found, others: _Found) -> Tensor:
+    """Which circles are readings of much the same place and size as one of the others."""
+    apart = torch.cdist(found.circles[:, :2], others.circles[:, :2])
+    like = (apart < 0.3 * others.circles[:, 2]) & (found.circles[:, 2, None] > 0.8 * others.circles[:, 2])
+    return (like & (found.image[:, None] == others.image)).any(1)
 
 
 def _maxima(votes: Tensor, radii_px: tuple[float, ...], margin_px: int, threshold: float) -> _Found:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from microgan.validity import Verdict
+
 ROLE_COLOURS = {"train": "#4c9be8", "calibration": "#f0b429", "held_out": "#e8505b"}
 
 
@@ -118,6 +120,48 @@ def window_sheet(
         for panel, image, caption in zip(row, images, captions, strict=False):
             panel.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
             panel.set_xlabel(caption, fontsize=7)
+    save_figure(figure, path)
+
+
+def verdict_sheet(images: np.ndarray, verdicts: Sequence[Verdict], path: Path, columns: int = 8) -> None:
+    """Show accepted and rejected images (N, H, W) in [-1, 1], two rows each, with circles and reasons."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Circle
+
+    figure = Figure(figsize=(1.7 * columns + 0.5, 8), dpi=130, layout="constrained")
+    panels = figure.subplots(4, columns, squeeze=False)
+    for panel in panels.ravel():
+        panel.set(xticks=[], yticks=[], frame_on=False)
+    for valid, rows, colour in ((True, panels[:2], "#37c871"), (False, panels[2:], "#ff5555")):
+        chosen = [index for index, verdict in enumerate(verdicts) if verdict.valid is valid]
+        share = f"{'accepted' if valid else 'rejected'}: {len(chosen)} of {len(verdicts)}"
+        rows[0, 0].set_ylabel(share, fontsize=9)
+        for panel, index in zip(rows.ravel(), chosen, strict=False):
+            panel.imshow(images[index], cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+            for row, col, radius, _ in verdicts[index].circles.table():
+                panel.add_patch(Circle((col, row), radius, fill=False, ec=colour, lw=0.8))
+            reasons = [reason.replace("_", " ") for reason in verdicts[index].reasons]
+            panel.set_xlabel("\n".join(reasons), fontsize=6.5)
+    save_figure(figure, path)
+
+
+def calibration_sheet(
+    measures: Sequence[Mapping[str, float]],
+    limits: Mapping[str, tuple[float | None, float | None]],
+    path: Path,
+) -> None:
+    """Show how each measure is distributed over real windows, and the limits that were set from it."""
+    names = list(limits)
+    figure, panels = _panels(-(-len(names) // 3), 3, height=2.6 * -(-len(names) // 3), width=3.6)
+    for panel, name in zip(panels.ravel(), names, strict=False):
+        panel.hist([one[name] for one in measures], bins=40, color="#8a94a0")
+        for limit in limits[name]:
+            if limit is not None:
+                panel.axvline(limit, color="#e8505b", lw=1.5)
+        panel.set_xlabel(name.replace("_px", " (px)").replace("_", " "), fontsize=9)
+        panel.set_ylabel("real windows", fontsize=9)
+    for panel in panels.ravel()[len(names) :]:
+        panel.set_visible(False)
     save_figure(figure, path)
 
 

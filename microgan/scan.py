@@ -202,6 +202,17 @@ def open_scan(folder: Path, config: ScanConfig) -> Scan:
     return _with_stated_voxel_size(scan, config, f"scans.{Path(folder).name}.voxel_size_um")
 
 
+def open_image(path: Path) -> Scan:
+    """Open one file that says by itself how to read it: TIFF, PNG, NPY, or HDF5 with one data set.
+
+    Raises
+    ------
+    UserError
+        As `open_scan` does.
+    """
+    return open_scan(path.parent, ScanConfig(path=path.name, radius_px=(1, 2)))  # the band is not used
+
+
 def _open_file(path: Path, config: ScanConfig, where: str) -> Scan:
     suffix = path.suffix.lower()
     if suffix not in (*TIFF, *PNG, *HDF5, *NPY, *RAW):

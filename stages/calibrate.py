@@ -1,12 +1,14 @@
-"""Fix the rules of validity and the noise floor on real windows, before any training: ``python -m stages.calibrate``."""
+"""Fix validity and noise floor on real windows, before any training: ``python -m stages.calibrate``."""
 
 from pathlib import Path
 
 from microgan.fidelity import FidelityConfig, noise_floor
 from microgan.pictures import calibration_sheet
 from microgan.planes import Planes
-from microgan.validity import CalibrationConfig, calibrate
+from microgan.validity import CalibrationConfig, calibrate, judge, real_windows
 from stages.stage import Stage, drafts, run
+
+PICTURED = 500  # calibration windows in the picture of the limits
 
 
 def main(stage: Stage) -> None:
@@ -16,11 +18,13 @@ def main(stage: Stage) -> None:
     planes = Planes.load(Path("data/planes"))
     stage.tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "calibration")
     reference = calibrate(planes, stage.window_px, config)
+    windows = real_windows(planes, ("calibration",), stage.window_px, PICTURED, config.seed)
+    real = judge(windows, reference)
     floor = noise_floor(planes, reference, statistics)
     reference = reference.model_copy(update={"noise_floor": floor})
     with drafts("reference", "reports/calibrate") as (folder, pictures):
         reference.save(folder / "reference.json")
-        calibration_sheet(planes, reference, pictures / "limits.png")
+        calibration_sheet([verdict.measures for verdict in real], reference.limits, pictures / "limits.png")
     stage.tracker.metrics({"pass_rate": reference.calibration_pass_rate})
     stage.tracker.metrics({f"noise_floor.{name}": value for name, value in floor.items()})
     stage.tracker.artifact("reference/reference.json", "reports/calibrate")

@@ -32,13 +32,21 @@ KINDS: dict[str, type[Config]] = {
     "evaluate": FidelityConfig,
     "export": ExportConfig,
 }
+GROUPS: dict[str, type[Config]] = {"scans": ScanConfig, "models": ModelConfig}
+
+
+def known(name: str, params: dict[str, Any]) -> str:
+    """Return ``name`` if it is the name of a scan."""
+    names = section(params, "scans")
+    if name not in names:
+        raise UserError(
+            "SCAN", name, f"must be one of {', '.join(names)}, the names under scans: in {PARAMS}"
+        )
+    return name
 
 
 def choose(name: str, path: Path = PARAMS) -> None:
     """Rewrite the line ``scan:`` and nothing else, so that comments stay."""
-    known = section(load_params(path), "scans")
-    if name not in known:
-        raise UserError("SCAN", name, f"must be one of {', '.join(known)}, the names under scans: in {path}")
     before = path.read_text()
     after = re.sub(r"(?m)^scan:[ \t]*[^\s#]*", f"scan: {name}", before, count=1)
     if after != before:
@@ -51,7 +59,7 @@ def check(params: dict[str, Any]) -> None:
     window_px(params)
     for name, kind in KINDS.items():
         kind.from_mapping(section(params, name), where=name)
-    for group, kind in {"scans": ScanConfig, "models": ModelConfig}.items():
+    for group, kind in GROUPS.items():
         for name in section(params, group):
             kind.from_mapping(section(params, f"{group}.{name}"), where=f"{group}.{name}")
 
@@ -69,9 +77,8 @@ def fetch(scan: str) -> None:
         if not out.exists():
             said = _download(dvc_file)
         if not out.exists():
-            raise UserError(
-                dvc_file, out.name, f"could not be fetched with the md5 that it should have ({said})"
-            )
+            reason = said or "its address gives a file with another md5"
+            raise UserError(dvc_file, out.name, f"could not be fetched: {reason}")
 
 
 def _imports(scan: str) -> dict[Path, Path]:
@@ -92,25 +99,27 @@ def _download(dvc_file: Path) -> str:
         said = _dvc("update", dvc_file)
     finally:
         dvc_file.write_text(pinned)
-    return _dvc("checkout", "--force", dvc_file) and said
+    _dvc("checkout", "--force", dvc_file)
+    return said
 
 
 def _dvc(*words: str | Path) -> str:
     """Run dvc; return the first error that it reports."""
     command = [sys.executable, "-m", "dvc", *map(str, words)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
-    return errors[0] if result.returncode and errors else ""
+    errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
+    return errors[0].removeprefix("ERROR: ") if result.returncode and errors else ""
 
 
 def main() -> None:
     """Run as a program."""
     with told_in_one_line():
-        if name := " ".join(sys.argv[1:]):
-            choose(name)
         params = load_params()
         check(params)
-        fetch(scan_name(params))
+        wanted = " ".join(sys.argv[1:])
+        scan = known(wanted, params) if wanted else scan_name(params)
+        fetch(scan)
+        choose(scan)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Judge the samples of one model by the rules fixed on real windows: ``python -m stages.validate dcgan``."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ def main(stage: Stage) -> None:
 
     windows = Windows(Planes.load(Path("data/planes")), "held_out", reference.window_px)
     real = judge(windows.draw(np.random.default_rng(seed), len(images), augment=False), reference)
-    metrics = {
+    metrics: dict[str, Any] = {
         "pass_rate": pass_rate(verdicts),
         "reference_pass_rate": pass_rate(real),
         "pass_rate_ratio": pass_rate(verdicts) / max(pass_rate(real), 1e-9),
@@ -42,7 +43,7 @@ def main(stage: Stage) -> None:
         write_verdicts(table, verdicts)
         write_circles(circles, verdicts)
         write_json(summary, metrics)
-        verdict_sheet(images, verdicts, picture)
+        verdict_sheet(images[:, 0].numpy(), verdicts, picture)
     numbers = ("pass_rate", "reference_pass_rate", "pass_rate_ratio")
     stage.tracker.headline({f"{name}.{key}": metrics[key] for key in numbers})
     stage.tracker.metrics({f"rejected_by.{reason}": n for reason, n in metrics["rejected_by"].items()})

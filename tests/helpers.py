@@ -1,10 +1,15 @@
 """What several tests share."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 
 from microgan.networks import Generator, NetworkConfig
+from microgan.planes import Planes, ingest
+from microgan.scan import ScanConfig, SplitConfig
+from microgan.simulate import SimulateConfig, simulate_scan
 
 
 def lively(config: NetworkConfig) -> Generator:
@@ -27,3 +32,12 @@ class DiscWindows:
         axis = torch.arange(64.0)
         distance = ((axis[:, None] - row) ** 2 + (axis - col) ** 2).sqrt()
         return (10 - distance).clamp(-0.8, 0.8)
+
+
+def disc_planes(folder: Path, size_px: int = 256) -> Planes:
+    """Ingest a small simulated scan: three planes of bright discs of radius 6, one for each role."""
+    config = SimulateConfig(planes=3, size_px=size_px, angles=200, seed=1)
+    simulate_scan(config, folder / "raw")
+    split = SplitConfig(calibration=[1], held_out=[2])
+    scan = ScanConfig(path="scan.tif", radius_px=(4, 8), split=split)
+    return ingest("discs", folder / "raw", scan, 64, folder / "planes")
