@@ -26,6 +26,9 @@ ANGLES = 32  # sample points on a rim; neighbouring ones are about one blur widt
 STEP_PX = 1.0  # of the finite differences along the radius
 HIDDEN_DEPTH_PX = 1.0  # a rim point this deep in another disc can show no edge
 MIN_VISIBLE = 0.25  # least share of a rim that must be in the image and not hidden
+# Most of the rim in the image that other discs may hide: two discs at 0.6 (r1 + r2) hide at most 0.4 of each
+# other, but what is seen between several discs is hidden more. The rest has to be that much clearer a rim.
+MAX_HIDDEN, HIDDEN_PENALTY = 0.45, 1.5
 LONGEST_MOVE_PX = 0.6  # of one Newton step
 NEIGHBOUR_REACH_PX = 4.0  # beyond it a blurred rim adds nothing
 LENGTH_POWER = 0.6  # of an arc's length in its strength: 1/2 if noise decided, 1 for length of rim explained
@@ -207,7 +210,8 @@ def select(
     same = distance < min_separation * (radius[first] + radius[second])
     hidden = _hidden(circles.cpu().numpy(), first, second)
     visible = inside.cpu().numpy().copy()
-    score, strength = _arc_score(rim, visible, radius, threshold)
+    in_image = visible.sum(1)
+    score, strength = _arc_score(rim, visible, radius, in_image, threshold)
     undecided, chosen = strength > 0, np.zeros(len(radius), bool)
     while undecided.any():
         # Everything that beats all its undecided rivals is accepted at once, in all images.
@@ -224,7 +228,7 @@ def select(
         np.logical_and.at(visible, first[explained], ~hidden[explained])
         changed = np.unique(first[explained])
         score[changed], strength[changed] = _arc_score(
-            rim[changed], visible[changed], radius[changed], threshold
+            rim[changed], visible[changed], radius[changed], in_image[changed], threshold
         )
         undecided &= strength > 0
     device = circles.device
@@ -336,7 +340,7 @@ def _hidden(circles: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.nd
 
 
 def _arc_score(
-    rim: np.ndarray, visible: np.ndarray, radius: np.ndarray, threshold: float
+    rim: np.ndarray, visible: np.ndarray, radius: np.ndarray, in_image: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean on the visible arc, and the strength by which circles are ranked: 0 or less means none.
 
@@ -344,5 +348,7 @@ def _arc_score(
     """
     seen = visible.sum(1)
     score = np.minimum((rim * visible).sum(1) / np.maximum(seen, 1), 1.0)
-    strength = (score - threshold) * (radius * seen) ** LENGTH_POWER
-    return score, np.where(seen >= MIN_VISIBLE * ANGLES, strength, -1.0)
+    hidden = 1 - seen / np.maximum(in_image, 1)
+    strength = (score - threshold - HIDDEN_PENALTY * hidden) * (radius * seen) ** LENGTH_POWER
+    seen_enough = (seen >= MIN_VISIBLE * ANGLES) & (hidden <= MAX_HIDDEN)
+    return score, np.where(seen_enough, strength, -1.0)

@@ -46,7 +46,7 @@ RADIUS_SLACK_PX = 0.5  # the ends of the radius band are soft by this much
 SEARCH_BELOW_PX, SEARCH_ABOVE_PX = 1.5, 1.0
 PLANES_PER_GROUP = 4  # candidates are the maxima of each group: a bright fleck must not mask its disc
 CANDIDATE_SHARE = 2 / 3  # of the threshold: the fit raises true circles
-MIN_OVAL = 0.13  # displacement of the rim over the radius: maybe two discs that overlap
+MIN_OVAL = 0.18  # displacement of the rim over the usual radius: maybe two discs that overlap
 MIN_EDGE = 0.4  # rim gradient over the image's median, once neighbours are subtracted
 FILL_QUANTILE = 0.08  # of the grey inside a circle, which the interior test looks at
 RANGE_VALUES = 1 << 14  # grey values of an image on which its range rests
@@ -63,7 +63,7 @@ class HoughConfig(Config):
     ring_width_px: float = Field(default=1.0, ge=0.5, le=5, description="sd of the ring kernels")
     threshold: float = Field(default=0.3, gt=0, lt=1, description="least score of a disc")
     min_separation: float = Field(
-        default=0.5, gt=0, lt=1, description="circles closer than this x (r1 + r2) are one disc read twice"
+        default=0.55, gt=0, lt=1, description="circles closer than this x (r1 + r2) are one disc read twice"
     )
     min_fill: float = Field(
         default=0.3, ge=0, lt=1, description="grey inside a disc, 0: dark, 1: bright end of the image"
@@ -357,7 +357,7 @@ def _detect_ring(
     wide = (radius_px[0] - SEARCH_BELOW_PX, radius_px[1] + 2 * SEARCH_ABOVE_PX)
     found = _choose(candidates, fields, wide, config)
     found, width_px = _refined(found, fields, width_px, rounds=2)
-    oval = _is_oval(found, radius_px[0])
+    oval = _is_oval(found, radius_px[0], count)
     wrong = found.where(oval)
     found, width_px = _refined(found.where(~oval).joined(_halved(wrong)), fields, width_px, rounds=2)
     weak = _is_weak(found, count)
@@ -383,10 +383,12 @@ def _is_weak(found: _Found, count: int) -> Tensor:
     return found.score <= MIN_EDGE * usual[found.image]
 
 
-def _is_oval(found: _Found, least_radius_px: float) -> Tensor:
-    """Strongly overlapping discs make one maximum between them, and one oval rim."""
-    large = found.circles[:, 2] * 0.75 > least_radius_px - RADIUS_SLACK_PX
-    return large & (found.oval_px.norm(dim=1) > MIN_OVAL * found.circles[:, 2])
+def _is_oval(found: _Found, least_radius_px: float, count: int) -> Tensor:
+    """Strongly overlapping discs make one maximum between them, and one large oval rim."""
+    radius = found.circles[:, 2]
+    usual = median_of_image(radius, found.image, count)[found.image]
+    large = radius * 0.75 > least_radius_px - RADIUS_SLACK_PX
+    return large & (found.oval_px.norm(dim=1) > MIN_OVAL * usual)
 
 
 def _halved(found: _Found) -> _Found:

@@ -37,7 +37,9 @@ class Generator(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config = NetworkConfig(  # also when given a subclass that holds more
+            latent_channels=config.latent_channels, base_channels=config.base_channels
+        )
         base = config.base_channels
         self.layers = nn.Sequential(
             nn.Conv2d(config.latent_channels, 4 * base, 3, bias=False),  # h -> h - 2

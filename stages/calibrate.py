@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from microgan.fidelity import FidelityConfig, noise_floor
-from microgan.pictures import calibration_sheet
+from microgan.pictures import calibration_sheet, verdict_sheet
 from microgan.planes import Planes
 from microgan.validity import CalibrationConfig, calibrate, judge, real_windows
 from stages.stage import Stage, drafts, run
@@ -25,6 +25,7 @@ def main(stage: Stage) -> None:
     with drafts("reference", "reports/calibrate") as (folder, pictures):
         reference.save(folder / "reference.json")
         calibration_sheet([verdict.measures for verdict in real], reference.limits, pictures / "limits.png")
+        verdict_sheet(windows[:, 0].numpy(), real, pictures / "windows.png")
     stage.tracker.metrics({"pass_rate": reference.calibration_pass_rate})
     stage.tracker.metrics({f"noise_floor.{name}": value for name, value in floor.items()})
     stage.tracker.artifact("reference/reference.json", "reports/calibrate")

@@ -15,9 +15,14 @@ def project_root() -> Path:
 
 
 def git_commit() -> str | None:
-    """Return the commit, with ``-dirty`` when files differ from it; `None` outside a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Return the commit, ``-dirty`` when code or parameters differ from it; `None` without git."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        commit = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--", "microgan", "stages", "dvc.yaml", "params.yaml")
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()

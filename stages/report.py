@@ -14,7 +14,6 @@ from stages.samples import read_samples
 from stages.stage import Stage, run, section, selected
 
 SHOWN = 64  # real windows and samples handed on, of which the page shows some
-MODELS = ("dcgan", "wgan_gp")
 
 
 def main(stage: Stage) -> None:
@@ -23,7 +22,7 @@ def main(stage: Stage) -> None:
     windows = Windows(planes, "held_out", stage.window_px)
     seed = section(stage.params, "generate")["seed"]
     real = windows.draw(np.random.default_rng(seed), SHOWN, augment=False)[:, 0].numpy()
-    results = [result(name, planes.info) for name in MODELS]
+    results = [result(name, planes.info) for name in section(stage.params, "models")]
     out = Path("reports/report.html")
     scan = planes.info.model_dump()
     build_report(results, real, scan, selected(stage.params), out, {"git_commit": git_commit()})

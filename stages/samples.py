@@ -82,6 +82,7 @@ def write_circles(path: Path, verdicts: Sequence[Verdict]) -> None:
 
 
 def _read_circles(path: Path, count: int) -> list[Circles]:
-    table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
-    table = table.reshape(-1, 1 + len(CIRCLE_COLUMNS))
+    with path.open(newline="") as stream:
+        rows = [[float(value) for value in row] for row in list(csv.reader(stream))[1:]]
+    table = np.array(rows).reshape(-1, 1 + len(CIRCLE_COLUMNS))
     return [Circles(*table[table[:, 0] == index, 1:].T) for index in range(count)]

@@ -1,5 +1,6 @@
 """The stages as programs: bad input, interruption, full disk and lost tracking, each told in one line."""
 
+import json
 import os
 import re
 import resource
@@ -20,8 +21,21 @@ import yaml
 from microgan.errors import UserError
 from microgan.planes import Planes
 from microgan.training import ModelConfig, TrainConfig
-from stages import ingest, select, simulate, stage, train
+from stages import (
+    calibrate,
+    evaluate,
+    export,
+    generate,
+    ingest,
+    report,
+    select,
+    simulate,
+    stage,
+    train,
+    validate,
+)
 from stages.project import project_root
+from stages.samples import read_samples, read_stack
 from stages.stage import Stage, drafts, flatten, load_params, run
 from stages.tracking import Tracker
 
@@ -33,31 +47,52 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+def _enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let stages run in ``folder``, untracked."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(Tracker, "start", lambda tracker, name, params: None)
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the parameters of a quick run; stages run in it, untracked."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for section, values in SMALL.items():
-        params[section] |= values
-    params["window_px"] = 32
-    params["scans"]["simulated"]["split"] = {"calibration": [1], "held_out": [2]}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(Tracker, "start", lambda tracker, name, params: None)
+    _write_params(tmp_path)
+    _enter(tmp_path, monkeypatch)
     handler = signal.getsignal(signal.SIGTERM)
     yield tmp_path
     signal.signal(signal.SIGTERM, handler)
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    _write_params(folder)
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _enter(folder, monkeypatch)
+        edit(train__steps=5)
+        for main in (simulate.main, ingest.main):
+            assert start(main, monkeypatch=monkeypatch) == 0
+        assert start(train.main, "dcgan", monkeypatch=monkeypatch) == 0
+    signal.signal(signal.SIGTERM, handler)
+    return folder
+
+
 @pytest.fixture
-def trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def trained(project: Path, trained_once: Path) -> Path:
     """A project whose scan is ingested and whose model dcgan was trained for a few steps."""
-    edit(train__steps=5)
-    for main in (simulate.main, ingest.main):
-        assert start(main, monkeypatch=monkeypatch) == 0
-    assert start(train.main, "dcgan", monkeypatch=monkeypatch) == 0
+    shutil.copytree(trained_once, project, dirs_exist_ok=True)
     return project
+
+
+def _write_params(folder: Path) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for section, values in SMALL.items():
+        params[section] |= values
+    params["window_px"] = 32
+    params["scans"]["simulated"]["split"] = {"calibration": [1], "held_out": [2]}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def edit(**changes: Any) -> None:
@@ -252,6 +287,38 @@ def test_a_full_disk_is_told_in_one_line_and_earlier_results_stay(
     assert len(said) == 1 and re.match(r"microgan: .+(File too large|is the disk full)", said[0]), said
     after = state_of(trained)
     assert {path: after[path] for path in after if not path.startswith("checkpoints/")} == before
+
+
+# The whole way ------------------------------------------------------------------------------------------
+
+
+def test_all_stages_in_a_row_make_everything_that_is_promised(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(generate__count=12, calibrate__windows=100, evaluate__windows=20, evaluate__floor_repeats=2)
+    assert start(train.main, "wgan_gp", monkeypatch=monkeypatch) == 0
+    assert start(calibrate.main, monkeypatch=monkeypatch) == 0
+    # Of one model, whatever it makes is taken for valid; of the other, nothing is
+    for name, limits in {"dcgan": {}, "wgan_gp": {"volume_fraction": [2.0, 3.0]}}.items():
+        reference = json.loads(Path("reference/reference.json").read_text())
+        Path("reference/reference.json").write_text(json.dumps({**reference, "limits": limits}))
+        for each in (generate, validate, evaluate, export):
+            assert start(each.main, name, monkeypatch=monkeypatch) == 0
+    assert start(report.main, monkeypatch=monkeypatch) == 0
+
+    validity = {
+        name: json.loads(Path(f"metrics/{name}/validity.json").read_text()) for name in ("dcgan", "wgan_gp")
+    }
+    assert validity["dcgan"]["pass_rate"] == 1 and validity["wgan_gp"]["pass_rate"] == 0
+    assert validity["wgan_gp"]["n"] == validity["wgan_gp"]["rejected_by"]["volume_fraction"] == 12
+    assert json.loads(Path("exports/dcgan/export.json").read_text())["structures"] == 12
+    assert json.loads(Path("exports/wgan_gp/export.json").read_text())["structures"] == 0
+    assert len(read_stack(Path("samples/dcgan/valid.tif"))) == 12
+    samples = read_samples(Path("samples/wgan_gp"))
+    assert samples.grey.dtype == np.uint16 and samples.grey.shape == (12, 32, 32)
+    assert all(verdict.reasons == ("volume_fraction",) for verdict in samples.verdicts)
+    page = Path("reports/report.html").read_text()
+    assert "wgan_gp" in page and "http" not in page.split("<img")[0]
 
 
 # Interruption ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from microgan import training
-from microgan.checkpoint import weights_sha256
+from microgan.checkpoint import load_model, save_model, weights_sha256
 from microgan.errors import UserError
 from microgan.training import ModelConfig, TrainConfig, train
 from tests.helpers import DiscWindows
@@ -102,6 +102,12 @@ def test_it_learns(tmp_path: Path) -> None:
     real = DiscWindows().draw(np.random.default_rng(0), 256).numpy()
     assert grids[150].mean() == pytest.approx(real.mean(), abs=0.15)
     assert grids[150].std() == pytest.approx(real.std(), rel=0.5)
+
+
+def test_the_trained_generator_can_be_saved_and_loaded(tmp_path: Path) -> None:
+    done = train(DiscWindows(), TINY, DCGAN, tmp_path / "s")
+    save_model(tmp_path / "model", done.generator, {})
+    assert weights_sha256(load_model(tmp_path / "model")[0].state_dict()) == _digest(done)
 
 
 @pytest.mark.parametrize("loss", ["minimax", "least_squares"])
