@@ -32,13 +32,22 @@ REASONS = {  # measure -> reason code
     "smallest_radius_px": "radius",
     "largest_radius_px": "radius",
     "unexplained_phase": "unexplained_phase",
+    "disagreement": "unexplained_phase",
     "unfilled_circle": "unfilled_circle",
+    "mean_score": "faint_circles",
     "volume_fraction": "volume_fraction",
 }
-ONE_SIDED = ("overlap", "unexplained_phase", "unfilled_circle")  # only too much is wrong
+TOO_SMALL = ("smallest_radius_px", "mean_score")  # these can only be too small,
+TOO_LARGE = (
+    "overlap",
+    "largest_radius_px",
+    "unexplained_phase",
+    "disagreement",
+    "unfilled_circle",
+)  # too large
 SMOOTHING_PX = 0.7  # before the phase threshold: pixel noise is no structure
 RIM_PX = 1.0  # at the rim of a disc, where pixels are partly filled, nothing is judged
-LEAST_CIRCLES = 1.0  # discs a calibration window must have on average; fewer: the radius band fits nothing
+MOST_DISAGREEMENT = 0.4  # between circles and phase on real windows; wrong radii or polarity: 0.5 to 0.9
 
 
 class CalibrationConfig(Config):
@@ -111,21 +120,21 @@ def calibrate(planes: Planes, window_px: int, config: CalibrationConfig) -> Refe
     Raises
     ------
     UserError
-        If hardly any disc is found: the radius band or the polarity does not fit the scan.
+        If the discs found do not cover the disc phase: radius band or polarity do not fit the scan.
     """
     images = real_windows(planes, ("calibration", "train"), window_px, config.windows, config.seed)
     info = planes.info
     threshold = float(threshold_otsu(_smooth(images).numpy()))
     phase = _phase(images, threshold, info.polarity)
     circles = _detect(images, info.radius_px, info.polarity, config.detector)
-    found = np.mean([len(one) for one in circles])
-    if found < LEAST_CIRCLES:
-        where = f"scans.{info.name}.radius_px"
-        rule = (
-            f"fits nothing: {found:.2g} {info.polarity} discs a window of {window_px} px, must be at least 1"
-        )
-        raise UserError(where, list(info.radius_px), rule)
     measured = [measure(one, found) for one, found in zip(phase.numpy(), circles, strict=True)]
+    mismatch = np.mean([one["disagreement"] for one in measured])
+    if mismatch > MOST_DISAGREEMENT:
+        rule = (
+            f"fits nothing: {info.polarity} discs of these radii differ from the disc phase on {mismatch:.0%}"
+            f" of their area, must be at most {MOST_DISAGREEMENT:.0%} (or is the polarity wrong?)"
+        )
+        raise UserError(f"scans.{info.name}.radius_px", list(info.radius_px), rule)
     limits = _limits(measured, config.false_rejection_budget)
     passed = [not broken_rules(one, limits) for one in measured]
     return Reference(
@@ -189,7 +198,9 @@ def measure(phase: np.ndarray, circles: Circles) -> dict[str, float]:
         "smallest_radius_px": smallest,
         "largest_radius_px": largest,
         "unexplained_phase": unexplained_phase(phase, circles),
+        "disagreement": disagreement(phase, circles),
         "unfilled_circle": unfilled_circle(phase, circles),
+        "mean_score": float(circles.score.mean()) if len(circles) else 0.0,
         "volume_fraction": float(phase.mean()),
     }
 
@@ -224,6 +235,13 @@ def unexplained_phase(phase: np.ndarray, circles: Circles) -> float:
     largest = np.bincount(patches.ravel())[1:].max() if count else 0
     usual = np.pi * np.median(circles.radius) ** 2 if len(circles) else phase.size
     return float(largest / usual)
+
+
+def disagreement(phase: np.ndarray, circles: Circles) -> float:
+    """Return 1 - intersection / union of circles and disc phase: 0 if they are one, 1 without circles."""
+    inside = (_distance_to_rim(phase.shape, circles) < 0).any(0)
+    either = (phase | inside).sum()
+    return float(1 - (phase & inside).sum() / either) if either else 1.0
 
 
 def unfilled_circle(phase: np.ndarray, circles: Circles) -> float:
@@ -271,12 +289,10 @@ def _limits(
 
 
 def _quantiles(name: str, values: np.ndarray, tail: float) -> tuple[float, float]:
-    if name in ONE_SIDED:
+    if name in TOO_LARGE:
         return -np.inf, float(np.quantile(values, 1 - tail))
-    if name == "smallest_radius_px":
+    if name in TOO_SMALL:
         return float(np.quantile(values, tail)), np.inf
-    if name == "largest_radius_px":
-        return -np.inf, float(np.quantile(values, 1 - tail))
     return float(np.quantile(values, tail / 2)), float(np.quantile(values, 1 - tail / 2))
 
 
