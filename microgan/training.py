@@ -31,7 +31,7 @@ class TrainConfig(NetworkConfig):
     """What all models share: sizes of the networks, length of the run, numerics, log."""
 
     steps: int = Field(4000, ge=1)
-    minutes: float = Field(8.0, gt=0)
+    minutes: float = Field(7.0, gt=0)
     batch: int = Field(32, ge=2)
     average_decay: float = Field(0.995, ge=0, lt=1)
     seed: int = Field(0, ge=0)
