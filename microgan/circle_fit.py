@@ -118,7 +118,14 @@ def neighbours(image: Tensor, circles: Tensor, reach_px: float = 0.0) -> tuple[n
 
 
 def fit_circles(
-    gradient: Tensor, image: Tensor, circles: Tensor, *, rounds: int, width_px: Tensor, explain: bool = True
+    gradient: Tensor,
+    image: Tensor,
+    circles: Tensor,
+    *,
+    rounds: int,
+    width_px: Tensor,
+    explain: bool = True,
+    overlapping: bool = False,
 ) -> Rims:
     """Move circles to where the mean inward gradient on their rims is greatest, by Newton steps.
 
@@ -132,6 +139,8 @@ def fit_circles(
         Width of the rims, to subtract what neighbours add.
     explain : bool
         Subtract it.
+    overlapping : bool
+        Leave out the rim inside other circles: right once all circles are real, else false ones feel free.
     """
     count = len(width_px)
     edge, curvature, oval_px = torch.zeros(()), torch.zeros(()), torch.zeros(())
@@ -139,6 +148,8 @@ def fit_circles(
         if explain and step % 2 == 0:  # neighbours hardly change from one step to the next
             pairs = torch.from_numpy(neighbours(image, circles, NEIGHBOUR_REACH_PX)[0]).to(image.device)
         profile, inside = _profile(gradient, image, circles)  # (n, 3, ANGLES)
+        if overlapping:
+            inside = inside & ~_covered(circles, pairs)
         if explain:
             if step == 0:
                 edge = _arc_mean(profile, inside)[:, 1].clamp_min(0)
@@ -330,12 +341,22 @@ def _steepest(width_px: float) -> tuple[np.ndarray, np.ndarray]:
     return radius, np.maximum.accumulate(rim)
 
 
-def _hidden(circles: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Which rim points of ``first`` lie deep inside ``second``, (m, ANGLES)."""
+def _covered(circles: Tensor, pairs: Tensor) -> Tensor:
+    """Which rim points (n, ANGLES) lie in another circle, where overlapping discs show no rim."""
+    table, (first, second) = circles.cpu().numpy(), pairs.cpu().numpy().T
+    covered = np.zeros((len(table), ANGLES), bool)
+    np.logical_or.at(covered, first, _hidden(table, first, second, depth_px=0.0))
+    return torch.from_numpy(covered).to(circles.device)
+
+
+def _hidden(
+    circles: np.ndarray, first: np.ndarray, second: np.ndarray, depth_px: float = HIDDEN_DEPTH_PX
+) -> np.ndarray:
+    """Which rim points of ``first`` lie ``depth_px`` inside ``second``, (m, ANGLES)."""
     angle = np.arange(ANGLES) * (2 * math.pi / ANGLES)
     centre, radius = circles[first, :2] - circles[second, :2], circles[first, 2, None]
     row, col = centre[:, :1] + radius * np.sin(angle), centre[:, 1:] + radius * np.cos(angle)
-    depth = np.maximum(circles[second, 2, None] - HIDDEN_DEPTH_PX, 0)
+    depth = np.maximum(circles[second, 2, None] - depth_px, 0)
     return np.asarray(row**2 + col**2 < depth**2)
 
 

@@ -365,15 +365,19 @@ def _detect_ring(
     band = (radius_px[0] - RADIUS_SLACK_PX, radius_px[1] + RADIUS_SLACK_PX)
     candidates = candidates.where(~_resemble(candidates, wrong.joined(found.where(weak))))
     found = _choose(found.where(~weak).joined(candidates), fields, (wide[0], band[1]), config)
-    found, width_px = _refined(found, fields, width_px, rounds=4)
+    found, width_px = _refined(found, fields, width_px, rounds=4, overlapping=True)
     found = found.where(~_is_weak(found, count))
     found = replace(found, circles=true_radius(found.circles, found.image, width_px))
     return _per_image(_choose(found, fields, band, config), count)
 
 
-def _refined(found: _Found, fields: _Fields, width_px: Tensor, rounds: int) -> tuple[_Found, Tensor]:
+def _refined(
+    found: _Found, fields: _Fields, width_px: Tensor, rounds: int, overlapping: bool = False
+) -> tuple[_Found, Tensor]:
     """Fit all circles of each image together; also returns the width of the rims."""
-    rims = fit_circles(fields.gradient, found.image, found.circles, rounds=rounds, width_px=width_px)
+    rims = fit_circles(
+        fields.gradient, found.image, found.circles, rounds=rounds, width_px=width_px, overlapping=overlapping
+    )
     return _Found(found.image, rims.circles, rims.edge, rims.oval_px), rims.width_px
 
 

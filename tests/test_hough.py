@@ -48,12 +48,13 @@ def test_a_disc_cut_by_the_border_is_found_with_its_centre_outside() -> None:
     np.testing.assert_allclose(circles.table()[order, :3], truth, atol=0.6)
 
 
-@pytest.mark.parametrize("overlap", [0.1, 0.2])
+@pytest.mark.parametrize("overlap", [0.1, 0.2, 0.3, 0.4])
 def test_overlapping_discs_are_both_reported(overlap: float) -> None:
     apart = (1 - overlap) * 12
     (circles,) = detect(_drawn((32.0, 26.0, 6.0), (32.0, 26.0 + apart, 6.0)), (4, 8))
     assert len(circles) == 2
     assert np.ptp(circles.col) == pytest.approx(apart, abs=0.8)
+    np.testing.assert_allclose(circles.radius, 6, atol=0.3)
 
 
 def test_the_gap_between_touching_discs_is_no_disc() -> None:
@@ -98,6 +99,17 @@ def test_the_derivative_is_that_of_finite_differences() -> None:
         return accumulate(image, torch.tensor([3.0, 4.0], dtype=torch.float64))
 
     assert torch.autograd.gradcheck(votes, (image,), eps=1e-6, atol=1e-8, rtol=1e-6)
+
+
+def test_the_derivative_moves_a_disc() -> None:
+    """Brighter just outside of the rim means a larger disc: the gradient must say so, and not be zero."""
+    image = _drawn((32.0, 32.0, 6.0)).requires_grad_(True)
+    accumulate(image, torch.tensor([7.0]))[0, 0, 32, 32].backward()
+    assert image.grad is not None
+    axis = torch.arange(64.0) - 32
+    distance = (axis[:, None] ** 2 + axis**2).sqrt()
+    assert image.grad[0, 0][(distance - 6.7).abs() < 0.5].sum() > 0.01
+    assert image.grad.isfinite().all()
 
 
 def test_a_rolled_periodic_image_has_a_rolled_accumulator() -> None:
