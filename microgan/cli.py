@@ -36,7 +36,7 @@ def detect_command(
     """Find the discs of images: image,row,col,radius,score in pixels, pixel centres at integers."""
     if not 1 <= radius[0] < radius[1]:
         raise UserError("--radius", f"{radius[0]:g} {radius[1]:g}", "must be MIN MAX with 1 <= MIN < MAX")
-    rows: list[tuple[str, float, float, float, float]] = []
+    rows: list[tuple[object, ...]] = []
     for name, image in tqdm(list(_pages(images)), desc="detect", unit="img", disable=None):
         grey = torch.from_numpy(_stretch(image))[None, None]
         (circles,) = detect(grey, radius, polarity)

@@ -178,7 +178,7 @@ def detect(
     --------
     >>> axis = torch.arange(32.0)
     >>> distance = ((axis[:, None] - 15.0) ** 2 + (axis - 18.0) ** 2).sqrt()
-    >>> (circles,) = detect((6.5 - distance).clamp(-0.5, 0.5)[None, None], (4, 8))
+    >>> (circles,) = detect((6.0 - distance).clamp(-0.5, 0.5)[None, None], (4, 8))
     >>> circles.table()[:, :3].round().tolist()
     [[15.0, 18.0, 6.0]]
     """

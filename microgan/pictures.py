@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from microgan.hough import Circles
     from microgan.validity import Verdict
 
 ROLE_COLOURS = {"train": "#4c9be8", "calibration": "#f0b429", "held_out": "#e8505b"}
@@ -142,6 +143,22 @@ def verdict_sheet(images: np.ndarray, verdicts: Sequence[Verdict], path: Path, c
                 panel.add_patch(Circle((col, row), radius, fill=False, ec=colour, lw=0.8))
             reasons = [reason.replace("_", " ") for reason in verdicts[index].reasons]
             panel.set_xlabel("\n".join(reasons), fontsize=6.5)
+    save_figure(figure, path)
+
+
+def circle_overlay(image: np.ndarray, circles: Circles, path: Path, magnify: int = 4) -> None:
+    """Show an image (H, W) in [-1, 1] at ``magnify`` screen pixels a pixel, with its circles drawn on it."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Circle
+
+    rows, cols = image.shape
+    figure = Figure(figsize=(magnify * cols / 100, magnify * rows / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xticks=[], yticks=[], frame_on=False)
+    axes.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="bicubic")
+    for row, col, radius, _ in circles.table():
+        axes.add_patch(Circle((col, row), radius, fill=False, ec="#ff5555", lw=0.25 * magnify))
+    axes.set(xlim=(-0.5, cols - 0.5), ylim=(rows - 0.5, -0.5))
     save_figure(figure, path)
 
 

@@ -78,7 +78,7 @@ def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
         If the discs cannot be packed.
     """
     stack = np.zeros((config.planes, config.size_px, config.size_px), np.uint16)
-    rows: list[tuple[int, float, float, float]] = []
+    rows: list[tuple[float, ...]] = []
     signal_to_noise, fractions = [], []
     for plane in tqdm(range(config.planes), desc="simulate", unit="plane", disable=None):
         rng = np.random.default_rng([config.seed, plane])

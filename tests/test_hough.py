@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from microgan.errors import UserError
 from microgan.hough import Circles, HoughConfig, accumulate, detect
+from microgan.pictures import circle_overlay
 from microgan.planes import ingest
 from microgan.scan import ScanConfig, SplitConfig
 from microgan.simulate import SimulateConfig, simulate_scan
@@ -117,6 +119,18 @@ def test_a_rolled_periodic_image_has_a_rolled_accumulator() -> None:
     radii = torch.tensor([4.0, 6.0], dtype=torch.float64)
     rolled = accumulate(image.roll((5, 7), (-2, -1)), radii, periodic=True)
     torch.testing.assert_close(rolled, accumulate(image, radii, periodic=True).roll((5, 7), (-2, -1)))
+
+
+def test_the_overlay_draws_each_circle(tmp_path: Path) -> None:
+    (circles,) = detect(_drawn((20.0, 20.0, 6.0), (45.0, 40.0, 7.0)), (5, 8))
+    circle_overlay(
+        _drawn((20.0, 20.0, 6.0), (45.0, 40.0, 7.0))[0, 0].numpy(), circles, tmp_path / "overlay.png"
+    )
+    picture = np.asarray(Image.open(tmp_path / "overlay.png").convert("RGB")).astype(int)
+    assert picture.shape == (256, 256, 3)
+    row, col = np.nonzero(picture[..., 0] - picture[..., 2] > 60)
+    apart = np.hypot((row + 0.5) / 4 - 20.5, (col + 0.5) / 4 - 20.5)
+    assert np.abs(apart[apart < 12] - 6).max() < 1
 
 
 def test_a_band_that_is_none_is_told() -> None:
