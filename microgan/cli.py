@@ -18,7 +18,7 @@ from microgan.hough import detect
 from microgan.planes import ScanInfo
 from microgan.sampling import sample
 from microgan.scan import open_image
-from microgan.validity import Reference, judge, pass_rate, phase_image
+from microgan.validity import Reference, detect_all, judge, pass_rate, phase_image
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -110,7 +110,7 @@ def export_command(
         rules = Reference.load(reference)
         grey = torch.from_numpy(rules.scan.normalise(stack))[:, None]
         phase = phase_image(grey, rules).numpy()
-        circles = detect(grey, rules.radius_px, rules.polarity, rules.detector)
+        circles = detect_all(grey, rules.radius_px, rules.polarity, rules.detector)
         config = config.or_voxel_size(rules.scan.voxel_size_um)
         export(stack, phase, circles, provenance, out, config, sources=names)
     typer.echo(f"{len(stack)} structures written to {out}")

@@ -13,7 +13,6 @@ import numpy as np
 from pydantic import Field
 from scipy.stats import wasserstein_distance
 from torch import Tensor
-from tqdm import tqdm
 
 from microgan.config import Config
 from microgan.descriptors import (
@@ -26,14 +25,12 @@ from microgan.descriptors import (
     volume_fraction,
 )
 from microgan.errors import UserError
-from microgan.hough import detect
 from microgan.planes import ROLES, Planes
-from microgan.validity import Reference, phase_image
+from microgan.validity import Reference, detect_all, phase_image
 from microgan.windows import Windows
 
 DESCRIPTORS = ("volume_fraction", "two_point_correlation", "radius", "nearest_neighbour_distance")
 HISTOGRAM_BINS = 32
-DETECT_BATCH = 128  # windows between two moves of the progress bar
 BAND_QUANTILE = 0.95
 
 
@@ -270,11 +267,7 @@ def compare(
 
 def describe_windows(images: Tensor, reference: Reference, config: FidelityConfig) -> Description:
     """Find phase and circles in normalised images (N, 1, H, W), and describe them."""
-    circles: list[Discs] = []
-    with tqdm(total=len(images), desc="describe real windows", unit="img", disable=None) as bar:
-        for part in images.split(DETECT_BATCH):
-            circles += detect(part, reference.radius_px, reference.polarity, reference.detector)
-            bar.update(len(part))
+    circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
     return describe_samples(images, circles, reference, config)
 
 

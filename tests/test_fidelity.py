@@ -209,7 +209,7 @@ def scan(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     known: dict[bytes, Discs] = {}
     monkeypatch.setattr(fidelity, "Windows", Windows)
     monkeypatch.setattr(
-        fidelity, "detect", lambda images, *_: [known[image.numpy().tobytes()] for image in images]
+        fidelity, "detect_all", lambda images, *_: [known[image.numpy().tobytes()] for image in images]
     )
     monkeypatch.setattr(fidelity, "phase_image", lambda images, _: images > 0)
     reference = SimpleNamespace(
