@@ -13,6 +13,7 @@ Circles are rows of a tensor ``(n, 3)``: row, col, radius, in pixels, pixel cent
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,14 +22,20 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.special import ive
 from torch import Tensor
+from torch.nn import functional
 
-ANGLES = 32  # sample points on a rim; neighbouring ones are about one blur width apart at radius 8
+ANGLES = 24  # sample points on a rim; neighbouring ones are about one blur width apart at radius 8
 STEP_PX = 1.0  # of the finite differences along the radius
 HIDDEN_DEPTH_PX = 1.0  # a rim point this deep in another disc can show no edge
 MIN_VISIBLE = 0.25  # least share of a rim that must be in the image and not hidden
 # Most of the rim in the image that other discs may hide: two discs at 0.6 (r1 + r2) hide at most 0.4 of each
 # other, but what is seen between several discs is hidden more. The rest has to be that much clearer a rim.
-MAX_HIDDEN, HIDDEN_PENALTY = 0.45, 1.5
+MAX_HIDDEN, HIDDEN_PENALTY = 0.5, 0.6
+NOTCH_FROM = 0.4
+NOTCH = 1.5
+RIM_NOISE_PX = 1.0
+MOST_PRIOR = 10.0
+RELAX = 1.4
 LONGEST_MOVE_PX = 0.6  # of one Newton step
 NEIGHBOUR_REACH_PX = 4.0  # beyond it a blurred rim adds nothing
 LENGTH_POWER = 0.6  # of an arc's length in its strength: 1/2 if noise decided, 1 for length of rim explained
@@ -49,48 +56,79 @@ class Rims(NamedTuple):
     width_px: Tensor
 
 
-def sample(maps: Tensor, image: Tensor, row: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
-    """Read maps (B, C, H, W) between pixels, bilinearly, at ``row``, ``col`` (n, k).
+class Maps(NamedTuple):
+    """Maps (B, C, H, W) laid out for reading between pixels: one tall image (1, C, B*(H+2), W).
+
+    Each image has a line more at its top and bottom, so that none sees its neighbour.
+    """
+
+    tall: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, maps: Tensor) -> "Maps":
+        padded = functional.pad(maps, (0, 0, 1, 1), mode="replicate")
+        return cls(padded.transpose(0, 1).flatten(1, 2)[None], (maps.shape[-2], maps.shape[-1]))
+
+    def read(self, image: Tensor, circles: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Read bilinearly at ``centre + offset``; outside of the image the nearest value.
+
+        Parameters
+        ----------
+        circles : Tensor of shape (n, 3)
+        offsets : Tensor of shape (n, k, 2)
+            (col, row), in pixels.
+
+        Returns
+        -------
+        values : Tensor of shape (C, n, k)
+        inside : bool Tensor of shape (n, k)
+            Whether the place is in the image.
+        """
+        height, width = self.shape
+        lines = self.tall.shape[-2]
+        scale = self.tall.new_tensor([2 / width, 2 / lines])
+        top = image.to(circles.dtype) * (height + 2) + 1
+        low = torch.stack([torch.full_like(top, -1.0), 2 * top / lines - 1], 1)[:, None]
+        high = torch.stack([torch.full_like(top, 1.0), 2 * (top + height) / lines - 1], 1)[:, None]
+        # grid_sample: -1 and 1 are the outer edges of the first and last pixel
+        centre = low + (circles[:, [1, 0]] + 0.5)[:, None] * scale
+        place = torch.addcmul(centre, offsets, scale)
+        held = torch.minimum(torch.maximum(place, low), high)
+        same = held == place
+        inside = same[..., 0] & same[..., 1]
+        values = functional.grid_sample(self.tall, held[None], padding_mode="border", align_corners=False)
+        return values[0], inside
+
+
+def inward(
+    field: Maps, image: Tensor, circles: Tensor, steps_px: Sequence[float] = (0.0,)
+) -> tuple[Tensor, Tensor]:
+    """Read the component of a vector field, by row and col, towards the centre, on the rims.
+
+    Parameters
+    ----------
+    steps_px : sequence of length s
+        Distances from the rim, outwards, at which it is read.
 
     Returns
     -------
-    values : Tensor of shape (C, n, k); outside of the image the nearest value
-    inside : bool Tensor of shape (n, k)
+    values, inside : Tensors of shape (n, s, ANGLES)
     """
-    height, width = maps.shape[-2:]
-    inside = (row >= -0.5) & (row <= height - 0.5) & (col >= -0.5) & (col <= width - 0.5)
-    row, col = row.clamp(0, height - 1.001), col.clamp(0, width - 1.001)
-    top, left = row.floor(), col.floor()
-    down, right = row - top, col - left
-    index = (image[:, None] * height + top.long()) * width + left.long()
-    flat = maps.transpose(0, 1).flatten(1)  # (C, B*H*W)
-    upper = flat[:, index] * (1 - right) + flat[:, index + 1] * right
-    lower = flat[:, index + width] * (1 - right) + flat[:, index + width + 1] * right
-    return upper * (1 - down) + lower * down, inside
+    sin, cos = directions(circles)
+    radius = circles[:, 2, None] + circles.new_tensor(steps_px)  # (n, s)
+    offsets = (radius[..., None, None] * torch.stack([cos, sin], 1)).flatten(1, 2)
+    values, inside = field.read(image, circles, offsets)
+    along_row, along_col = values.view(2, *radius.shape, ANGLES)
+    return -(along_row * sin + along_col * cos), inside.view(*radius.shape, ANGLES)
 
 
-def inward(field: Tensor, image: Tensor, circles: Tensor) -> tuple[Tensor, Tensor]:
-    """Read the component of a vector field (B, 2, H, W) towards the centre, on the rims.
-
-    Returns
-    -------
-    values, inside : Tensors of shape (n, ANGLES)
-    """
-    sin, cos = _directions(field)
-    row, col, radius = circles[:, :, None].unbind(1)
-    values, inside = sample(field, image, row + radius * sin, col + radius * cos)
-    return -(values[0] * sin + values[1] * cos), inside
-
-
-def interior(grey: Tensor, image: Tensor, circles: Tensor, share: float) -> Tensor:
+def interior(grey: Maps, image: Tensor, circles: Tensor, share: float) -> Tensor:
     """Return the ``share`` quantile of the grey values inside each circle (n,); a dark gap pulls it down."""
-    radii = torch.from_numpy(np.repeat(INTERIOR[:, 0], INTERIOR[:, 1].astype(int))).to(grey)
     turn = np.concatenate([np.arange(n) / n for n in INTERIOR[:, 1]]) * 2 * math.pi
-    angle = torch.from_numpy(turn).to(grey)
-    row, col, radius = circles[:, :, None].unbind(1)
-    values, inside = sample(
-        grey, image, row + radius * radii * angle.sin(), col + radius * radii * angle.cos()
-    )
+    share_of_radius = np.repeat(INTERIOR[:, 0], INTERIOR[:, 1].astype(int))[:, None]
+    pattern = torch.from_numpy(share_of_radius * np.stack([np.cos(turn), np.sin(turn)], 1)).to(circles)
+    values, inside = grey.read(image, circles, circles[:, 2, None, None] * pattern)
     ordered = torch.where(inside, values[0], torch.inf).sort(dim=1).values
     rank = (inside.sum(1, keepdim=True) * share).long()
     return ordered.gather(1, rank)[:, 0]
@@ -118,7 +156,7 @@ def neighbours(image: Tensor, circles: Tensor, reach_px: float = 0.0) -> tuple[n
 
 
 def fit_circles(
-    gradient: Tensor,
+    gradient: Maps,
     image: Tensor,
     circles: Tensor,
     *,
@@ -131,7 +169,7 @@ def fit_circles(
 
     Parameters
     ----------
-    gradient : Tensor of shape (B, 2, H, W)
+    gradient : Maps of shape (B, 2, H, W)
         Of the smoothed grey values.
     rounds : int
         Newton steps.
@@ -145,11 +183,14 @@ def fit_circles(
     count = len(width_px)
     edge, curvature, oval_px = torch.zeros(()), torch.zeros(()), torch.zeros(())
     for step in range(rounds):
-        if explain and step % 2 == 0:  # neighbours hardly change from one step to the next
+        if explain and step % 3 == 0:  # neighbours hardly change from one step to the next
             pairs = torch.from_numpy(neighbours(image, circles, NEIGHBOUR_REACH_PX)[0]).to(image.device)
-        profile, inside = _profile(gradient, image, circles)  # (n, 3, ANGLES)
+            if overlapping:
+                free = ~_covered(circles, pairs)
+        profile, inside = inward(gradient, image, circles, (-STEP_PX, 0.0, STEP_PX))  # (n, 3, ANGLES)
+        inside = inside[:, 0] & inside[:, 1] & inside[:, 2]
         if overlapping:
-            inside = inside & ~_covered(circles, pairs)
+            inside = inside & free
         if explain:
             if step == 0:
                 edge = _arc_mean(profile, inside)[:, 1].clamp_min(0)
@@ -158,8 +199,11 @@ def fit_circles(
         edge = mean[:, 1].clamp_min(0)
         curvature = (2 * mean[:, 1] - mean[:, 0] - mean[:, 2]) / STEP_PX**2
         curvature = curvature.clamp_min(0.1 * edge + 1e-6)  # where the rim is no maximum: a cautious step
-        oval_px = _oval(profile, inside, curvature)
-        circles = circles + _newton_step(profile, inside, curvature)
+        if step == rounds - 1:
+            oval_px = _oval(profile, inside, curvature)
+        if step == 0:
+            prior = _usual_radius(circles, inside, image, count)
+        circles = circles + _newton_step(profile, inside, curvature, circles[:, 2], prior)
     return Rims(circles, edge, oval_px, _rim_width(curvature / edge.clamp_min(1e-6), image, width_px, count))
 
 
@@ -248,27 +292,22 @@ def select(
 
 def median_of_image(values: Tensor, image: Tensor, count: int) -> Tensor:
     """Median of ``values`` (n,) over the circles of each image, (count,); 0 where there is none."""
+    order = values.argsort()
+    order = order[image[order].argsort(stable=True)]  # by image, then by value
+    number = torch.bincount(image, minlength=count)
+    middle = number.cumsum(0) - number + (number - 1).clamp_min(0) // 2
     medians = values.new_zeros(count)
-    for index in image.unique().tolist():
-        medians[index] = values[image == index].median()
+    medians[number > 0] = values[order[middle[number > 0]]]
     return medians
 
 
 # Kernels -----------------------------------------------------------------------------------------------
 
 
-def _directions(like: Tensor) -> tuple[Tensor, Tensor]:
+def directions(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Sine (to the rows) and cosine (to the cols) of the ANGLES directions of a rim."""
     angle = torch.arange(ANGLES, dtype=like.dtype, device=like.device) * (2 * math.pi / ANGLES)
     return angle.sin(), angle.cos()
-
-
-def _profile(gradient: Tensor, image: Tensor, circles: Tensor) -> tuple[Tensor, Tensor]:
-    """Inward gradient one step inside, on and outside of each rim (n, 3, ANGLES); in the image?"""
-    rims = torch.stack([circles, circles, circles], 1)
-    rims[:, 0, 2] -= STEP_PX
-    rims[:, 2, 2] += STEP_PX
-    values, inside = inward(gradient, image.repeat_interleave(3), rims.flatten(0, 1))
-    return values.view(-1, 3, ANGLES), inside.view(-1, 3, ANGLES).all(1)
 
 
 def _arc_mean(profile: Tensor, inside: Tensor) -> Tensor:
@@ -280,7 +319,7 @@ def _from_neighbours(
 ) -> Tensor:
     """What the blurred rims of other discs (Gaussian across the rim) add to ``profile``, (n, 3, ANGLES)."""
     mine, other = pairs.T
-    sin, cos = _directions(profile)
+    sin, cos = directions(profile)
     offset = torch.tensor([-STEP_PX, 0.0, STEP_PX]).to(profile)
     radius = (circles[mine, 2, None] + offset)[:, :, None]  # (m, 3, 1)
     between = circles[mine, :2] - circles[other, :2]
@@ -293,15 +332,32 @@ def _from_neighbours(
     return torch.zeros_like(profile).index_add(0, mine, added)
 
 
-def _newton_step(profile: Tensor, inside: Tensor, curvature: Tensor) -> Tensor:
-    sin, cos = _directions(profile)
+def _usual_radius(circles: Tensor, inside: Tensor, image: Tensor, count: int) -> Tensor:
+    """The usual radius around each circle, and the weight with which it holds a disc that is cut; (n, 2).
+
+    Of a short arc only the position is measured; its radius would run away.
+    """
+    radius, seen = circles[:, 2], inside.to(circles.dtype).mean(1)
+    whole = seen > 0.9
+    usual = median_of_image(radius[whole], image[whole], count)[image]
+    spread = 1.5 * median_of_image((radius - usual).abs()[whole], image[whole], count)[image]
+    weight = (RIM_NOISE_PX / spread.clamp_min(0.1)).square().clamp_max(MOST_PRIOR)
+    return torch.stack([usual, weight * (1 - seen) * (usual > 0)], 1)
+
+
+def _newton_step(profile: Tensor, inside: Tensor, curvature: Tensor, radius: Tensor, prior: Tensor) -> Tensor:
+    sin, cos = directions(profile)
     moves = torch.stack([sin, cos, torch.ones_like(sin)], 1)  # rim displacement per row, col, radius
     slope = (profile[:, 2] - profile[:, 0]) / (2 * STEP_PX) * inside
     weight = inside.to(profile.dtype)
-    normal = torch.einsum("na,ai,aj->nij", weight, moves, moves)
+    normal = (weight @ (moves[:, :, None] * moves[:, None]).flatten(1)).view(-1, 3, 3)
     # The ridge keeps a disc of which little is visible from running away.
     ridge = 0.1 * weight.sum(1).clamp_min(1)[:, None, None] * torch.eye(3).to(profile)
-    step = torch.linalg.solve((normal + ridge) * curvature[:, None, None], slope @ moves)
+    wanted = slope @ moves / curvature[:, None]
+    usual, hold = prior.unbind(1)
+    wanted[:, 2] += hold * (usual - radius)
+    normal[:, 2, 2] += hold
+    step = RELAX * torch.linalg.solve(normal + ridge, wanted)
     return step.clamp(-LONGEST_MOVE_PX, LONGEST_MOVE_PX)
 
 
@@ -345,18 +401,21 @@ def _covered(circles: Tensor, pairs: Tensor) -> Tensor:
     """Which rim points (n, ANGLES) lie in another circle, where overlapping discs show no rim."""
     table, (first, second) = circles.cpu().numpy(), pairs.cpu().numpy().T
     covered = np.zeros((len(table), ANGLES), bool)
-    np.logical_or.at(covered, first, _hidden(table, first, second, depth_px=0.0))
+    apart = np.hypot(*(table[first, :2] - table[second, :2]).T)
+    overlap_px = table[first, 2] + table[second, 2] - apart
+    depth_px = np.where(overlap_px > NOTCH_FROM, -NOTCH, 0.0)
+    np.logical_or.at(covered, first, _hidden(table, first, second, depth_px=depth_px))
     return torch.from_numpy(covered).to(circles.device)
 
 
 def _hidden(
-    circles: np.ndarray, first: np.ndarray, second: np.ndarray, depth_px: float = HIDDEN_DEPTH_PX
+    circles: np.ndarray, first: np.ndarray, second: np.ndarray, depth_px: np.ndarray | float = HIDDEN_DEPTH_PX
 ) -> np.ndarray:
     """Which rim points of ``first`` lie ``depth_px`` inside ``second``, (m, ANGLES)."""
     angle = np.arange(ANGLES) * (2 * math.pi / ANGLES)
     centre, radius = circles[first, :2] - circles[second, :2], circles[first, 2, None]
     row, col = centre[:, :1] + radius * np.sin(angle), centre[:, 1:] + radius * np.cos(angle)
-    depth = np.maximum(circles[second, 2, None] - depth_px, 0)
+    depth = np.maximum(circles[second, 2] - depth_px, 0)[:, None]
     return np.asarray(row**2 + col**2 < depth**2)
 
 
