@@ -20,7 +20,7 @@ LAYERS = (
     "fidelity",
     "training validity export",
     "windows pictures sampling checkpoint",
-    "planes",
+    "planes violations",
     "descriptors hough losses networks scan simulate",
     "circle_fit config files vision",
     "errors",
