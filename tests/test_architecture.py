@@ -22,7 +22,7 @@ LAYERS = (
     "windows pictures sampling checkpoint",
     "planes violations",
     "descriptors hough losses networks scan simulate",
-    "circle_fit config files vision",
+    "circle_fit config files vision watershed",
     "errors",
 )
 
