@@ -20,9 +20,9 @@ LAYERS = (
     "fidelity",
     "training validity export",
     "windows pictures sampling checkpoint",
-    "planes",
+    "planes violations",
     "descriptors hough losses networks scan simulate",
-    "circle_fit config files vision",
+    "circle_fit config files vision watershed",
     "errors",
 )
 
