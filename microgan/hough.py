@@ -48,7 +48,8 @@ RADIUS_STEP_PX = 0.6  # of the accumulator's planes; well below the ring width
 RADIUS_SLACK_PX = 0.5  # the ends of the radius band are soft by this much
 # Noise and touching neighbours pull the accumulator's maximum to smaller radii; the fit undoes it.
 SEARCH_BELOW_PX, SEARCH_ABOVE_PX = 1.5, 1.0
-VOTE_SPACING_PX = 1.5
+VOTE_SPACING_PX = 1.5  # between the accumulator's pixels in detection; the fit makes up for it
+WRAP_RADII = 4  # by which a periodic image is continued: a disc and its neighbours must be seen whole
 PLANES_PER_GROUP = 4  # candidates are the maxima of each group: a bright fleck must not mask its disc
 CANDIDATE_SHARE = 2 / 3  # of the threshold: the fit raises true circles
 MIN_OVAL = 0.12  # displacement of the rim over the usual radius: maybe two discs that overlap
@@ -161,6 +162,8 @@ def detect(
     radius_px: tuple[float, float],
     polarity: Polarity = "bright",
     config: HoughConfig | None = None,
+    *,
+    periodic: bool = False,
 ) -> list[Circles]:
     """Find discs, those cut by the border too: centres may lie outside of the image.
 
@@ -171,6 +174,8 @@ def detect(
         Band in which discs are searched; its ends are soft by half a pixel.
     polarity : {"bright", "dark"}
     config : HoughConfig
+    periodic : bool
+        Opposite borders fit together: no disc is cut, each is found once, with its centre inside.
 
     Returns
     -------
@@ -196,6 +201,8 @@ def detect(
         )
     if images.ndim != 4 or images.shape[1] != 1:
         raise ValueError(f"images: shape {tuple(images.shape)}: must be (B, 1, H, W)")
+    if periodic:
+        return _detect_wrapped(images, radius_px, polarity, config)
     find = {"ring": _detect_ring, "opencv": _detect_opencv, "watershed": _detect_watershed}[config.backend]
     at_once = max(1, BATCH_PX * (16 if images.is_cuda else 1) // max(1, images.shape[-1] * images.shape[-2]))
     parts = images.split(at_once)
@@ -207,6 +214,23 @@ def detect(
     # The arrays of one part are too small for the threads of torch's own operators.
     with ThreadPoolExecutor(1 if images.is_cuda else torch.get_num_threads()) as pool:
         return [circles for part in pool.map(found, parts) for circles in part]
+
+
+def _detect_wrapped(
+    images: Tensor, radius_px: tuple[float, float], polarity: Polarity, config: HoughConfig
+) -> list[Circles]:
+    """Detect in images continued beyond their borders, and keep one of each disc."""
+    height, width = images.shape[-2:]
+    margin_px = math.ceil(WRAP_RADII * radius_px[1])
+    if margin_px > min(height, width):
+        raise UserError("radius_px", tuple(radius_px), f"must be at most 1/{WRAP_RADII} of a periodic image")
+    wrapped = functional.pad(images, (margin_px,) * 4, mode="circular")
+    tables = [
+        circles.table() - (margin_px, margin_px, 0, 0)
+        for circles in detect(wrapped, radius_px, polarity, config)
+    ]
+    inside = [((t[:, :2] >= -0.5) & (t[:, :2] < (height - 0.5, width - 0.5))).all(1) for t in tables]
+    return [Circles.from_table(table[keep]) for table, keep in zip(tables, inside, strict=True)]
 
 
 # The accumulator ---------------------------------------------------------------------------------------
@@ -422,11 +446,16 @@ def _detect_ring(
     found, width_px = _refined(found, fields, width_px, rounds=2)
     oval = _is_oval(found, radius_px[0], count)
     wrong = found.where(oval)
-    found, width_px = _refined(found.where(~oval).joined(_halved(wrong)), fields, width_px, rounds=2)
+    if oval.any():
+        found, width_px = _refined(found.where(~oval).joined(_halved(wrong)), fields, width_px, rounds=2)
     weak = _is_weak(found, count)
-    # Second look, without what proved wrong: it had swallowed others.
+    # Second look at images with circles that proved wrong, without those: they had swallowed others.
     band = (radius_px[0] - RADIUS_SLACK_PX, radius_px[1] + RADIUS_SLACK_PX)
-    candidates = candidates.where(~_resemble(candidates, wrong.joined(found.where(weak))))
+    wrong = wrong.joined(found.where(weak))
+    again = torch.zeros(count, dtype=torch.bool, device=images.device)
+    again[wrong.image] = True
+    candidates = candidates.where(again[candidates.image])
+    candidates = candidates.where(~_resemble(candidates, wrong))
     found = _choose(found.where(~weak).joined(candidates), fields, (wide[0], band[1]), config)
     found, width_px = _refined(found, fields, width_px, rounds=6, overlapping=True)
     found = found.where(~_is_weak(found, count))

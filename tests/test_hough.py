@@ -185,3 +185,26 @@ def test_simulated_discs_are_found(fraction: float, radius_px: float, tmp_path: 
     error = np.array(errors)
     assert np.hypot(error[:, 0], error[:, 1]).mean() < 0.3
     assert abs(error[:, 2].mean()) < 0.2
+
+
+def test_a_periodic_image_shows_each_disc_once_wherever_the_border_cuts_it() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.array([[2.0, 3.0, 6.0], [30.0, 62.5, 5.5], [50.0, 20.0, 6.5]])
+    axis = torch.arange(64.0)
+    wrapped = [
+        ((axis[:, None] - row + 32) % 64 - 32).square() + ((axis - col + 32) % 64 - 32).square()
+        for row, col, _ in truth
+    ]
+    rims = torch.stack([r - square.sqrt() for square, (_, _, r) in zip(wrapped, truth, strict=True)])
+    image = 1.2 * (rims.amax(0) + 0.5).clamp(0, 1)[None, None] - 0.6
+    for shift in rng.integers(0, 64, (4, 2)).tolist():
+        (circles,) = detect(image.roll(shift, (2, 3)), (4, 8), periodic=True)
+        places = (truth[:, :2] + shift + 0.5) % 64 - 0.5
+        apart = np.abs(circles.table()[:, None, :2] - places).max(2)
+        assert circles.table().shape == (3, 4)
+        np.testing.assert_allclose(apart.min(0), 0, atol=0.15)
+
+
+def test_a_periodic_image_must_hold_its_discs() -> None:
+    with pytest.raises(UserError, match="periodic"):
+        detect(_drawn((16.0, 16.0, 6.0), side=32), (4, 9), periodic=True)
