@@ -142,6 +142,14 @@ class Evidence:
         return cdist(self.centres, self.centres)
 
     @cached_property
+    def nearest(self) -> np.ndarray:
+        """Indices (n, 7) of each disc and the 6 nearest to it, the 4 nearest first; or of all there are."""
+        count = len(self.circles)
+        if count <= 6:
+            return np.argsort(self.apart_px, axis=1)
+        return np.argpartition(self.apart_px, (4, 6), axis=1)[:, :7]
+
+    @cached_property
     def gap_px(self) -> np.ndarray:
         """Rim-to-rim distance of all pairs (n, n), negative where discs overlap, infinite on the diagonal."""
         gap = self.apart_px - self.circles.radius[:, None] - self.circles.radius
@@ -304,7 +312,7 @@ def lattice_order(evidence: Evidence) -> float:
 def _bond_order(evidence: Evidence, k: int) -> float:
     if len(evidence.circles) <= k:
         return 0.0
-    neighbours = np.argpartition(evidence.apart_px, k, axis=1)[:, : k + 1]  # the disc itself among them
+    neighbours = evidence.nearest[:, : k + 1]  # the disc itself among them
     spacing = np.take_along_axis(evidence.apart_px, neighbours, axis=1)
     inner = evidence.inside(spacing.max(axis=1))
     if np.count_nonzero(inner) < FEWEST_INNER:

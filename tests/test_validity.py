@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
 from microgan.errors import UserError
 from microgan.hough import Circles
+from microgan.pictures import calibration_sheet
 from microgan.planes import Planes, ScanInfo
 from microgan.rules import RULES
 from microgan.validity import (
@@ -110,6 +112,8 @@ def test_the_phase_is_the_discs_whatever_their_polarity(reference: Reference, re
     scan = ScanInfo(**{**reference.scan.model_dump(), "polarity": "dark"})
     dark = reference.model_copy(update={"scan": scan, "phase_threshold": -reference.phase_threshold})
     assert (phase_image(-real, dark) == bright).float().mean() > 0.999
+    for one, other in zip(judge(real[:5], reference), judge(-real[:5], dark), strict=True):
+        assert list(other.measures.values()) == pytest.approx(list(one.measures.values()), abs=0.02)
 
 
 def test_a_radius_band_that_fits_nothing_is_one_line(planes: Planes) -> None:
@@ -169,6 +173,15 @@ def test_a_rule_is_switched_off_or_set_by_hand_or_weighs_more(planes: Planes, fe
     config = CalibrationConfig.from_mapping({"windows": 100, "bootstrap": 0, "rules": heavy}, "calibrate")
     low, high = calibrate(planes, 64, config).limits["volume_fraction"]
     assert few.limits["volume_fraction"][0] < low < high < few.limits["volume_fraction"][1]
+
+
+def test_without_any_rule_everything_passes(planes: Planes, real: Tensor) -> None:
+    off = {name: {"enabled": False} for name in RULES}
+    config = CalibrationConfig.from_mapping({"windows": 100, "rules": off}, "calibrate")
+    reference = calibrate(planes, 64, config)
+    assert reference.limits == {} and reference.calibration_pass_rate == 1
+    (verdict,) = judge(torch.zeros(1, 1, 64, 64), reference)
+    assert verdict.valid and set(verdict.measures) == set(RULES)  # measured all the same
 
 
 def test_the_bootstrap_is_fixed_by_the_seed_and_holds_the_limits(
@@ -281,3 +294,23 @@ def test_each_limit_has_its_reason() -> None:
     assert broken_rules({"overlap": 0.1, "smallest_radius_px": 4, "largest_radius_px": 8}, limits) == ()
     measures = {"overlap": 0.2, "smallest_radius_px": 3, "largest_radius_px": 9}
     assert broken_rules(measures, limits) == ("overlap", "radius")
+
+
+def test_the_sheet_draws_every_measure_whatever_samples_hold(
+    few: Reference, real: Tensor, tmp_path: Path
+) -> None:
+    measures = [verdict.measures for verdict in judge(real[:20], few)]
+    blank = [verdict.measures for verdict in judge(torch.zeros(3, 1, 64, 64), few)]
+    calibration_sheet(measures, few, tmp_path / "sheet.png", samples=blank)
+    calibration_sheet(measures[:1], few.model_copy(update={"limits": {}}), tmp_path / "bare.png")
+    sheet, bare = (
+        np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("sheet.png", "bare.png")
+    )
+    assert sheet.shape == bare.shape  # a panel for each measure, with or without a limit
+
+    def is_drawn(picture: np.ndarray, colour: tuple[int, int, int]) -> bool:
+        return bool((np.abs(picture.astype(int) - colour).max(-1) < 12).any())
+
+    orange, red = (217, 115, 13), (232, 80, 91)
+    assert is_drawn(sheet, orange) and is_drawn(sheet, red)
+    assert not is_drawn(bare, orange) and not is_drawn(bare, red)
