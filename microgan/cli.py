@@ -1,7 +1,9 @@
 """Valid synthetic microstructures on the command line, for people without a pipeline."""
 
+import re
 import sys
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,15 +17,25 @@ from microgan.errors import UserError, one_line
 from microgan.export import ExportConfig, export, phase_from_labels
 from microgan.files import digest, write_csv, write_tiff
 from microgan.hough import detect
+from microgan.pictures import circle_overlay
 from microgan.planes import ScanInfo
 from microgan.sampling import sample
 from microgan.scan import open_image
-from microgan.validity import Reference, detect_all, judge, pass_rate, phase_image
+from microgan.validity import Reference, detect_all, judge, phase_image, rules_of
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
-Images = Annotated[list[Path], typer.Argument(help="TIFF, PNG or NPY files; every page is an image.")]
+SUFFIXES = (".tif", ".tiff", ".png", ".npy")  # of the images that are looked for in folders
+BATCH = 64  # pages that are in memory at once
+OVERLAY_PX = 1600  # to about this size small pages are magnified
+
+Images = Annotated[
+    list[Path], typer.Argument(help="TIFF, PNG or NPY files, or folders of them; every page is an image.")
+]
 Csv = Annotated[Path, typer.Option(help="CSV file to write.")]
+Overlay = Annotated[
+    Path | None, typer.Option(help="Folder to write a PNG of each page to, with the circles drawn on it.")
+]
 
 
 @app.command("detect")
@@ -32,17 +44,25 @@ def detect_command(
     radius: Annotated[tuple[float, float], typer.Option(help="Smallest and largest radius, px.")],
     out: Csv,
     polarity: Annotated[Literal["bright", "dark"], typer.Option(help="Of the discs.")] = "bright",
+    overlay: Overlay = None,
 ) -> None:
     """Find the discs of images: image,row,col,radius,score in pixels, pixel centres at integers."""
     if not 1 <= radius[0] < radius[1]:
         raise UserError("--radius", f"{radius[0]:g} {radius[1]:g}", "must be MIN MAX with 1 <= MIN < MAX")
-    rows: list[tuple[object, ...]] = []
-    for name, image in tqdm(list(_pages(images)), desc="detect", unit="img", disable=None):
-        grey = torch.from_numpy(_stretch(image))[None, None]
-        (circles,) = detect(grey, radius, polarity)
-        rows += [(name, *(round(float(value), 4) for value in row)) for row in circles.table()]
-    write_csv(out, ("image", "row", "col", "radius", "score"), rows)
-    typer.echo(f"{len(rows)} discs written to {out}")
+    discs = 0
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        nonlocal discs
+        for number, (name, page) in enumerate(_counted(images, "detect")):
+            grey = _stretch(page)
+            (circles,) = detect(torch.from_numpy(grey)[None, None], radius, polarity)
+            if overlay is not None:
+                circle_overlay(grey, circles, overlay / _picture_name(number, name), _magnify(grey))
+            discs += len(circles)
+            yield from ((name, *(round(float(value), 4) for value in row)) for row in circles.table())
+
+    write_csv(out, ("image", "row", "col", "radius", "score"), rows())
+    typer.echo(f"{discs} discs written to {out}")
 
 
 @app.command("sample")
@@ -69,22 +89,38 @@ def validate_command(
     images: Images,
     reference: Annotated[Path, typer.Option(help="reference.json of the material.")],
     out: Csv,
+    overlay: Overlay = None,
+    allow_own_rules: Annotated[
+        bool, typer.Option("--allow-own-rules", help="Run the Python functions that the reference names.")
+    ] = False,
 ) -> None:
     """Judge images, real or synthetic, by the calibrated rules of their material."""
     rules = Reference.load(reference)
-    names, stack = _stack(images)
-    if stack.shape[1:] != (rules.window_px, rules.window_px):
-        size = f"{stack.shape[1]} x {stack.shape[2]} px"
-        raise UserError(names[0], size, f"must be {rules.window_px} x {rules.window_px} px as {reference}")
-    grey = torch.from_numpy(rules.scan.normalise(stack))[:, None]
-    verdicts = judge(grey, rules)
-    measures = sorted(verdicts[0].measures)
-    rows = [
-        (name, verdict.valid, " ".join(verdict.reasons), *(verdict.measures[key] for key in measures))
-        for name, verdict in zip(names, verdicts, strict=True)
-    ]
-    write_csv(out, ("image", "valid", "reasons", *measures), rows)
-    typer.echo(f"{pass_rate(verdicts):.1%} of {len(rows)} images are valid; verdicts written to {out}")
+    measures = sorted(rules_of(rules, allow_own_rules))
+    judged = valid = 0
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        nonlocal judged, valid
+        pages = _counted(images, "validate")
+        while batch := list(islice(pages, BATCH)):
+            for name, page in batch:
+                if page.shape != (rules.window_px, rules.window_px):
+                    rule = f"must be {rules.window_px} x {rules.window_px} px as {reference}"
+                    raise UserError(name, "{} x {} px".format(*page.shape), rule)
+            grey = rules.scan.normalise(np.stack([page for _, page in batch]))
+            verdicts = judge(
+                torch.from_numpy(grey)[:, None], rules, allow_own_rules=allow_own_rules, progress=False
+            )
+            for (name, _), image, verdict in zip(batch, grey, verdicts, strict=True):
+                if overlay is not None:
+                    picture = overlay / _picture_name(judged, name)
+                    circle_overlay(image, verdict.circles, picture, _magnify(image), verdict.reasons)
+                judged, valid = judged + 1, valid + verdict.valid
+                values = (verdict.measures[key] for key in measures)
+                yield name, verdict.valid, " ".join(verdict.reasons), *values
+
+    write_csv(out, ("image", "valid", "reasons", *measures), rows())
+    typer.echo(f"{valid / judged:.1%} of {judged} images are valid; verdicts written to {out}")
 
 
 @app.command("export")
@@ -102,7 +138,7 @@ def export_command(
     """Write images as files that solvers read: phase images of two values, or grey ones with a reference."""
     config = ExportConfig.from_mapping({"formats": format, "voxel_size_um": voxel_size_um}, "microgan export")
     names, stack = _stack(images)
-    provenance = {"source": [{"file": str(path), "sha256": digest(path)} for path in images]}
+    provenance = {"source": [{"file": str(path), "sha256": digest(path)} for path in _files(images)]}
     if reference is None:
         phase = phase_from_labels(stack, ", ".join(map(str, images)))
         export(None, phase, None, provenance, out, config, sources=names)
@@ -125,13 +161,47 @@ def main() -> None:
         sys.exit(2)
 
 
+def _files(paths: list[Path]) -> list[Path]:
+    """Return the files, and for each folder the images in it, in natural order: slice2 before slice10."""
+    return list(chain.from_iterable(_images_of(path) if path.is_dir() else [path] for path in paths))
+
+
+def _images_of(folder: Path) -> list[Path]:
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    if not found:
+        raise UserError(folder, "no images", f"must hold {', '.join(SUFFIXES)} files")
+    return sorted(found, key=lambda path: [_number_or_word(part) for part in re.split(r"(\d+)", path.name)])
+
+
+def _number_or_word(part: str) -> tuple[int, str]:
+    return (int(part), "") if part.isdecimal() else (0, part)
+
+
 def _pages(paths: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each page of each file with its name: ``scan.png``, or ``stack.tif[3]`` of several."""
-    for path in paths:
+    for path in _files(paths):
         with open_image(path) as scan:
             for index in range(scan.shape[0]):
                 name = str(path) if scan.shape[0] == 1 else f"{path}[{index}]"
                 yield name, scan.plane(index)
+
+
+def _counted(paths: list[Path], what: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield all pages one after the other, beside a progress bar; all files are opened once before."""
+    total = 0
+    for path in _files(paths):
+        with open_image(path) as scan:
+            total += scan.shape[0]
+    yield from tqdm(_pages(paths), desc=what, total=total, unit="img", disable=None)
+
+
+def _picture_name(number: int, page: str) -> str:
+    """Name the overlay of a page: its number first, as files of several folders may have one name."""
+    return f"{number:05d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', Path(page).name).strip('_')}.png"
+
+
+def _magnify(image: np.ndarray) -> int:
+    return int(np.clip(OVERLAY_PX // max(image.shape), 1, 4))
 
 
 def _stack(paths: list[Path]) -> tuple[list[str], np.ndarray]:

@@ -5,6 +5,7 @@ The page is one HTML file that needs neither network nor scripts; its pictures a
 
 import base64
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -48,6 +49,8 @@ class ModelResult:
         Reason codes of each of the rejected ones.
     weights_sha256
         Hash of the weights.
+    rules_picture
+        PNG of what the rules measure on real windows and samples, or None.
     """
 
     name: str
@@ -61,6 +64,7 @@ class ModelResult:
     rejected: np.ndarray
     reasons: Sequence[Sequence[str]]
     weights_sha256: str = "unknown"
+    rules_picture: Path | None = None
 
 
 def build_report(
@@ -138,6 +142,8 @@ def _draw(
             "rejected": (model.rejected[:SHOWN], [_words(reasons) for reasons in model.reasons]),
         }
         pictures.window_sheet(groups, folder / f"windows_{model.name}.png", SHOWN)
+        if model.rules_picture is not None:
+            shutil.copyfile(model.rules_picture, folder / f"rules_{model.name}.png")
     pictures.loss_curves({model.name: model.history for model in models}, folder / "losses.png")
     correlation = {model.name: model.curves["two_point_correlation"] for model in models}
     pictures.two_point_curves(correlation, voxel_size_um, folder / "two_point_correlation.png")
@@ -178,10 +184,15 @@ def _page(
     sheets = "".join(
         _figure(drawn, f"windows_{model.name}", f"{model.name}: {WINDOWS_CAPTION}") for model in models
     )
+    measured = "".join(
+        _figure(drawn, f"rules_{model.name}", f"{model.name}: {RULES_CAPTION}")
+        for model in models
+        if model.rules_picture is not None
+    )
     sections = [
         ("At a glance", _headline(models) + HEADLINE_NOTE),
         ("Real beside synthetic", sheets),
-        ("Why samples are rejected", _figure(drawn, "rejected_by", REJECTED_CAPTION)),
+        ("Why samples are rejected", _figure(drawn, "rejected_by", REJECTED_CAPTION) + measured),
         ("Fidelity to held-out windows", _fidelity_table(models) + _fidelity_note(models)),
         (
             "Descriptors",
@@ -338,6 +349,10 @@ the difference that real windows have among themselves: about 1 is as good as re
 confidence interval of the share.</p>"""
 WINDOWS_CAPTION = "real held-out windows, accepted samples, and rejected samples with the rules they break."
 REJECTED_CAPTION = "Share of all samples that break each rule. A sample may break several."
+RULES_CAPTION = (
+    "what each rule measures, on real held-out windows and on all samples, and the limits beyond which an "
+    "image is rejected. What lies outside of a panel is counted in its last bar."
+)
 CORRELATION_CAPTION = (
     "Two-point correlation of the disc phase (above), and its difference from held-out real windows (below). "
     "The grey band is the difference between sets of real windows of the same size, 95 % quantile at each r."

@@ -1,8 +1,8 @@
-"""Which images are physically possible: rules, their calibration on real windows, verdicts.
+"""Which images are physically possible: the calibration of rules on real windows, and verdicts.
 
-A rule measures one thing that should be small or lie in a band. What is "small" is not invented: every limit
-is a quantile of real windows, all at one common tail level, chosen so that all rules together reject a stated
-share of real windows, the false-rejection budget.
+What is "too small" or "too large" is not invented: every limit is a quantile of real windows, at one common
+tail level times the rule's weight, chosen so that all rules together reject a stated share of real windows,
+the false-rejection budget. The rules themselves are in `microgan.rules`.
 """
 
 from collections import Counter
@@ -13,9 +13,8 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from scipy import ndimage
-from scipy.spatial.distance import cdist
 from skimage.filters import threshold_otsu
 from torch import Tensor
 from tqdm import tqdm
@@ -25,24 +24,17 @@ from microgan.errors import UserError
 from microgan.files import read_json, write_json
 from microgan.hough import Circles, HoughConfig, detect
 from microgan.planes import Planes, ScanInfo
+from microgan.rules import RULES, SMOOTHING_PX, Evidence, OwnRule, Rule, RuleConfig, measure, own_rules
 from microgan.windows import Windows
 
-REASONS = {  # measure -> reason code
-    "overlap": "overlap",
-    "smallest_radius_px": "radius",
-    "largest_radius_px": "radius",
-    "unexplained_phase": "unexplained_phase",
-    "disagreement": "unexplained_phase",
-    "unfilled_circle": "unfilled_circle",
-    "mean_score": "faint_circles",
-    "volume_fraction": "volume_fraction",
-}
-# Measures that can be wrong in one direction only; the others have a limit on either side.
-TOO_SMALL = ("smallest_radius_px", "mean_score")
-TOO_LARGE = ("overlap", "largest_radius_px", "unexplained_phase", "disagreement", "unfilled_circle")
-SMOOTHING_PX = 0.7  # before the phase threshold: pixel noise is no structure
-RIM_PX = 1.0  # at the rim of a disc, where pixels are partly filled, nothing is judged
 MOST_DISAGREEMENT = 0.4  # between circles and phase on real windows; wrong radii or polarity: 0.5 to 0.9
+CONFIDENCE = 0.9  # of the intervals from resampled windows
+HELD_OUT_WINDOWS = 500  # at most, for the pass rate on held-out planes
+
+Limits = Mapping[
+    str, tuple[float | None, float | None]
+]  # measure -> (least, largest), None where any value is
+Interval = tuple[float, float]
 
 
 class CalibrationConfig(Config):
@@ -50,9 +42,34 @@ class CalibrationConfig(Config):
 
     windows: int = Field(2000, ge=100, description="real windows, overlapping, at random")
     false_rejection_budget: float = Field(0.05, gt=0, lt=0.5, description="share of them that may fail")
+    bootstrap: int = Field(
+        200, ge=0, le=10_000, description="resamples for the uncertainty of limits; 0: none"
+    )
     # On real carbon the detector's own, smaller separation reads a fibre twice in a quarter of the windows.
     detector: HoughConfig = HoughConfig(min_separation=0.7)
+    rules: dict[str, RuleConfig] = Field(default_factory=dict, description="rule -> how it is used")
+    own: dict[str, OwnRule] = Field(default_factory=dict, description="name -> a rule of the user's")
     seed: int = Field(0, ge=0)
+
+    @field_validator("rules")
+    @classmethod
+    def _are_known(cls, rules: dict[str, RuleConfig]) -> dict[str, RuleConfig]:
+        for name in rules:
+            if name not in RULES:
+                raise ValueError(f"unknown rule {name}, known are {', '.join(RULES)}")
+        return rules
+
+    @field_validator("own")
+    @classmethod
+    def _have_names_of_their_own(cls, own: dict[str, OwnRule]) -> dict[str, OwnRule]:
+        for name in own:
+            if name in RULES or not name.isidentifier():
+                raise ValueError(f"{name} must be letters, digits and _, and no name of a rule that exists")
+        return own
+
+    def of(self, name: str) -> RuleConfig:
+        """Return how rule ``name`` is used."""
+        return self.own[name] if name in self.own else self.rules.get(name, RuleConfig())
 
 
 class Reference(Config):
@@ -63,7 +80,11 @@ class Reference(Config):
     scan : what the windows came from, with the digest of its planes
     phase_threshold : normalised grey; brighter (darker, for dark discs) is disc phase
     limits : measure -> (least, largest) allowed, None where any value is
+    limits_interval : measure -> where 90 % of the resampled windows put (least, largest)
+    own : rules of the user's, by the path of a Python function; judging imports them only when allowed to
     calibration_pass_rate : share of the calibration windows that pass
+    false_rejection_interval : 90 % of the resamples, on the windows that each left out
+    held_out_pass_rate : share of windows of held-out planes that pass, measured after all limits were frozen
     noise_floor : error of each descriptor, real against real; see `microgan.fidelity.noise_floor`
     """
 
@@ -72,10 +93,22 @@ class Reference(Config):
     detector: HoughConfig
     phase_threshold: float
     limits: dict[str, tuple[float | None, float | None]]
+    limits_interval: dict[str, tuple[Interval | None, Interval | None]] = Field(default_factory=dict)
+    own: dict[str, OwnRule] = Field(default_factory=dict)
     false_rejection_budget: float
+    false_rejection_interval: Interval | None = None
     calibration_windows: int
     calibration_pass_rate: float
+    held_out_windows: int = 0
+    held_out_pass_rate: float | None = None
     noise_floor: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _limits_have_rules(self) -> Self:
+        for name in self.limits:
+            if name not in RULES and name not in self.own:
+                raise ValueError(f"limits.{name}: no such rule, known are {', '.join([*RULES, *self.own])}")
+        return self
 
     @property
     def radius_px(self) -> tuple[float, float]:
@@ -86,6 +119,12 @@ class Reference(Config):
     def polarity(self) -> Literal["bright", "dark"]:
         """Of the discs."""
         return self.scan.polarity
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What each measure is, in words for people."""
+        own = {name: rule.title or name.replace("_", " ") for name, rule in self.own.items()}
+        return {name: rule.title for name, rule in RULES.items()} | own
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -107,6 +146,9 @@ class Verdict:
     circles: Circles
 
 
+# Calibration -------------------------------------------------------------------------------------------
+
+
 def calibrate(planes: Planes, window_px: int, config: CalibrationConfig) -> Reference:
     """Fix the phase threshold and the limits of all rules on windows of the calibration and training parts.
 
@@ -116,14 +158,17 @@ def calibrate(planes: Planes, window_px: int, config: CalibrationConfig) -> Refe
     Raises
     ------
     UserError
-        If the discs found do not cover the disc phase: radius band or polarity do not fit the scan.
+        If the discs found do not cover the disc phase: radius band or polarity do not fit the scan; or if a
+        rule of the user's cannot be imported or fails.
     """
+    rules = {**RULES, **own_rules(config.own)}
     images = real_windows(planes, ("calibration", "train"), window_px, config.windows, config.seed)
     info = planes.info
     threshold = float(threshold_otsu(_smooth(images).numpy()))
     phase = _phase(images, threshold, info.polarity)
     circles = detect_all(images, info.radius_px, info.polarity, config.detector)
-    measured = [measure(one, found) for one, found in zip(phase.numpy(), circles, strict=True)]
+    seen = _evidence(images, phase, circles, info.polarity)
+    measured = [measure(evidence, rules) for evidence in seen]
     mismatch = np.mean([one["disagreement"] for one in measured])
     if mismatch > MOST_DISAGREEMENT:
         rule = (
@@ -131,18 +176,31 @@ def calibrate(planes: Planes, window_px: int, config: CalibrationConfig) -> Refe
             f" of their area, must be at most {MOST_DISAGREEMENT:.0%} (or is the polarity wrong?)"
         )
         raise UserError(f"scans.{info.name}.radius_px", list(info.radius_px), rule)
-    limits = _limits(measured, config.false_rejection_budget)
-    passed = [not broken_rules(one, limits) for one in measured]
+    limits, uncertainty = _all_limits(measured, rules, config)
+    passed = [not broken_rules(one, limits, rules) for one in measured]
     return Reference(
         scan=info,
         window_px=window_px,
         detector=config.detector,
         phase_threshold=threshold,
         limits=limits,
+        limits_interval=uncertainty.limits,
+        own=config.own,
         false_rejection_budget=config.false_rejection_budget,
+        false_rejection_interval=uncertainty.false_rejection,
         calibration_windows=config.windows,
         calibration_pass_rate=float(np.mean(passed)),
     )
+
+
+def with_held_out(
+    reference: Reference, planes: Planes, seed: int, allow_own_rules: bool = False
+) -> Reference:
+    """Return ``reference`` with its pass rate on held-out planes; its limits are frozen."""
+    count = min(reference.calibration_windows, HELD_OUT_WINDOWS)
+    windows = real_windows(planes, ("held_out",), reference.window_px, count, seed)
+    rate = pass_rate(judge(windows, reference, allow_own_rules=allow_own_rules))
+    return reference.model_copy(update={"held_out_windows": count, "held_out_pass_rate": rate})
 
 
 def real_windows(planes: Planes, roles: Sequence[str], window_px: int, count: int, seed: int) -> Tensor:
@@ -155,16 +213,137 @@ def real_windows(planes: Planes, roles: Sequence[str], window_px: int, count: in
     return torch.cat(parts)
 
 
-def judge(images: Tensor, reference: Reference) -> list[Verdict]:
-    """Judge normalised images (N, 1, H, W) by the rules of ``reference``."""
-    phase = phase_image(images, reference).numpy()
-    circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
+@dataclass(frozen=True)
+class _Uncertainty:
+    limits: dict[str, tuple[Interval | None, Interval | None]]
+    false_rejection: Interval | None
+
+
+def _all_limits(
+    measured: Sequence[Mapping[str, float]], rules: Mapping[str, Rule], config: CalibrationConfig
+) -> tuple[dict[str, tuple[float | None, float | None]], _Uncertainty]:
+    """Limits of all rules that are used, in the order of ``rules``, and how sure the calibrated ones are."""
+    used = [name for name in rules if config.of(name).enabled]
+    names = [name for name in used if rules[name].calibrated and not config.of(name).by_hand]
+    table = np.array([[one[name] for name in names] for one in measured])  # (N, measures)
+    tails = np.array([_tails(rules[name], config.of(name)) for name in names]).reshape(-1, 2).T
+    bounds = _calibrated(table, tails, config.false_rejection_budget)
+    calibrated = {
+        name: (_finite(least), _finite(largest)) for name, least, largest in zip(names, *bounds, strict=True)
+    }
+    by_hand = {
+        name: (config.of(name).least, config.of(name).largest) for name in used if config.of(name).by_hand
+    }
+    limits = {name: (calibrated | by_hand)[name] for name in used if name in calibrated or name in by_hand}
+    return limits, _bootstrap(table, tails, names, config)
+
+
+def _tails(rule: Rule, config: RuleConfig) -> tuple[float, float]:
+    """Shares of real windows that may be too small and too large, at tail level 1."""
+    weight = rule.weight if config.weight is None else config.weight
+    return {"too_small": (weight, 0.0), "too_large": (0.0, weight), "both": (weight / 2, weight / 2)}[
+        rule.side
+    ]
+
+
+def _calibrated(table: np.ndarray, tails: np.ndarray, budget: float) -> np.ndarray:
+    """Least and largest allowed (2, measures) when all together reject the budget, by bisection."""
+    if not table.size:
+        return np.zeros((2, 0))
+    ordered = np.sort(table, axis=0)
+    low, high = 0.0, budget / tails.sum(0).min()  # above, the lightest rule alone would reject the budget
+    for _ in range(30):
+        level = (low + high) / 2
+        low, high = (
+            (level, high) if _rejected(table, _bounds(ordered, tails, level)) <= budget else (low, level)
+        )
+    return _bounds(ordered, tails, low)
+
+
+def _bounds(ordered: np.ndarray, tails: np.ndarray, level: float) -> np.ndarray:
+    """Quantiles (2, measures) of columns that rise; infinite on the side on which no value is wrong.
+
+    Values of windows, none in between: of few windows, an interpolated quantile would reject the outermost of
+    every rule at once, however small its tail.
+    """
+    beyond = (np.minimum(level * tails, 0.5) * (len(ordered) - 1)).astype(
+        int
+    )  # windows outside of each limit
+    columns = np.arange(ordered.shape[1])
+    values = np.stack([ordered[beyond[0], columns], ordered[-1 - beyond[1], columns]])
+    return np.where(tails > 0, values, np.array([[-np.inf], [np.inf]]))
+
+
+def _rejected(table: np.ndarray, bounds: np.ndarray) -> float:
+    return float(((table < bounds[0]) | (table > bounds[1])).any(1).mean())
+
+
+def _bootstrap(
+    table: np.ndarray, tails: np.ndarray, names: Sequence[str], config: CalibrationConfig
+) -> _Uncertainty:
+    """Calibrate on windows drawn with replacement, again and again; each time, judge the windows left out."""
+    if not config.bootstrap or not names:
+        return _Uncertainty({}, None)
+    rng = np.random.default_rng([config.seed, config.bootstrap])
+    bounds, rejected = [], []
+    for _ in range(config.bootstrap):
+        drawn = rng.integers(len(table), size=len(table))
+        bounds.append(_calibrated(table[drawn], tails, config.false_rejection_budget))
+        rejected.append(_rejected(np.delete(table, drawn, axis=0), bounds[-1]))
+    ends = (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2)
+    low, high = np.quantile(
+        bounds, ends, axis=0, method="nearest"
+    )  # (2, measures) each; infinite values stay
+    least, largest = (
+        [_interval(a, b) for a, b in zip(low[side], high[side], strict=True)] for side in (0, 1)
+    )
+    limits = {name: pair for name, *pair in zip(names, least, largest, strict=True)}
+    false_rejection = np.quantile(rejected, ends)
+    return _Uncertainty(
+        {name: (pair[0], pair[1]) for name, pair in limits.items()},
+        (float(false_rejection[0]), float(false_rejection[1])),
+    )
+
+
+def _finite(limit: float) -> float | None:
+    return float(limit) if np.isfinite(limit) else None
+
+
+def _interval(low: float, high: float) -> Interval | None:
+    return (float(low), float(high)) if np.isfinite(low) and np.isfinite(high) else None
+
+
+# Verdicts ----------------------------------------------------------------------------------------------
+
+
+def judge(
+    images: Tensor, reference: Reference, *, allow_own_rules: bool = False, progress: bool = True
+) -> list[Verdict]:
+    """Judge normalised images (N, 1, H, W) by the rules of ``reference``.
+
+    Raises
+    ------
+    UserError
+        If ``reference`` names rules of its own, which are Python code, and ``allow_own_rules`` is not set.
+    """
+    rules = rules_of(reference, allow_own_rules)
+    phase = phase_image(images, reference)
+    circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector, progress)
     verdicts = []
-    for one, found in zip(phase, circles, strict=True):
-        measures = measure(one, found)
-        reasons = broken_rules(measures, reference.limits)
-        verdicts.append(Verdict(not reasons, reasons, measures, found))
+    for evidence in _evidence(images, phase, circles, reference.polarity):
+        measures = measure(evidence, rules)
+        reasons = broken_rules(measures, reference.limits, rules)
+        verdicts.append(Verdict(not reasons, reasons, measures, evidence.circles))
     return verdicts
+
+
+def rules_of(reference: Reference, allow_own_rules: bool = False) -> dict[str, Rule]:
+    """Return all rules that ``reference`` uses; its own ones are imported, that is run, only when allowed."""
+    if reference.own and not allow_own_rules:
+        functions = ", ".join(rule.function for rule in reference.own.values())
+        rule = "would run Python code that the reference names: must be allowed, with --allow-own-rules"
+        raise UserError("reference: own rules", functions, rule)
+    return {**RULES, **own_rules(reference.own)}
 
 
 def phase_image(images: Tensor, reference: Reference) -> Tensor:
@@ -178,84 +357,19 @@ def pass_rate(verdicts: Sequence[Verdict]) -> float:
 
 
 def rejected_by(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """Count the images that each rule rejects; one image may break several."""
+    """Count the images that each reason rejects; one image may have several."""
     counts = Counter(reason for verdict in verdicts for reason in verdict.reasons)
-    return {reason: counts[reason] for reason in dict.fromkeys(REASONS.values())}
-
-
-# Rules -------------------------------------------------------------------------------------------------
-
-
-def measure(phase: np.ndarray, circles: Circles) -> dict[str, float]:
-    """Measure one image by all rules; ``phase`` is bool (H, W), true in discs."""
-    smallest, largest = radius_range(circles, phase.shape)
     return {
-        "overlap": overlap(circles, phase.shape),
-        "smallest_radius_px": smallest,
-        "largest_radius_px": largest,
-        "unexplained_phase": unexplained_phase(phase, circles),
-        "disagreement": disagreement(phase, circles),
-        "unfilled_circle": unfilled_circle(phase, circles),
-        "mean_score": float(circles.score.mean()) if len(circles) else 0.0,
-        "volume_fraction": float(phase.mean()),
+        name: counts[name] for name in dict.fromkeys([*(rule.reason for rule in RULES.values()), *counts])
     }
 
 
-def overlap(circles: Circles, shape: tuple[int, int]) -> float:
-    """Return the largest 1 - d / (r1 + r2) over pairs with centres inside; 0 when none overlap."""
-    inside = _inside(circles, shape)
-    centres = np.stack([circles.row, circles.col], axis=1)[inside]
-    if len(centres) < 2:
-        return 0.0
-    reach = circles.radius[inside][:, None] + circles.radius[inside]
-    relative = 1 - cdist(centres, centres) / reach
-    np.fill_diagonal(relative, 0)
-    return float(max(relative.max(), 0))
-
-
-def radius_range(circles: Circles, shape: tuple[int, int]) -> tuple[float, float]:
-    """Return the smallest and largest radius of the discs that are whole; (0, 0) when there is none."""
-    whole = circles.radius[_inside(circles, shape, circles.radius)]
-    return (float(whole.min()), float(whole.max())) if len(whole) else (0.0, 0.0)
-
-
-def unexplained_phase(phase: np.ndarray, circles: Circles) -> float:
-    """Return the largest patch of disc phase outside of all circles, over the area of a usual disc.
-
-    A merged pair leaves such a patch, as does a disc that no circle fits. Without circles, the patch is
-    compared with the image.
-    """
-    distance = _distance_to_rim(phase.shape, circles)
-    unexplained = phase & (distance > RIM_PX).all(0) if len(circles) else phase
-    patches, count = ndimage.label(unexplained)
-    largest = np.bincount(patches.ravel())[1:].max() if count else 0
-    usual = np.pi * np.median(circles.radius) ** 2 if len(circles) else phase.size
-    return float(largest / usual)
-
-
-def disagreement(phase: np.ndarray, circles: Circles) -> float:
-    """Return 1 - intersection / union of circles and disc phase: 0 if they are one, 1 without circles."""
-    inside = (_distance_to_rim(phase.shape, circles) < 0).any(0)
-    either = (phase | inside).sum()
-    return float(1 - (phase & inside).sum() / either) if either else 1.0
-
-
-def unfilled_circle(phase: np.ndarray, circles: Circles) -> float:
-    """Return the largest share of a circle's inside that is not disc phase."""
-    core = _distance_to_rim(phase.shape, circles) < -RIM_PX  # (n, H, W)
-    area = core.sum((1, 2))
-    judged = area >= 0.3 * np.pi * np.maximum(circles.radius - RIM_PX, 0) ** 2  # enough of it in the image
-    if not judged.any():
-        return 0.0
-    return float(((core & ~phase).sum((1, 2))[judged] / np.maximum(area[judged], 1)).max())
-
-
 def broken_rules(
-    measures: Mapping[str, float], limits: Mapping[str, tuple[float | None, float | None]]
+    measures: Mapping[str, float], limits: Limits, rules: Mapping[str, Rule] = RULES
 ) -> tuple[str, ...]:
     """Return the reason codes of the rules that ``measures`` break, in fixed order."""
     broken = [
-        REASONS[name]
+        rules[name].reason
         for name, (least, largest) in limits.items()
         if (least is not None and measures[name] < least)
         or (largest is not None and measures[name] > largest)
@@ -263,45 +377,28 @@ def broken_rules(
     return tuple(dict.fromkeys(broken))
 
 
-# Parts -------------------------------------------------------------------------------------------------
-
-
-def _limits(
-    measured: Sequence[Mapping[str, float]], budget: float
-) -> dict[str, tuple[float | None, float | None]]:
-    """Find the common tail level at which all rules together reject the budget, by bisection."""
-    table = np.array([[one[name] for name in REASONS] for one in measured])  # (N, measures)
-    low, high = 0.0, budget  # one rule alone may not reject more than all together
-    for _ in range(30):
-        tail = (low + high) / 2
-        least, largest = np.array([_quantiles(name, table[:, i], tail) for i, name in enumerate(REASONS)]).T
-        rejected = ((table < least) | (table > largest)).any(1).mean()
-        low, high = (tail, high) if rejected <= budget else (low, tail)
-    bounds = {name: _quantiles(name, table[:, i], low) for i, name in enumerate(REASONS)}
-    return {
-        name: (least if np.isfinite(least) else None, largest if np.isfinite(largest) else None)
-        for name, (least, largest) in bounds.items()
-    }
-
-
-def _quantiles(name: str, values: np.ndarray, tail: float) -> tuple[float, float]:
-    if name in TOO_LARGE:
-        return -np.inf, float(np.quantile(values, 1 - tail))
-    if name in TOO_SMALL:
-        return float(np.quantile(values, tail)), np.inf
-    return float(np.quantile(values, tail / 2)), float(np.quantile(values, 1 - tail / 2))
-
-
 def detect_all(
-    images: Tensor, radius_px: tuple[float, float], polarity: Literal["bright", "dark"], detector: HoughConfig
+    images: Tensor,
+    radius_px: tuple[float, float],
+    polarity: Literal["bright", "dark"],
+    detector: HoughConfig,
+    progress: bool = True,
 ) -> list[Circles]:
     """Find the discs of many images (N, 1, H, W), with a progress bar."""
     circles: list[Circles] = []
-    with tqdm(total=len(images), desc="detect", unit="img", disable=None) as bar:
+    bar = tqdm(total=len(images), desc="detect", unit="img", disable=None if progress else True)
+    with bar:
         for part in images.split(64):
             circles += detect(part, radius_px, polarity, detector)
             bar.update(len(part))
     return circles
+
+
+def _evidence(
+    images: Tensor, phase: Tensor, circles: Sequence[Circles], polarity: Literal["bright", "dark"]
+) -> list[Evidence]:
+    grey = images[:, 0].cpu().numpy() * np.float32(1 if polarity == "bright" else -1)
+    return [Evidence(*one) for one in zip(grey, phase.numpy(), circles, strict=True)]
 
 
 def _phase(images: Tensor, threshold: float, polarity: str) -> Tensor:
@@ -312,24 +409,3 @@ def _phase(images: Tensor, threshold: float, polarity: str) -> Tensor:
 def _smooth(images: Tensor) -> Tensor:
     smooth = ndimage.gaussian_filter(images.cpu().numpy(), (0, 0, SMOOTHING_PX, SMOOTHING_PX), mode="nearest")
     return torch.from_numpy(smooth)
-
-
-def _distance_to_rim(shape: tuple[int, int], circles: Circles) -> np.ndarray:
-    """Return the signed distance of each pixel to each circle's rim, negative inside, (n, H, W)."""
-    row, col = np.ogrid[: shape[0], : shape[1]]
-    centre_row, centre_col, radius = (
-        part[:, None, None] for part in (circles.row, circles.col, circles.radius)
-    )
-    return np.hypot(row - centre_row, col - centre_col) - radius
-
-
-def _inside(circles: Circles, shape: tuple[int, int], margin_px: np.ndarray | float = 0.0) -> np.ndarray:
-    """Return whether each circle's centre is at least ``margin_px`` inside the image."""
-    return np.logical_and.reduce(
-        [
-            circles.row >= margin_px,
-            circles.row <= shape[0] - 1 - margin_px,
-            circles.col >= margin_px,
-            circles.col <= shape[1] - 1 - margin_px,
-        ]
-    )

@@ -5,7 +5,7 @@ from pathlib import Path
 from microgan.fidelity import FidelityConfig, noise_floor
 from microgan.pictures import calibration_sheet, verdict_sheet
 from microgan.planes import Planes
-from microgan.validity import CalibrationConfig, calibrate, judge, real_windows
+from microgan.validity import CalibrationConfig, calibrate, judge, real_windows, with_held_out
 from stages.stage import Stage, drafts, run
 
 PICTURED = 500  # calibration windows in the picture of the limits
@@ -19,14 +19,17 @@ def main(stage: Stage) -> None:
     stage.tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "calibration")
     reference = calibrate(planes, stage.window_px, config)
     windows = real_windows(planes, ("calibration",), stage.window_px, PICTURED, config.seed)
-    real = judge(windows, reference)
+    real = judge(windows, reference, allow_own_rules=True)  # those of params.yaml, which the user wrote
     floor = noise_floor(planes, reference, statistics)
+    # Everything is fixed now; held-out planes are only looked at.
+    reference = with_held_out(reference, planes, config.seed, allow_own_rules=True)
     reference = reference.model_copy(update={"noise_floor": floor})
     with drafts("reference", "reports/calibrate") as (folder, pictures):
         reference.save(folder / "reference.json")
-        calibration_sheet([verdict.measures for verdict in real], reference.limits, pictures / "limits.png")
+        calibration_sheet([verdict.measures for verdict in real], reference, pictures / "limits.png")
         verdict_sheet(windows[:, 0].numpy(), real, pictures / "windows.png")
-    stage.tracker.metrics({"pass_rate": reference.calibration_pass_rate})
+    rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
+    stage.tracker.metrics({name: rate for name, rate in rates.items() if rate is not None})
     stage.tracker.metrics({f"noise_floor.{name}": value for name, value in floor.items()})
     stage.tracker.artifact("reference/reference.json", "reports/calibrate")
 

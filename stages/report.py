@@ -51,6 +51,7 @@ def result(name: str, info: ScanInfo) -> ModelResult:
         rejected=info.normalise(samples.grey[rejected]),
         reasons=[samples.verdicts[index].reasons for index in rejected],
         weights_sha256=card["weights_sha256"],
+        rules_picture=Path("reports/validate") / f"{name}_rules.png",
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from microgan.files import write_json, write_tiff
-from microgan.pictures import verdict_sheet
+from microgan.pictures import calibration_sheet, verdict_sheet
 from microgan.planes import Planes
 from microgan.validity import CalibrationConfig, Reference, judge, pass_rate, rejected_by
 from microgan.windows import Windows
@@ -18,14 +18,16 @@ from stages.stage import Stage, drafts, run
 def main(stage: Stage) -> None:
     """Write verdicts, circles, the valid samples, metrics/MODEL/validity.json and a picture."""
     name = stage.model
-    seed = stage.config("calibrate", CalibrationConfig).seed
+    config = stage.config("calibrate", CalibrationConfig)
     reference = Reference.load(Path("reference/reference.json"))
+    asked_for = reference.own == config.own  # the user's own rules run only if params.yaml names them
     grey = read_stack(Path("samples") / name / "generated.tif")
     images = torch.from_numpy(reference.scan.normalise(grey))[:, None]
-    verdicts = judge(images, reference)
+    verdicts = judge(images, reference, allow_own_rules=asked_for)
 
     windows = Windows(Planes.load(Path("data/planes")), "held_out", reference.window_px)
-    real = judge(windows.draw(np.random.default_rng(seed), len(images), augment=False), reference)
+    held_out = windows.draw(np.random.default_rng(config.seed), len(images), augment=False)
+    real = judge(held_out, reference, allow_own_rules=asked_for)
     metrics: dict[str, Any] = {
         "pass_rate": pass_rate(verdicts),
         "reference_pass_rate": pass_rate(real),
@@ -36,14 +38,17 @@ def main(stage: Stage) -> None:
     }
 
     outputs = [f"samples/{name}/{file}" for file in ("valid.tif", "verdicts.csv", "circles.csv")]
-    outputs += [f"metrics/{name}/validity.json", f"reports/validate/{name}.png"]
-    with drafts(*outputs) as (stack, table, circles, summary, picture):
+    outputs += [f"metrics/{name}/validity.json"]
+    outputs += [f"reports/validate/{name}.png", f"reports/validate/{name}_rules.png"]
+    with drafts(*outputs) as (stack, table, circles, summary, picture, distributions):
         valid = np.array([verdict.valid for verdict in verdicts], bool)
         write_tiff(stack, grey[valid], reference.scan.voxel_size_um)
         write_verdicts(table, verdicts)
         write_circles(circles, verdicts)
         write_json(summary, metrics)
         verdict_sheet(images[:, 0].numpy(), verdicts, picture)
+        real_measures, measures = ([one.measures for one in group] for group in (real, verdicts))
+        calibration_sheet(real_measures, reference, distributions, samples=measures)
     numbers = ("pass_rate", "reference_pass_rate", "pass_rate_ratio")
     stage.tracker.headline({f"{name}.{key}": metrics[key] for key in numbers})
     stage.tracker.metrics({f"rejected_by.{reason}": n for reason, n in metrics["rejected_by"].items()})

@@ -19,7 +19,7 @@ LAYERS = (
     "report",
     "fidelity",
     "training validity export",
-    "windows pictures sampling checkpoint",
+    "windows pictures sampling checkpoint rules",
     "planes violations",
     "descriptors hough losses networks scan simulate",
     "circle_fit config files vision watershed",

@@ -1,4 +1,5 @@
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from microgan import cli
 from microgan.checkpoint import save_model
 from microgan.files import write_tiff
 from microgan.networks import NetworkConfig
-from microgan.validity import CalibrationConfig, Reference, calibrate
+from microgan.rules import OwnRule
+from microgan.validity import CalibrationConfig, Reference, calibrate, judge
 from tests.helpers import disc_planes, lively
 
 
@@ -85,6 +87,87 @@ def test_validate_tells_real_windows_from_blank_ones(
     assert rows[2]["image"] == f"{tmp_path / 'mixed.tif'}[2]"
 
 
+def _drawn(row: float, col: float) -> np.ndarray:
+    rows, cols = np.mgrid[:64, :64]
+    return (np.clip(7 - np.hypot(rows - row, cols - col), -0.5, 0.5) * 200 + 120).astype(np.uint8)
+
+
+def test_detect_takes_a_folder_in_natural_order_and_draws_overlays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    for number in (10, 2, 1):
+        Image.fromarray(_drawn(20 + number, 30)).save(folder / f"slice{number}.png")
+    write_tiff(folder / "stack.tif", np.stack([_drawn(20, 25), _drawn(20, 35)]))
+    np.save(folder / "values.npy", _drawn(40, 40).astype(np.float32))
+    (folder / "notes.txt").write_text("not an image")
+    out, overlay = tmp_path / "circles.csv", tmp_path / "overlay"
+    assert _run(monkeypatch, "detect", folder, "--radius", 4, 9, "--out", out, "--overlay", overlay) == 0
+    rows = _rows(out)
+    names = ["slice1.png", "slice2.png", "slice10.png", "stack.tif[0]", "stack.tif[1]", "values.npy"]
+    assert [row["image"] for row in rows] == [str(folder / name) for name in names]
+    centres = [(float(row["row"]), float(row["col"])) for row in rows]
+    drawn = [(21, 30), (22, 30), (30, 30), (20, 25), (20, 35), (40, 40)]
+    assert np.array(centres) == pytest.approx(np.array(drawn), abs=0.3)
+    pictures = sorted(path.name for path in overlay.iterdir())
+    assert pictures[0] == "00000_slice1_png.png" and pictures[4] == "00004_stack_tif_1.png"
+    assert len(pictures) == 6
+    picture = np.asarray(Image.open(overlay / pictures[0])).astype(int)
+    assert picture.shape == (256, 256, 3)
+    row, col = np.nonzero(picture[..., 0] - picture[..., 2] > 60)
+    rim = np.hypot((row + 0.5) / 4 - 21.5, (col + 0.5) / 4 - 30.5)
+    assert len(rim) and np.abs(rim - float(rows[0]["radius"])).max() < 1
+
+
+def test_validate_frames_pages_and_streams_them(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = Reference.load(material / "reference.json")
+    real = tifffile.imread(material / "windows.tif")
+    blank = rules.scan.denormalise(np.full((68, 64, 64), -0.5))
+    (tmp_path / "in").mkdir()
+    write_tiff(tmp_path / "in/1.tif", real)
+    write_tiff(tmp_path / "in/2.tif", blank)
+    batches = []
+
+    def watched(images, *args, **options):
+        batches.append(len(images))
+        return judge(images, *args, **options)
+
+    monkeypatch.setattr(cli, "judge", watched)
+    out, overlay = tmp_path / "verdicts.csv", tmp_path / "overlay"
+    words = (tmp_path / "in", "--reference", material / "reference.json", "--out", out, "--overlay", overlay)
+    assert _run(monkeypatch, "validate", *words) == 0
+    assert batches == [64, 6]  # memory does not grow with the number of pages
+    assert [row["valid"] for row in _rows(out)] == ["True"] * 2 + ["False"] * 68
+    pictures = sorted(overlay.iterdir())
+    assert len(pictures) == 70
+    valid, invalid = (np.asarray(Image.open(pictures[index])).astype(int) for index in (0, 2))
+    assert valid[1, 1, 1] > 1.5 * valid[1, 1, 0] and invalid[1, 1, 0] > 1.5 * invalid[1, 1, 1]
+    assert valid.shape == (266, 266, 3) and invalid.shape[0] > 266  # the reasons are written below
+
+
+def test_own_rules_of_a_reference_run_only_when_allowed(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cli_rules.py").write_text("def none_is_right(evidence):\n    return 7.0\n")
+    rules = Reference.load(material / "reference.json")
+    own = {"own": {"never": OwnRule(function="cli_rules.none_is_right")}}
+    limits = {"limits": {**rules.limits, "never": (None, 1.0)}}
+    rules.model_copy(update=own | limits).save(tmp_path / "reference.json")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [folder for folder in sys.path if folder])
+    words = ("validate", material / "windows.tif", "--reference", "reference.json", "--out", "verdicts.csv")
+    assert _run(monkeypatch, *words) == 2
+    said = capsys.readouterr().err
+    assert "cli_rules.none_is_right" in said and "--allow-own-rules" in said and said.count("\n") == 1
+    assert not Path("verdicts.csv").exists() and "cli_rules" not in sys.modules
+    assert _run(monkeypatch, *words, "--allow-own-rules") == 0
+    assert [row["reasons"] for row in _rows(Path("verdicts.csv"))] == ["never", "never"]
+    assert _rows(Path("verdicts.csv"))[0]["never"] == "7.0"
+
+
 def test_export_takes_phase_images_and_grey_ones(
     material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,11 +187,16 @@ def test_bad_input_is_one_line_and_writes_nothing(
 ) -> None:
     write_tiff(tmp_path / "small.tif", np.zeros((1, 32, 32), np.uint8))
     (tmp_path / "broken.tif").write_bytes(b"II*\0")
+    (tmp_path / "empty").mkdir()
     reference = ("--reference", material / "reference.json", "--out", tmp_path / "out.csv")
     cases = [
         (
             ("detect", tmp_path / "none.png", "--radius", 4, 8, "--out", tmp_path / "out.csv"),
             "none.png: missing",
+        ),
+        (
+            ("detect", tmp_path / "empty", "--radius", 4, 8, "--out", tmp_path / "out.csv"),
+            "empty: no images: must hold .tif",
         ),
         (("detect", tmp_path / "broken.tif", "--radius", 4, 8, "--out", tmp_path / "out.csv"), "broken.tif"),
         (
@@ -129,4 +217,4 @@ def test_bad_input_is_one_line_and_writes_nothing(
         assert said.startswith("microgan: "), words
         assert line in said
         assert len(said.strip().splitlines()) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.tif", "small.tif"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.tif", "empty", "small.tif"]

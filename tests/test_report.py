@@ -150,6 +150,16 @@ def test_pictures_are_in_the_page_and_beside_it(report: Path) -> None:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 10, path.name
 
 
+def test_what_rules_measured_is_shown_where_it_was_drawn(tmp_path: Path) -> None:
+    Image.new("L", (3, 2)).save(tmp_path / "drawn.png")
+    models = [replace(result("dcgan"), rules_picture=tmp_path / "drawn.png"), result("wgan_gp")]
+    build_report(models, np.zeros((4, 16, 16)), SCAN, {}, tmp_path / "report.html")
+    kept = (tmp_path / "report/rules_dcgan.png").read_bytes()
+    assert kept == (tmp_path / "drawn.png").read_bytes()
+    assert base64.b64encode(kept).decode() in (tmp_path / "report.html").read_text()
+    assert not (tmp_path / "report/rules_wgan_gp.png").exists()
+
+
 def test_provenance_is_complete_and_escaped(report: Path) -> None:
     html = report.read_text()
     page = Page(html)

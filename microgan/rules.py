@@ -1,0 +1,601 @@
+"""The rules of validity: each measures one thing in one image, which should be small or lie in a band.
+
+A rule is a pure function ``rule(evidence) -> float``. `RULES` lists them all, with the reason code that a
+rejected image is given and the side on which a value can be wrong. What is too small or too large is not said
+here: limits come from real windows (`microgan.validity`) or from the user. A user's own rule is one more such
+function.
+"""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from pydantic import Field, field_validator
+from scipy.spatial.distance import cdist
+
+from microgan.config import Config
+from microgan.errors import UserError
+from microgan.hough import Circles
+
+Side = Literal["too_large", "too_small", "both"]
+
+RIM_PX = 1.0  # at the rim of a disc, where pixels are partly filled, nothing is judged
+SMOOTHING_PX = 0.7  # before grey values at rims are read: pixel noise is no structure
+ANGLES = 24  # around a disc
+ACROSS_PX = np.arange(-3, 2.01, 0.5)  # places of the radial grey profile, from inside to outside of the rim
+NEIGHBOUR_PX = 1.5  # where the next disc is closer to a rim than this, the rim's own shape cannot be seen
+LEAST_FALL = 0.5  # of the grey across a rim, over the disc's own: what falls less is a gap that is too narrow
+FEWEST_ANGLES = 8  # that a rim must show to be judged
+SPACING_SLACK = 0.3  # relative deviation from the usual spacing at which a neighbour counts for no lattice
+FEWEST_INNER = 3  # discs with all their neighbours in sight: of fewer, no packing can be told
+
+
+class RuleConfig(Config):
+    """How one rule is used."""
+
+    enabled: bool = Field(default=True, description="false: measured, but rejects nothing")
+    weight: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="share of the budget against the others; null: the rule's own",
+    )
+    least: float | None = Field(default=None, description="limit set by hand instead of the calibrated ones")
+    largest: float | None = Field(default=None, description="the same, from above")
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether limits are set by hand: nothing is calibrated then."""
+        return self.least is not None or self.largest is not None
+
+
+class OwnRule(RuleConfig):
+    """A rule of the user's: a Python function ``(Evidence) -> float``, imported by its dotted path."""
+
+    function: str = Field(description="module.name, the module in the folder that microgan is run in")
+    side: Side = "both"
+    title: str = Field(default="", description="for people; empty: the rule's name")
+
+    @field_validator("function")
+    @classmethod
+    def _is_dotted(cls, path: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", path):
+            raise ValueError("must be the dotted path of a function, as my_rules.worst_angle")
+        return path
+
+
+# What a rule sees ---------------------------------------------------------------------------------------
+
+
+class _Near(NamedTuple):
+    """Pixels around each circle (n, K, K): their place (flat), distance to its rim (px), whether in image."""
+
+    place: np.ndarray
+    distance: np.ndarray
+    in_image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What rules read from one image; what several of them need is worked out once, when first asked for.
+
+    Attributes
+    ----------
+    grey : ndarray of shape (H, W), float32
+        Normalised grey values, negated for dark discs: discs are always brighter than the matrix.
+    phase : ndarray of shape (H, W), bool
+        True in discs.
+    circles : Circles
+        The n discs that were found, also those with centres a little outside of the image.
+    """
+
+    grey: np.ndarray
+    phase: np.ndarray
+    circles: Circles
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the image."""
+        return self.phase.shape[0], self.phase.shape[1]
+
+    @cached_property
+    def smooth(self) -> np.ndarray:
+        """Grey values (H, W) without most of the pixel noise."""
+        grey = np.ascontiguousarray(self.grey, np.float32)
+        return cv2.GaussianBlur(grey, (0, 0), SMOOTHING_PX, borderType=cv2.BORDER_REPLICATE)
+
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """Row and column of each disc's centre (n, 2), px."""
+        return np.stack([self.circles.row, self.circles.col], axis=1)
+
+    @cached_property
+    def complex_centres(self) -> np.ndarray:
+        """The same as row + i col, (n,)."""
+        return self.circles.row + 1j * self.circles.col
+
+    def inside(self, margin_px: np.ndarray | float = 0.0) -> np.ndarray:
+        """Return whether each disc's centre is at least ``margin_px`` inside the image, (n,) of bool."""
+        return self.border_px >= margin_px
+
+    @cached_property
+    def border_px(self) -> np.ndarray:
+        """Distance of each disc's centre to the border of the image (n,), negative outside."""
+        far = np.array(self.shape) - 1 - self.centres
+        return np.minimum(self.centres, far).min(axis=1, initial=np.inf)
+
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """Indices (m,) of the discs that the border does not cut."""
+        return np.flatnonzero(self.inside(self.circles.radius))
+
+    @cached_property
+    def apart_px(self) -> np.ndarray:
+        """Distance between the centres of all pairs (n, n)."""
+        return cdist(self.centres, self.centres)
+
+    @cached_property
+    def nearest(self) -> np.ndarray:
+        """Indices (n, 7) of each disc and the 6 nearest to it, the 4 nearest first; or of all there are."""
+        count = len(self.circles)
+        if count <= 6:
+            return np.argsort(self.apart_px, axis=1)
+        return np.argpartition(self.apart_px, (4, 6), axis=1)[:, :7]
+
+    @cached_property
+    def gap_px(self) -> np.ndarray:
+        """Rim-to-rim distance of all pairs (n, n), negative where discs overlap, infinite on the diagonal."""
+        gap = self.apart_px - self.circles.radius[:, None] - self.circles.radius
+        np.fill_diagonal(gap, np.inf)
+        return gap
+
+    @cached_property
+    def near(self) -> _Near:
+        """Pixels around each disc, up to 2 px beyond its rim."""
+        reach = np.ceil(self.circles.radius.max(initial=1)) + 2
+        step = np.arange(-reach, reach + 1)
+        place = np.round(self.centres)[..., None] + step  # (n, 2, K)
+        square = ((place - self.centres[..., None]) ** 2).astype(np.float32)
+        distance = np.sqrt(square[:, 0, :, None] + square[:, 1, None, :])
+        distance -= self.circles.radius[:, None, None].astype(np.float32)
+        size = np.array(self.shape)[:, None]
+        inside = (place >= 0) & (place < size)
+        place = np.clip(place, 0, size - 1).astype(np.intp)
+        index = place[:, 0, :, None] * self.shape[1] + place[:, 1, None, :]
+        return _Near(index, distance, inside[:, 0, :, None] & inside[:, 1, None, :])
+
+    @cached_property
+    def rim_px(self) -> np.ndarray:
+        """Distance (H, W) of each pixel to the rim of the disc that it is deepest in or nearest to.
+
+        Negative inside discs, infinite further than 2 px from all.
+        """
+        nearest = np.full(self.phase.size, np.inf, np.float32)
+        close = self.near.in_image & (self.near.distance < 2)
+        np.minimum.at(nearest, self.near.place[close], self.near.distance[close])
+        return nearest.reshape(self.shape)
+
+    @cached_property
+    def disc_grey(self) -> float:
+        """Median grey inside discs; the darkest grey of the image when there are none."""
+        inside = self.smooth[self.rim_px < -RIM_PX]
+        return _median(inside) if inside.size else float(self.smooth.min())
+
+    @cached_property
+    def matrix_grey(self) -> float:
+        """Median grey outside of discs; the brightest grey of the image when discs cover it."""
+        outside = self.smooth[self.rim_px > RIM_PX]
+        return _median(outside) if outside.size else float(self.smooth.max())
+
+    @property
+    def contrast(self) -> float:
+        """Grey of the discs minus that of the matrix; not above 0 where there is nothing to see."""
+        return self.disc_grey - self.matrix_grey if len(self.circles) else 0.0
+
+    @cached_property
+    def profiles(self) -> np.ndarray:
+        """Grey across the rims of whole discs (m, ANGLES, len(ACROSS_PX)); 0: matrix, 1: disc."""
+        if not len(self.whole):
+            return np.zeros((0, ANGLES, len(ACROSS_PX)))
+        radius = np.maximum(self.circles.radius[self.whole, None] + ACROSS_PX, 0)  # (m, P)
+        radius = radius.astype(np.float32)[:, None]  # (m, 1, P)
+        row, col = (
+            (centre[self.whole].astype(np.float32)[:, None, None] + along[:, None] * radius).reshape(
+                -1, len(ACROSS_PX)
+            )
+            for centre, along in zip(self.centres.T, _DIRECTIONS.T.astype(np.float32), strict=True)
+        )
+        grey = cv2.remap(self.smooth, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return (grey.reshape(len(radius), ANGLES, -1) - self.matrix_grey) / max(self.contrast, 1e-3)
+
+    @cached_property
+    def free(self) -> np.ndarray:
+        """Where the rims of whole discs can be seen, (m, ANGLES) of bool: no other disc is close."""
+        free = np.ones((len(self.whole), ANGLES), bool)
+        disc, other = np.nonzero(self.gap_px[self.whole] < NEIGHBOUR_PX)
+        if not len(disc):
+            return free
+        towards = self.centres[other] - self.centres[self.whole[disc]]
+        distance = np.maximum(self.apart_px[self.whole[disc], other], 1e-6)
+        radius, reach = self.circles.radius[self.whole[disc]], self.circles.radius[other] + NEIGHBOUR_PX
+        # Law of cosines: the angle at which the rim comes out of the other disc, made larger by NEIGHBOUR_PX.
+        cosine = (radius**2 + distance**2 - reach**2) / (2 * radius * distance)
+        hidden = (towards / distance[:, None]) @ _DIRECTIONS.T > cosine[:, None]
+        starts = np.flatnonzero(np.diff(disc, prepend=-1))
+        free[disc[starts]] = ~np.logical_or.reduceat(hidden, starts)
+        return free
+
+
+_TURN = 2 * np.pi * np.arange(ANGLES) / ANGLES
+_DIRECTIONS = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)  # (ANGLES, 2) of row, col
+_HALVES = (np.cos(_TURN[:, None] - _TURN) > 1e-9).astype(
+    float
+)  # (ANGLES, ANGLES): a half disc in each direction
+_HALVES /= _HALVES.sum(0)
+
+
+# Discs and their places ---------------------------------------------------------------------------------
+
+
+def overlap(evidence: Evidence) -> float:
+    """Return the largest 1 - d / (r1 + r2) over pairs with centres inside; 0 when none overlap."""
+    inside = evidence.inside()
+    if inside.sum() < 2:
+        return 0.0
+    radius = evidence.circles.radius[inside]
+    relative = -evidence.gap_px[np.ix_(inside, inside)] / (radius[:, None] + radius)
+    return float(max(relative.max(), 0))
+
+
+def smallest_gap_px(evidence: Evidence) -> float:
+    """Return the least rim-to-rim distance over pairs with centres inside, px; negative where they overlap.
+
+    A single disc has the whole image for a gap, and no disc at all its negative.
+    """
+    inside = evidence.inside()
+    if inside.sum() < 2:
+        return float(max(evidence.shape) * (1 if inside.any() else -1))
+    return float(evidence.gap_px[np.ix_(inside, inside)].min())
+
+
+def smallest_radius_px(evidence: Evidence) -> float:
+    """Return the smallest radius of the discs that are whole; 0 when there is none."""
+    whole = evidence.circles.radius[evidence.whole]
+    return float(whole.min()) if len(whole) else 0.0
+
+
+def largest_radius_px(evidence: Evidence) -> float:
+    """Return the largest radius of the discs that are whole; 0 when there is none."""
+    return float(evidence.circles.radius[evidence.whole].max(initial=0))
+
+
+def discs_per_1000px2(evidence: Evidence) -> float:
+    """Return how many discs have their centres inside, over the area of the image in 1000 square pixels."""
+    return float(1000 * evidence.inside().sum() / evidence.phase.size)
+
+
+def isolation(evidence: Evidence) -> float:
+    """Return the largest gap around a disc, rim to nearest rim, over its radius.
+
+    A gap counts up to the border of the image only: what is behind cannot be seen. Without discs, it is the
+    size of the image.
+    """
+    inside = evidence.inside()
+    if not inside.any():
+        return float(max(evidence.shape))
+    radius = evidence.circles.radius[inside]
+    gap = np.minimum(evidence.gap_px[inside].min(axis=1), evidence.border_px[inside] - radius)
+    return float((gap / radius).max())
+
+
+def lattice_order(evidence: Evidence) -> float:
+    """Return how much the discs form a lattice: 1 in a perfect one at any rotation, about 0.2 at random.
+
+    The bond-orientational order of k = 4 and 6 nearest neighbours (Nelson & Halperin 1979, Phys. Rev. B 19,
+    2457), psi_k = mean of w exp(i k angle), with w = 1 for a neighbour at the usual distance falling to 0 for
+    one that is SPACING_SLACK off: a lattice has equal angles and equal spacing. The modulus is taken of the
+    mean over a disc and its neighbours, since in random packings each disc has its own orientation; then the
+    mean over the discs with all neighbours in sight, for the larger k. Without discs it is 1.
+    """
+    if not len(evidence.circles):
+        return 1.0
+    return max(_bond_order(evidence, 4), _bond_order(evidence, 6))
+
+
+def _bond_order(evidence: Evidence, k: int) -> float:
+    if len(evidence.circles) <= k:
+        return 0.0
+    neighbours = evidence.nearest[:, : k + 1]  # the disc itself among them
+    spacing = np.take_along_axis(evidence.apart_px, neighbours, axis=1)
+    inner = evidence.inside(spacing.max(axis=1))
+    if np.count_nonzero(inner) < FEWEST_INNER:
+        return 0.0
+    usual = spacing[inner].mean() * (k + 1) / k
+    bonds = (evidence.complex_centres[neighbours] - evidence.complex_centres[:, None]) / (spacing + 1e-9)
+    bonds = bonds * bonds if k == 4 else bonds * bonds * bonds
+    weight = np.clip(1 - np.abs(spacing / usual - 1) / SPACING_SLACK, 0, 1)
+    order = (weight * bonds * bonds).sum(axis=1) / k  # (n,); the disc itself adds nothing
+    # A neighbour at the border lacks neighbours of its own: only inner discs are averaged.
+    known = inner[neighbours[inner]]
+    local = (order[neighbours[inner]] * known).sum(axis=1) / known.sum(axis=1)
+    return float(np.abs(local).mean())
+
+
+# Discs against the disc phase ---------------------------------------------------------------------------
+
+
+def unexplained_phase(evidence: Evidence) -> float:
+    """Return the largest patch of disc phase outside of all circles, over the area of a usual disc.
+
+    A merged pair leaves such a patch, as does a disc that no circle fits. Without circles, the patch is
+    compared with the image.
+    """
+    phase, circles = evidence.phase, evidence.circles
+    unexplained = (phase & (evidence.rim_px > RIM_PX)).astype(np.uint8)
+    _, _, patches, _ = cv2.connectedComponentsWithStats(unexplained, connectivity=4)
+    largest = patches[1:, cv2.CC_STAT_AREA].max(initial=0)
+    usual = np.pi * np.median(circles.radius) ** 2 if len(circles) else phase.size
+    return float(largest / usual)
+
+
+def unexplained_width(evidence: Evidence) -> float:
+    """Return the radius of the largest disc that fits into phase outside of all circles, over the usual one.
+
+    Half a disc, which no circle fits, has 0.5; the narrow rests between touching discs have much less.
+    Patches at the border are cut discs and not counted. Without circles, it is the size of the image.
+    """
+    if not len(evidence.circles):
+        return float(max(evidence.shape))
+    usual = float(np.median(evidence.circles.radius))
+    margin = min(round(usual), (min(evidence.shape) - 1) // 2)
+    unexplained = (evidence.phase & (evidence.rim_px >= 0)).astype(np.uint8)
+    depth = cv2.distanceTransform(unexplained, cv2.DIST_L2, 5)
+    return float(depth[margin : depth.shape[0] - margin, margin : depth.shape[1] - margin].max()) / usual
+
+
+def disagreement(evidence: Evidence) -> float:
+    """Return 1 - intersection / union of circles and disc phase: 0 if they are one, 1 without circles."""
+    inside = evidence.rim_px < 0
+    either = np.count_nonzero(evidence.phase | inside)
+    return 1 - np.count_nonzero(evidence.phase & inside) / either if either else 1.0
+
+
+def unfilled_circle(evidence: Evidence) -> float:
+    """Return the largest share of a circle's inside that is not disc phase; 1 without circles."""
+    if not len(evidence.circles):
+        return 1.0
+    core = (evidence.near.distance < -RIM_PX) & evidence.near.in_image  # (n, K, K)
+    area = core.sum((1, 2))
+    judged = area >= 0.3 * np.pi * np.maximum(evidence.circles.radius - RIM_PX, 0) ** 2  # enough in the image
+    if not judged.any():
+        return 0.0
+    filled = (core & evidence.phase.ravel()[evidence.near.place]).sum((1, 2))
+    return float((1 - filled[judged] / np.maximum(area[judged], 1)).max())
+
+
+def mean_score(evidence: Evidence) -> float:
+    """Return the mean score of the discs; 0 when there are none."""
+    return float(evidence.circles.score.mean()) if len(evidence.circles) else 0.0
+
+
+def volume_fraction(evidence: Evidence) -> float:
+    """Return the share of the image that is disc phase."""
+    return np.count_nonzero(evidence.phase) / evidence.phase.size
+
+
+# Rims and grey values -----------------------------------------------------------------------------------
+
+
+def non_circularity(evidence: Evidence) -> float:
+    """Return how far the rim of the worst whole disc is from its circle: root mean square over its radius.
+
+    The rim is where the radial grey profile first falls below half of its way from the disc's own grey to the
+    darkest that follows. Angles that point at a close neighbour, or at a gap too narrow to be dark, are left
+    out, as is the offset that all rims of the image share. Without circles it is 1.
+    """
+    if evidence.contrast <= 0:
+        return 1.0
+    profiles = evidence.profiles
+    own = profiles[..., ACROSS_PX < -RIM_PX].mean(axis=(1, 2))[:, None]  # (m, 1)
+    outer = profiles[..., ACROSS_PX > 0].min(axis=2)  # (m, ANGLES)
+    seen = evidence.free & (own - outer > LEAST_FALL * own)
+    count = seen.sum(axis=1)
+    judged = count >= FEWEST_ANGLES
+    if not judged.any():
+        return 0.0
+    offset = _crossing(profiles[judged] - ((own + outer) / 2)[judged, :, None])
+    seen, count = seen[judged], count[judged]
+    offset = np.where(seen, offset - offset[seen].mean(), 0)
+    rms = np.sqrt((offset**2).sum(axis=1) / count)
+    return float((rms / evidence.circles.radius[evidence.whole[judged]]).max())
+
+
+def _crossing(profiles: np.ndarray) -> np.ndarray:
+    """Where profiles (..., P) first fall below 0, in px from the circle; at an end where they do not."""
+    below = profiles < 0
+    below[..., -1] = True
+    first = np.maximum(below.argmax(-1), 1)
+    inner = np.take_along_axis(profiles, first[..., None] - 1, -1)[..., 0]
+    outer = np.take_along_axis(profiles, first[..., None], -1)[..., 0]
+    part = np.clip(inner / np.where(inner > outer, inner - outer, 1), 0, 1)
+    return ACROSS_PX[first - 1] + part * (ACROSS_PX[1] - ACROSS_PX[0])
+
+
+def darkest_half(evidence: Evidence) -> float:
+    """Return the fill of the darkest half of any whole disc: 1 if full, 0 if it is a half-moon.
+
+    Grey counts from the matrix (0) to the discs (1), between 3 px and 1 px inside the rim. Without circles it
+    is 0.
+    """
+    if not len(evidence.circles):
+        return 0.0
+    if not len(evidence.whole):
+        return 1.0
+    fill = np.clip(evidence.profiles[..., ACROSS_PX <= -RIM_PX].mean(axis=2), 0, 1)  # (m, ANGLES)
+    return float((fill @ _HALVES).min())
+
+
+def contrast(evidence: Evidence) -> float:
+    """Return the grey of discs minus that of the matrix; 0 without circles."""
+    return evidence.contrast
+
+
+def rim_sharpness(evidence: Evidence) -> float:
+    """Return the mean fall of grey across free rims, per px, over the contrast; 0 where there is none."""
+    if evidence.contrast <= 0 or not evidence.free.any():
+        return 0.0
+    inner, outer = np.flatnonzero(np.abs(ACROSS_PX) == 0.5)
+    fall = evidence.profiles[..., inner] - evidence.profiles[..., outer]  # over 1 px
+    return float(fall[evidence.free].mean())
+
+
+def grey_noise(evidence: Evidence) -> float:
+    """Return the grey difference of neighbouring pixels deep inside discs or matrix, over the contrast.
+
+    Robust standard deviation of the difference of two pixels in a row, over the root of 2. Without contrast
+    it is 10, more than any image of discs has.
+    """
+    if evidence.contrast <= 0:
+        return 10.0
+    calm = np.abs(evidence.rim_px) > 2
+    difference = np.diff(evidence.grey, axis=1)[calm[:, 1:] & calm[:, :-1]]
+    if not difference.size:
+        return 0.0
+    spread = _median(np.abs(difference)) / 0.6745 / np.sqrt(2)
+    return float(min(spread / evidence.contrast, 10.0))
+
+
+def seam(evidence: Evidence) -> float:
+    """Return the largest straight jump between two rows or columns of pixels, over the usual one.
+
+    The jump is what the difference of two neighbouring rows exceeds the differences on either side, in the
+    mean over the row. Without any grey differences it is 10.
+    """
+    grey = evidence.grey
+    rows = np.abs(grey[1:] - grey[:-1]).mean(axis=1)
+    cols = np.abs(grey[:, 1:] - grey[:, :-1]).mean(axis=0)
+    return min(max(_jump(rows), _jump(cols)), 10.0)
+
+
+def _jump(step: np.ndarray) -> float:
+    usual = _median(step)
+    return float((step[1:-1] - (step[2:] + step[:-2]) / 2).max() / usual) if usual > 0 else 10.0
+
+
+def _median(values: np.ndarray) -> float:
+    """The upper median, at a fifth of the time that `numpy.median` takes for few values."""
+    middle = values.size // 2
+    return float(np.partition(values, middle, axis=None)[middle])
+
+
+# The table ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: how it measures, the reason code of what breaks it, and the side on which values are wrong.
+
+    Attributes
+    ----------
+    title : what is measured, in words for people
+    weight : share of the false-rejection budget against other rules
+    calibrated : whether real windows set its limits unless the user does
+    """
+
+    measure: Callable[[Evidence], float]
+    reason: str
+    side: Side
+    title: str
+    weight: float = 1.0
+    calibrated: bool = True
+
+
+RULES: Mapping[str, Rule] = {
+    "overlap": Rule(overlap, "overlap", "too_large", "largest overlap of two discs", weight=4),
+    "smallest_gap_px": Rule(
+        smallest_gap_px, "touching", "too_small", "smallest gap between two discs (px)", calibrated=False
+    ),
+    "smallest_radius_px": Rule(smallest_radius_px, "radius", "too_small", "smallest radius (px)"),
+    "largest_radius_px": Rule(largest_radius_px, "radius", "too_large", "largest radius (px)"),
+    "unexplained_phase": Rule(
+        unexplained_phase, "unexplained_phase", "too_large", "largest disc phase in no circle (discs)"
+    ),
+    "unexplained_width": Rule(
+        unexplained_width, "partial_disc", "too_large", "widest disc phase in no circle (radii)"
+    ),
+    "disagreement": Rule(
+        disagreement, "unexplained_phase", "too_large", "share in which circles and phase differ"
+    ),
+    "unfilled_circle": Rule(
+        unfilled_circle, "unfilled_circle", "too_large", "largest share of a circle not filled"
+    ),
+    "darkest_half": Rule(darkest_half, "partial_disc", "too_small", "fill of the darkest half disc"),
+    "non_circularity": Rule(
+        non_circularity, "non_circular", "too_large", "rim's distance from its circle, worst disc (radii)"
+    ),
+    "mean_score": Rule(mean_score, "faint_circles", "too_small", "mean score of the circles"),
+    "volume_fraction": Rule(volume_fraction, "volume_fraction", "both", "volume fraction of the discs"),
+    "discs_per_1000px2": Rule(discs_per_1000px2, "count", "both", "discs per 1000 square pixels"),
+    "isolation": Rule(isolation, "isolated", "both", "widest gap around a disc (radii)"),
+    "lattice_order": Rule(lattice_order, "crystallised", "too_large", "lattice order of the packing"),
+    "contrast": Rule(contrast, "contrast", "both", "grey of discs minus matrix"),
+    "rim_sharpness": Rule(rim_sharpness, "sharpness", "both", "fall of grey across rims (1/px)"),
+    "grey_noise": Rule(grey_noise, "noise", "both", "pixel noise over contrast"),
+    "seam": Rule(seam, "seam", "too_large", "largest straight jump between rows or columns"),
+}
+
+
+def own_rules(own: Mapping[str, OwnRule]) -> dict[str, Rule]:
+    """Import a user's own rules; only for names that this very user wrote, since importing runs their code.
+
+    Raises
+    ------
+    UserError
+        If a function cannot be imported or called.
+    """
+    return {
+        name: Rule(_imported(name, rule.function), name, rule.side, rule.title or name.replace("_", " "))
+        for name, rule in own.items()
+    }
+
+
+def measure(evidence: Evidence, rules: Mapping[str, Rule] = RULES) -> dict[str, float]:
+    """Measure one image by all ``rules``; a `UserError` names the one of a user's own that fails."""
+    return {name: _number(name, rule, evidence) for name, rule in rules.items()}
+
+
+def _number(name: str, rule: Rule, evidence: Evidence) -> float:
+    if name in RULES:
+        return rule.measure(evidence)
+    where = f"calibrate.own.{name}"
+    try:
+        value = float(rule.measure(evidence))
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__} {error}".split())
+        raise UserError(where, said, "must return a number for every image") from error
+    if not np.isfinite(value):
+        raise UserError(where, value, "must return a finite number for every image")
+    return value
+
+
+def _imported(name: str, path: str) -> Callable[[Evidence], float]:
+    where, (module, _, attribute) = f"calibrate.own.{name}.function", path.rpartition(".")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # an installed program does not look into the folder that it is run in
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise UserError(where, path, f"could not be imported ({said})") from error
+    finally:
+        sys.path.remove(here)
+    if not callable(function):
+        raise UserError(where, path, "must be a function of (Evidence) that returns a number")
+    return function
