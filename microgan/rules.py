@@ -32,7 +32,8 @@ ANGLES = 24  # around a disc
 ACROSS_PX = np.arange(-3, 2.01, 0.5)  # places of the radial grey profile, from inside to outside of the rim
 NEIGHBOUR_PX = 1.5  # where the next disc is closer to a rim than this, the rim's own shape cannot be seen
 LEAST_FALL = 0.5  # of the grey across a rim, over the disc's own: what falls less is a gap that is too narrow
-FEWEST_ANGLES = 8  # that a rim must show to be judged
+FEWEST_ANGLES = 12  # that a rim must show to be judged
+DISC_LIKE = 0.9  # of the grey between matrix (0) and discs (1): as bright as a disc
 SPACING_SLACK = 0.3  # relative deviation from the usual spacing at which a neighbour counts for no lattice
 FEWEST_INNER = 3  # discs with all their neighbours in sight: of fewer, no packing can be told
 
@@ -346,17 +347,19 @@ def unexplained_phase(evidence: Evidence) -> float:
 
 
 def unexplained_width(evidence: Evidence) -> float:
-    """Return the radius of the largest disc that fits into phase outside of all circles, over the usual one.
+    """Return the radius of the largest disc that fits where no circle is but the grey is a disc's.
 
-    Half a disc, which no circle fits, has 0.5; the narrow rests between touching discs have much less.
-    Patches at the border are cut discs and not counted. Without circles, it is the size of the image.
+    It is over the usual radius. Half a disc that no circle fits has about 0.4, and so has what melts two
+    discs into one; the rests between touching discs, where blurred rims add up, are narrow and not as
+    bright as discs. Centres nearer to the border than a radius are not counted: discs are cut there.
+    Without circles, it is the size of the image.
     """
-    if not len(evidence.circles):
+    if evidence.contrast <= 0:
         return float(max(evidence.shape))
     usual = float(np.median(evidence.circles.radius))
     margin = min(round(usual), (min(evidence.shape) - 1) // 2)
-    unexplained = (evidence.phase & (evidence.rim_px >= 0)).astype(np.uint8)
-    depth = cv2.distanceTransform(unexplained, cv2.DIST_L2, 5)
+    bright = evidence.smooth > evidence.matrix_grey + DISC_LIKE * evidence.contrast
+    depth = cv2.distanceTransform((bright & (evidence.rim_px >= 0)).astype(np.uint8), cv2.DIST_L2, 5)
     return float(depth[margin : depth.shape[0] - margin, margin : depth.shape[1] - margin].max()) / usual
 
 
@@ -528,7 +531,11 @@ RULES: Mapping[str, Rule] = {
         unexplained_phase, "unexplained_phase", "too_large", "largest disc phase in no circle (discs)"
     ),
     "unexplained_width": Rule(
-        unexplained_width, "partial_disc", "too_large", "widest disc phase in no circle (radii)"
+        unexplained_width,
+        "partial_disc",
+        "too_large",
+        "widest disc-like place in no circle (radii)",
+        weight=4,
     ),
     "disagreement": Rule(
         disagreement, "unexplained_phase", "too_large", "share in which circles and phase differ"
