@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,7 +26,7 @@ from microgan.validity import Reference, detect_all, judge, phase_image, rules_o
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
 SUFFIXES = (".tif", ".tiff", ".png", ".npy")  # of the images that are looked for in folders
-BATCH = 64  # pages that are in memory at once
+BATCH_PX = 1 << 18  # of the pages that are worked on, and in memory, at once; a larger page is alone
 OVERLAY_PX = 1600  # to about this size small pages are magnified
 
 Images = Annotated[
@@ -53,13 +53,16 @@ def detect_command(
 
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal discs
-        for number, (name, page) in enumerate(_counted(images, "detect")):
-            grey = _stretch(page)
-            (circles,) = detect(torch.from_numpy(grey)[None, None], radius, polarity)
-            if overlay is not None:
-                circle_overlay(grey, circles, overlay / _picture_name(number, name), _magnify(grey))
-            discs += len(circles)
-            yield from ((name, *(round(float(value), 4) for value in row)) for row in circles.table())
+        number = count()
+        for names, pages in _batches(images, "detect"):
+            grey = np.stack([_stretch(page) for page in pages])
+            found = detect(torch.from_numpy(grey)[:, None], radius, polarity)
+            for name, image, circles in zip(names, grey, found, strict=True):
+                if overlay is not None:
+                    picture = overlay / _picture_name(next(number), name)
+                    circle_overlay(image, circles, picture, _magnify(image))
+                discs += len(circles)
+                yield from ((name, *(round(float(value), 4) for value in row)) for row in circles.table())
 
     write_csv(out, ("image", "row", "col", "radius", "score"), rows())
     typer.echo(f"{discs} discs written to {out}")
@@ -101,17 +104,15 @@ def validate_command(
 
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal judged, valid
-        pages = _counted(images, "validate")
-        while batch := list(islice(pages, BATCH)):
-            for name, page in batch:
-                if page.shape != (rules.window_px, rules.window_px):
-                    rule = f"must be {rules.window_px} x {rules.window_px} px as {reference}"
-                    raise UserError(name, "{} x {} px".format(*page.shape), rule)
-            grey = rules.scan.normalise(np.stack([page for _, page in batch]))
+        for names, pages in _batches(images, "validate"):
+            if pages[0].shape != (rules.window_px, rules.window_px):
+                rule = f"must be {rules.window_px} x {rules.window_px} px as {reference}"
+                raise UserError(names[0], "{} x {} px".format(*pages[0].shape), rule)
+            grey = rules.scan.normalise(np.stack(pages))
             verdicts = judge(
                 torch.from_numpy(grey)[:, None], rules, allow_own_rules=allow_own_rules, progress=False
             )
-            for (name, _), image, verdict in zip(batch, grey, verdicts, strict=True):
+            for name, image, verdict in zip(names, grey, verdicts, strict=True):
                 if overlay is not None:
                     picture = overlay / _picture_name(judged, name)
                     circle_overlay(image, verdict.circles, picture, _magnify(image), verdict.reasons)
@@ -186,13 +187,25 @@ def _pages(paths: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
                 yield name, scan.plane(index)
 
 
-def _counted(paths: list[Path], what: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield all pages one after the other, beside a progress bar; all files are opened once before."""
+def _batches(paths: list[Path], what: str) -> Iterator[tuple[list[str], list[np.ndarray]]]:
+    """Yield the names and pages of all files, some of one size at a time, beside a progress bar of pages.
+
+    All files are opened once before, to count their pages and to find the missing ones early.
+    """
     total = 0
     for path in _files(paths):
         with open_image(path) as scan:
             total += scan.shape[0]
-    yield from tqdm(_pages(paths), desc=what, total=total, unit="img", disable=None)
+    names: list[str] = []
+    pages: list[np.ndarray] = []
+    for name, page in tqdm(_pages(paths), desc=what, total=total, unit="img", disable=None):
+        if pages and (page.shape != pages[0].shape or (len(pages) + 1) * page.size > BATCH_PX):
+            yield names, pages
+            names, pages = [], []
+        names.append(name)
+        pages.append(page)
+    if pages:
+        yield names, pages
 
 
 def _picture_name(number: int, page: str) -> str:

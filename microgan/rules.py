@@ -32,7 +32,8 @@ ANGLES = 24  # around a disc
 ACROSS_PX = np.arange(-3, 2.01, 0.5)  # places of the radial grey profile, from inside to outside of the rim
 NEIGHBOUR_PX = 1.5  # where the next disc is closer to a rim than this, the rim's own shape cannot be seen
 LEAST_FALL = 0.5  # of the grey across a rim, over the disc's own: what falls less is a gap that is too narrow
-FEWEST_ANGLES = 8  # that a rim must show to be judged
+FEWEST_ANGLES = 12  # that a rim must show to be judged
+DISC_LIKE = 0.9  # of the grey between matrix (0) and discs (1): as bright as a disc
 SPACING_SLACK = 0.3  # relative deviation from the usual spacing at which a neighbour counts for no lattice
 FEWEST_INNER = 3  # discs with all their neighbours in sight: of fewer, no packing can be told
 
@@ -116,11 +117,6 @@ class Evidence:
         """Row and column of each disc's centre (n, 2), px."""
         return np.stack([self.circles.row, self.circles.col], axis=1)
 
-    @cached_property
-    def complex_centres(self) -> np.ndarray:
-        """The same as row + i col, (n,)."""
-        return self.circles.row + 1j * self.circles.col
-
     def inside(self, margin_px: np.ndarray | float = 0.0) -> np.ndarray:
         """Return whether each disc's centre is at least ``margin_px`` inside the image, (n,) of bool."""
         return self.border_px >= margin_px
@@ -140,14 +136,6 @@ class Evidence:
     def apart_px(self) -> np.ndarray:
         """Distance between the centres of all pairs (n, n)."""
         return cdist(self.centres, self.centres)
-
-    @cached_property
-    def nearest(self) -> np.ndarray:
-        """Indices (n, 7) of each disc and the 6 nearest to it, the 4 nearest first; or of all there are."""
-        count = len(self.circles)
-        if count <= 6:
-            return np.argsort(self.apart_px, axis=1)
-        return np.argpartition(self.apart_px, (4, 6), axis=1)[:, :7]
 
     @cached_property
     def gap_px(self) -> np.ndarray:
@@ -304,27 +292,32 @@ def lattice_order(evidence: Evidence) -> float:
     mean over a disc and its neighbours, since in random packings each disc has its own orientation; then the
     mean over the discs with all neighbours in sight, for the larger k. Without discs it is 1.
     """
-    if not len(evidence.circles):
+    count = len(evidence.circles)
+    if not count:
         return 1.0
-    return max(_bond_order(evidence, 4), _bond_order(evidence, 6))
-
-
-def _bond_order(evidence: Evidence, k: int) -> float:
-    if len(evidence.circles) <= k:
+    if count <= 6:
         return 0.0
-    neighbours = evidence.nearest[:, : k + 1]  # the disc itself among them
-    spacing = np.take_along_axis(evidence.apart_px, neighbours, axis=1)
+    nearest = np.argpartition(evidence.apart_px, (4, 6), axis=1)[:, :7]  # the disc itself and 4, then 2 more
+    spacing = np.take_along_axis(evidence.apart_px, nearest, axis=1)
+    place = evidence.circles.row + 1j * evidence.circles.col
+    bonds = (place[nearest] - place[:, None]) / (spacing + 1e-9)  # unit vectors, as complex numbers
+    square = bonds * bonds
+    four = _bond_order(evidence, nearest[:, :5], spacing[:, :5], (square * square)[:, :5])
+    return max(four, _bond_order(evidence, nearest, spacing, square * square * square))
+
+
+def _bond_order(evidence: Evidence, nearest: np.ndarray, spacing: np.ndarray, bonds: np.ndarray) -> float:
+    """Order of discs and their k neighbours, all (n, k + 1); ``bonds`` to the power of k."""
     inner = evidence.inside(spacing.max(axis=1))
     if np.count_nonzero(inner) < FEWEST_INNER:
         return 0.0
-    usual = spacing[inner].mean() * (k + 1) / k
-    bonds = (evidence.complex_centres[neighbours] - evidence.complex_centres[:, None]) / (spacing + 1e-9)
-    bonds = bonds * bonds if k == 4 else bonds * bonds * bonds
-    weight = np.clip(1 - np.abs(spacing / usual - 1) / SPACING_SLACK, 0, 1)
-    order = (weight * bonds * bonds).sum(axis=1) / k  # (n,); the disc itself adds nothing
+    k = nearest.shape[1] - 1
+    usual = spacing[inner].mean() * (k + 1) / k  # the disc itself is at 0, and adds nothing
+    weight = np.maximum(1 - np.abs(spacing / usual - 1) / SPACING_SLACK, 0)
+    order = (weight * bonds).sum(axis=1) / k  # (n,)
     # A neighbour at the border lacks neighbours of its own: only inner discs are averaged.
-    known = inner[neighbours[inner]]
-    local = (order[neighbours[inner]] * known).sum(axis=1) / known.sum(axis=1)
+    known = inner[nearest[inner]]
+    local = (order[nearest[inner]] * known).sum(axis=1) / known.sum(axis=1)
     return float(np.abs(local).mean())
 
 
@@ -346,17 +339,19 @@ def unexplained_phase(evidence: Evidence) -> float:
 
 
 def unexplained_width(evidence: Evidence) -> float:
-    """Return the radius of the largest disc that fits into phase outside of all circles, over the usual one.
+    """Return the radius of the largest disc that fits where no circle is but the grey is a disc's.
 
-    Half a disc, which no circle fits, has 0.5; the narrow rests between touching discs have much less.
-    Patches at the border are cut discs and not counted. Without circles, it is the size of the image.
+    It is over the usual radius. Half a disc that no circle fits has about 0.4, and so has what melts two
+    discs into one; the rests between touching discs, where blurred rims add up, are narrow and not as
+    bright as discs. Centres nearer to the border than a radius are not counted: discs are cut there.
+    Without circles, it is the size of the image.
     """
-    if not len(evidence.circles):
+    if evidence.contrast <= 0:
         return float(max(evidence.shape))
     usual = float(np.median(evidence.circles.radius))
     margin = min(round(usual), (min(evidence.shape) - 1) // 2)
-    unexplained = (evidence.phase & (evidence.rim_px >= 0)).astype(np.uint8)
-    depth = cv2.distanceTransform(unexplained, cv2.DIST_L2, 5)
+    bright = evidence.smooth > evidence.matrix_grey + DISC_LIKE * evidence.contrast
+    depth = cv2.distanceTransform((bright & (evidence.rim_px >= 0)).astype(np.uint8), cv2.DIST_L2, 5)
     return float(depth[margin : depth.shape[0] - margin, margin : depth.shape[1] - margin].max()) / usual
 
 
@@ -528,7 +523,11 @@ RULES: Mapping[str, Rule] = {
         unexplained_phase, "unexplained_phase", "too_large", "largest disc phase in no circle (discs)"
     ),
     "unexplained_width": Rule(
-        unexplained_width, "partial_disc", "too_large", "widest disc phase in no circle (radii)"
+        unexplained_width,
+        "partial_disc",
+        "too_large",
+        "widest disc-like place in no circle (radii)",
+        weight=4,
     ),
     "disagreement": Rule(
         disagreement, "unexplained_phase", "too_large", "share in which circles and phase differ"

@@ -115,9 +115,10 @@ def test_a_merged_pair_leaves_unexplained_phase() -> None:
 
 
 def test_unexplained_phase_is_as_wide_as_the_disc_in_it() -> None:
-    assert rules.unexplained_width(_evidence([ONE, OTHER], [ONE])) == pytest.approx(1, abs=0.15)
+    # A little less than the radius: at the rim, the grey is not that of a disc.
+    assert 0.8 < rules.unexplained_width(_evidence([ONE, OTHER], [ONE])) < 1
     half = _evidence([ONE, OTHER]).phase & ~((np.arange(64) > 40) & (np.arange(64) > 30)[:, None])
-    assert rules.unexplained_width(_evidence([], [ONE], half)) == pytest.approx(0.5, abs=0.15)
+    assert 0.3 < rules.unexplained_width(_evidence([], [ONE], half)) < 0.5
     assert rules.unexplained_width(_evidence([ONE, OTHER])) < 0.2
     assert rules.unexplained_width(_evidence([ONE, (0, 40, 5)], [ONE])) < 0.2  # cut by the border
     assert rules.unexplained_width(_evidence([ONE], [])) == 64
