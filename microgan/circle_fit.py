@@ -202,7 +202,7 @@ def fit_circles(
         if step == rounds - 1:
             oval_px = _oval(profile, inside, curvature)
         if step == 0:
-            prior = _usual_radius(circles, inside, image, count)
+            prior = _radius_hold(circles, inside, image, count)
         circles = circles + _newton_step(profile, inside, curvature, circles[:, 2], prior)
     return Rims(circles, edge, oval_px, _rim_width(curvature / edge.clamp_min(1e-6), image, width_px, count))
 
@@ -301,6 +301,17 @@ def median_of_image(values: Tensor, image: Tensor, count: int) -> Tensor:
     return medians
 
 
+def usual_radius(
+    circles: Tensor, image: Tensor, count: int, whole: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Median radius in the image of each circle, and its robust standard deviation, (n,) each."""
+    whole = torch.ones_like(image, dtype=torch.bool) if whole is None else whole
+    radius = circles[:, 2]
+    usual = median_of_image(radius[whole], image[whole], count)[image]
+    spread = 1.5 * median_of_image((radius - usual).abs()[whole], image[whole], count)[image]
+    return usual, spread
+
+
 # Kernels -----------------------------------------------------------------------------------------------
 
 
@@ -332,15 +343,13 @@ def _from_neighbours(
     return torch.zeros_like(profile).index_add(0, mine, added)
 
 
-def _usual_radius(circles: Tensor, inside: Tensor, image: Tensor, count: int) -> Tensor:
+def _radius_hold(circles: Tensor, inside: Tensor, image: Tensor, count: int) -> Tensor:
     """The usual radius around each circle, and the weight with which it holds a disc that is cut; (n, 2).
 
     Of a short arc only the position is measured; its radius would run away.
     """
-    radius, seen = circles[:, 2], inside.to(circles.dtype).mean(1)
-    whole = seen > 0.9
-    usual = median_of_image(radius[whole], image[whole], count)[image]
-    spread = 1.5 * median_of_image((radius - usual).abs()[whole], image[whole], count)[image]
+    seen = inside.to(circles.dtype).mean(1)
+    usual, spread = usual_radius(circles, image, count, whole=seen > 0.9)
     weight = (RIM_NOISE_PX / spread.clamp_min(0.1)).square().clamp_max(MOST_PRIOR)
     return torch.stack([usual, weight * (1 - seen) * (usual > 0)], 1)
 

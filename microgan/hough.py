@@ -34,6 +34,7 @@ from microgan.circle_fit import (
     median_of_image,
     select,
     true_radius,
+    usual_radius,
 )
 from microgan.config import Config
 from microgan.errors import UserError
@@ -52,6 +53,7 @@ VOTE_SPACING_PX = 1.5  # between the accumulator's pixels in detection; the fit 
 WRAP_RADII = 4  # by which a periodic image is continued: a disc and its neighbours must be seen whole
 PLANES_PER_GROUP = 4  # candidates are the maxima of each group: a bright fleck must not mask its disc
 CANDIDATE_SHARE = 2 / 3  # of the threshold: the fit raises true circles
+UNUSUAL_SPREADS, UNUSUAL = 2.5, 0.12  # in spreads of the radius and of itself: looked at again
 MIN_OVAL = 0.12  # displacement of the rim over the usual radius: maybe two discs that overlap
 MIN_EDGE = 0.4  # rim gradient over the image's median, once neighbours are subtracted
 FILL_QUANTILE = 0.08  # of the grey inside a circle, which the interior test looks at
@@ -452,11 +454,14 @@ def _detect_ring(
     # Second look at images with circles that proved wrong, without those: they had swallowed others.
     band = (radius_px[0] - RADIUS_SLACK_PX, radius_px[1] + RADIUS_SLACK_PX)
     wrong = wrong.joined(found.where(weak))
+    doubtful = _with_usual_radius(found.where(~weak), fields, width_px)
     again = torch.zeros(count, dtype=torch.bool, device=images.device)
     again[wrong.image] = True
     candidates = candidates.where(again[candidates.image])
     candidates = candidates.where(~_resemble(candidates, wrong))
-    found = _choose(found.where(~weak).joined(candidates), fields, (wide[0], band[1]), config)
+    found = _choose(
+        found.where(~weak).joined(candidates).joined(doubtful), fields, (wide[0], band[1]), config
+    )
     found, width_px = _refined(found, fields, width_px, rounds=6, overlapping=True)
     found = found.where(~_is_weak(found, count))
     found = replace(found, circles=true_radius(found.circles, found.image, width_px))
@@ -490,6 +495,16 @@ def _is_oval(found: _Found, least_radius_px: float, count: int) -> Tensor:
 def _halved(found: _Found) -> _Found:
     two = halves(found.circles, found.oval_px)
     return _Found(found.image.repeat(2), two, found.score.repeat(2), torch.zeros_like(two[:, :2]))
+
+
+def _with_usual_radius(found: _Found, fields: _Fields, width_px: Tensor) -> _Found:
+    """Second readings of circles of an unusual radius: a bright fleck in a disc may have passed for it."""
+    usual, spread = usual_radius(found.circles, found.image, len(width_px))
+    unusual = (found.circles[:, 2] - usual).abs() > torch.maximum(UNUSUAL_SPREADS * spread, UNUSUAL * usual)
+    again = found.where(unusual)
+    start = torch.cat([again.circles[:, :2], usual[unusual, None]], 1)
+    rims = fit_circles(fields.gradient, again.image, start, rounds=3, width_px=width_px, explain=False)
+    return replace(again, circles=rims.circles)
 
 
 def _resemble(found: _Found, others: _Found) -> Tensor:
