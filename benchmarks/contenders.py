@@ -73,7 +73,7 @@ CONTENDERS: Sequence[Contender] = (
         {
             "opencv_scale": (4, 2),
             "opencv_threshold": (0.2, 0.3, 0.15, 0.25, 0.4),
-            "min_separation": (0.55, 0.8, 0.95),
+            "min_separation": (0.55, 0.8),
         },
     ),
     Contender(
@@ -82,7 +82,7 @@ CONTENDERS: Sequence[Contender] = (
         {
             "opencv_scale": (4, 2),
             "opencv_threshold": (0.3, 0.5, 0.1, 0.7, 0.85),
-            "min_separation": (0.55, 0.8, 0.95),
+            "min_separation": (0.55, 0.8),
         },
     ),
     Contender(
