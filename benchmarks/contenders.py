@@ -1,5 +1,6 @@
 """The detectors that are compared, each with the settings among which it may choose its best."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -36,11 +37,44 @@ def by_microgan(images: np.ndarray, band_px: Band, polarity: Polarity, **setting
     return [circles.table() for circles in detect(batch, band_px, polarity, HoughConfig(**settings))]
 
 
-def by_opencv(method: str) -> Callable[..., list[np.ndarray]]:
-    """`cv2.HoughCircles`, helped: magnified, and circles on the wrong side of an edge are dropped."""
+def by_opencv(method: int) -> Callable[..., list[np.ndarray]]:
+    """`cv2.HoughCircles` after a Gaussian blur and a magnification; it knows no polarity.
 
-    def find(images: np.ndarray, band_px: Band, polarity: Polarity, **settings: Any) -> list[np.ndarray]:
-        return by_microgan(images, band_px, polarity, backend="opencv", opencv_method=method, **settings)
+    ``votes`` is over the rim's pixels for the gradient method, the perfectness for the other;
+    ``apart`` the least distance of centres over the smallest radius.
+    """
+
+    def find(
+        images: np.ndarray,
+        band_px: Band,
+        polarity: Polarity,
+        blur_px: float,
+        scale: int,
+        edge: float,
+        votes: float,
+        apart: float,
+    ) -> list[np.ndarray]:
+        smallest, largest = band_px[0] * scale, band_px[1] * scale
+        tables = []
+        for image in images:
+            smooth = cv2.GaussianBlur(image, (0, 0), blur_px)
+            low, high = np.percentile(smooth, (0.5, 99.5))
+            levels = np.clip((smooth - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+            found = cv2.HoughCircles(
+                cv2.resize(levels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC),
+                method,
+                dp=1.0,
+                minDist=apart * smallest,
+                param1=edge,
+                param2=votes if method == cv2.HOUGH_GRADIENT_ALT else votes * 2 * math.pi * smallest,
+                minRadius=math.floor(smallest),
+                maxRadius=math.ceil(largest),
+            )
+            circles = np.zeros((0, 3)) if found is None else found.reshape(-1, found.shape[-1])[:, :3]
+            col, row, radius = circles.astype(float).T
+            at = [(row + 0.5) / scale - 0.5, (col + 0.5) / scale - 0.5, radius / scale, np.ones(len(row))]
+            tables.append(np.column_stack(at))
+        return tables
 
     return find
 
@@ -69,20 +103,24 @@ CONTENDERS: Sequence[Contender] = (
     Contender("watershed", by_microgan, {"backend": ("watershed",)}),
     Contender(
         "opencv gradient",
-        by_opencv("gradient"),
+        by_opencv(cv2.HOUGH_GRADIENT),
         {
-            "opencv_scale": (4, 2),
-            "opencv_threshold": (0.2, 0.3, 0.15, 0.25, 0.4),
-            "min_separation": (0.55, 0.8, 0.95),
+            "blur_px": (1.3, 1.0, 0.5),
+            "scale": (2, 3),
+            "edge": (120.0, 60.0),
+            "votes": (0.2, 0.25, 0.15),
+            "apart": (2.2, 1.6, 1.1),
         },
     ),
     Contender(
         "opencv gradient_alt",
-        by_opencv("gradient_alt"),
+        by_opencv(cv2.HOUGH_GRADIENT_ALT),
         {
-            "opencv_scale": (4, 2),
-            "opencv_threshold": (0.3, 0.5, 0.1, 0.7, 0.85),
-            "min_separation": (0.55, 0.8, 0.95),
+            "blur_px": (1.3, 1.0, 0.5),
+            "scale": (2, 3),
+            "edge": (150.0, 300.0),
+            "votes": (0.2, 0.5, 0.8),
+            "apart": (1.6, 1.1),
         },
     ),
     Contender(

@@ -270,7 +270,7 @@ def overlap_rows(quick: bool) -> list[dict[str, Any]]:
     degrees = [PLANTED, *((v, v) for v in (OVERLAPS[::4] if quick else OVERLAPS))]
     for fraction in (0.5,) if quick else (0.4, 0.5, 0.6):
         condition = replace(Condition(), volume_fraction=fraction)
-        source = windows(scenes(condition, 1 if quick else 6, SEED))
+        source = windows(scenes(condition, 1 if quick else 4, SEED))
         clean = _images(source)
         planted = [_planted(source, degree, condition.polarity, SEED) for degree in degrees]
         for contender in CONTENDERS:

@@ -23,6 +23,7 @@ BAND_SLACK_PX = 0.5  # the ends of the radius band are soft by this much
 PURE = 0.25  # quantile of the grey on either side of Otsu's threshold that stands for the phase there
 CORE = 0.3  # seeds are sought above the threshold by this share of the way to the discs: necks break
 OUTLIER_PX = 0.8  # outline further from the circle is a neck to a neighbour
+GOOD_FIT = 0.5  # least score of a fitted circle; below, the outline was torn and the region itself counts
 LEAST_ARC = 0.25  # share of a circle's outline below which nothing can be fitted to it
 HOLE_SHARE = (
     0.04  # of the smallest disc's area: smaller holes are filled, they are noise or a fibre's own core
@@ -59,7 +60,8 @@ def watershed_circles(
     Returns
     -------
     ndarray of shape (n, 4)
-        Row, col, radius in pixels, and score: the share that is common to the disc's region and its circle.
+        Row, col, radius in pixels, and score: 1 if the disc's region and its circle are the same, 0 if half
+        of what they cover together is common to both.
         Ordered by falling score.
 
     References
@@ -124,7 +126,7 @@ def _regions(phase: np.ndarray, core: np.ndarray, depth: float) -> np.ndarray:
 
 
 def _circles(grey: np.ndarray, level: float, phase: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Fit a circle to each region, (n, 4); those without enough outline get their area and centroid."""
+    """Fit a circle to each region, (n, 4); where that fails, it gets the region's area and centroid."""
     # Holes that were filled have no outline.
     outline = np.concatenate(find_contours(np.where(phase, np.maximum(grey, level), grey), level))
     owner = expand_labels(regions, 2)[tuple(outline.round().astype(int).T)]
@@ -132,9 +134,9 @@ def _circles(grey: np.ndarray, level: float, phase: np.ndarray, regions: np.ndar
     for index, box in enumerate(ndimage.find_objects(regions), start=1):
         inside = np.argwhere(regions[box] == index) + np.array([box[0].start, box[1].start])
         circle = _fitted(outline[owner == index])
-        if circle is None:
+        if circle is None or _score(circle, inside, phase.shape) < GOOD_FIT:
             circle = np.array([*inside.mean(0), math.sqrt(len(inside) / math.pi)])
-        rows.append([*circle, _score(circle, inside, phase)])
+        rows.append([*circle, _score(circle, inside, phase.shape)])
     return np.array(rows).reshape(-1, 4)
 
 
@@ -159,13 +161,11 @@ def _fitted(points: np.ndarray) -> np.ndarray | None:
     return circle if seen >= LEAST_ARC else None
 
 
-def _score(circle: np.ndarray, inside: np.ndarray, phase: np.ndarray) -> float:
-    """Disc phase in the circle over circle and region together, as far as the image shows them."""
+def _score(circle: np.ndarray, inside: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Twice the area common to a circle and its region over that of both together, less 1; as far as seen."""
     row, col, radius = circle
-    top, left = (max(math.floor(x - radius), 0) for x in (row, col))
-    rows, cols = np.ogrid[top : math.ceil(row + radius) + 1, left : math.ceil(col + radius) + 1]
-    disc = (rows - row) ** 2 + (cols - col) ** 2 < radius**2
-    part = phase[top : top + disc.shape[0], left : left + disc.shape[1]]
-    disc = disc[: part.shape[0], : part.shape[1]]
-    beyond = int((np.hypot(*(inside - [row, col]).T) >= radius).sum())
-    return float((part & disc).sum() / max(disc.sum() + beyond, 1))
+    rows = np.arange(max(math.floor(row - radius), 0), min(math.ceil(row + radius) + 1, shape[0]))
+    cols = np.arange(max(math.floor(col - radius), 0), min(math.ceil(col + radius) + 1, shape[1]))
+    disc = int(((rows[:, None] - row) ** 2 + (cols - col) ** 2 < radius**2).sum())
+    common = int((((inside - [row, col]) ** 2).sum(1) < radius**2).sum())
+    return max(2 * common / max(disc + len(inside) - common, 1) - 1, 0.0)
