@@ -12,7 +12,8 @@ import torch
 from skimage.feature import canny
 from skimage.transform import hough_circle, hough_circle_peaks
 
-from microgan.hough import HoughConfig, Polarity, detect
+from microgan.circles import DetectorConfig, Polarity
+from microgan.detection import detect
 
 Band = tuple[float, float]
 
@@ -32,9 +33,9 @@ class Contender:
 
 
 def by_microgan(images: np.ndarray, band_px: Band, polarity: Polarity, **settings: Any) -> list[np.ndarray]:
-    """A back end of `microgan.hough.detect`."""
+    """A back end of `microgan.detection.detect`."""
     batch = torch.from_numpy(np.ascontiguousarray(images))[:, None]
-    return [circles.table() for circles in detect(batch, band_px, polarity, HoughConfig(**settings))]
+    return [circles.table() for circles in detect(batch, band_px, polarity, DetectorConfig(**settings))]
 
 
 def by_opencv(method: int) -> Callable[..., list[np.ndarray]]:

@@ -22,8 +22,8 @@ from scipy.spatial.distance import cdist
 
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.scenes import Condition, Scene, scenes, signal_to_noise, wide_band, windows, with_overlap
-from microgan.hough import Circles, Polarity
-from microgan.validity import overlap
+from microgan.circles import Circles, Polarity
+from microgan.rules import Evidence, overlap
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -150,7 +150,12 @@ def count(find: Find, source: Sequence[Scene]) -> Counts:
 
 def overlaps(find: Find, images: np.ndarray) -> np.ndarray:
     """Return the largest pair overlap found in each image (N,)."""
-    return np.array([overlap(Circles.from_table(table), images.shape[1:]) for table in find(images)])
+    return np.array(
+        [
+            overlap(Evidence(image, image > 0, Circles.from_table(table)))
+            for image, table in zip(images, find(images), strict=True)
+        ]
+    )
 
 
 def overlap_power(find: Find, clean: np.ndarray, *planted: np.ndarray) -> list[float]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from microgan.hough import Circles, Polarity
+from microgan.circles import Circles, Polarity
 from microgan.simulate import SimulateConfig, pack, scan_plane
 from microgan.violations import plant
 

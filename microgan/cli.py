@@ -13,10 +13,10 @@ import typer
 from tqdm import tqdm
 
 from microgan.checkpoint import load_model
+from microgan.detection import detect
 from microgan.errors import UserError, one_line
 from microgan.export import ExportConfig, export, phase_from_labels
 from microgan.files import digest, write_csv, write_tiff
-from microgan.hough import detect
 from microgan.pictures import circle_overlay
 from microgan.planes import ScanInfo
 from microgan.sampling import sample

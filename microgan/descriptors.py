@@ -21,7 +21,7 @@ FFT_BATCH_PX = 1 << 21  # padded pixels transformed at a time: bounds memory to 
 
 
 class Discs(Protocol):
-    """Circles as the statistics see them, such as `microgan.hough.Circles`: arrays (n,) in pixels."""
+    """Circles as the statistics see them, such as `microgan.circles.Circles`: arrays (n,) in pixels."""
 
     @property
     def row(self) -> np.ndarray: ...

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from microgan.hough import Circles
+    from microgan.circles import Circles
     from microgan.validity import Reference, Verdict
 
 ROLE_COLOURS = {"train": "#4c9be8", "calibration": "#f0b429", "held_out": "#e8505b"}

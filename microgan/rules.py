@@ -20,9 +20,9 @@ import numpy as np
 from pydantic import Field, field_validator
 from scipy.spatial.distance import cdist
 
+from microgan.circles import Circles
 from microgan.config import Config
 from microgan.errors import UserError
-from microgan.hough import Circles
 
 Side = Literal["too_large", "too_small", "both"]
 

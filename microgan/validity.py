@@ -19,10 +19,11 @@ from skimage.filters import threshold_otsu
 from torch import Tensor
 from tqdm import tqdm
 
+from microgan.circles import Circles, DetectorConfig
 from microgan.config import Config
+from microgan.detection import detect
 from microgan.errors import UserError
 from microgan.files import read_json, write_json
-from microgan.hough import Circles, HoughConfig, detect
 from microgan.planes import Planes, ScanInfo
 from microgan.rules import RULES, SMOOTHING_PX, Evidence, OwnRule, Rule, RuleConfig, measure, own_rules
 from microgan.windows import Windows
@@ -46,7 +47,7 @@ class CalibrationConfig(Config):
         200, ge=0, le=10_000, description="resamples for the uncertainty of limits; 0: none"
     )
     # On real carbon the detector's own, smaller separation reads a fibre twice in a quarter of the windows.
-    detector: HoughConfig = HoughConfig(min_separation=0.7)
+    detector: DetectorConfig = DetectorConfig(min_separation=0.7)
     rules: dict[str, RuleConfig] = Field(default_factory=dict, description="rule -> how it is used")
     own: dict[str, OwnRule] = Field(default_factory=dict, description="name -> a rule of the user's")
     seed: int = Field(0, ge=0)
@@ -90,7 +91,7 @@ class Reference(Config):
 
     scan: ScanInfo
     window_px: int
-    detector: HoughConfig
+    detector: DetectorConfig
     phase_threshold: float
     limits: dict[str, tuple[float | None, float | None]]
     limits_interval: dict[str, tuple[Interval | None, Interval | None]] = Field(default_factory=dict)
@@ -381,7 +382,7 @@ def detect_all(
     images: Tensor,
     radius_px: tuple[float, float],
     polarity: Literal["bright", "dark"],
-    detector: HoughConfig,
+    detector: DetectorConfig,
     progress: bool = True,
 ) -> list[Circles]:
     """Find the discs of many images (N, 1, H, W), with a progress bar."""

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.distance import cdist
 from scipy.special import erfc
 
-from microgan.hough import Circles, Polarity
+from microgan.circles import Circles, Polarity
 
 RIMS_PX = np.arange(0.4, 2.05, 0.1)  # sd of rims that are tried on an image
 SHAPE_REACH = 3.2  # rim sds beyond which a shape changes nothing

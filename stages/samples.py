@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from microgan.circles import Circles
 from microgan.errors import UserError
 from microgan.files import write_csv
-from microgan.hough import Circles
 from microgan.validity import Verdict
 
 CIRCLE_COLUMNS = ("row", "col", "radius", "score")

@@ -21,8 +21,12 @@ LAYERS = (
     "training validity export",
     "windows pictures sampling checkpoint rules",
     "planes violations",
-    "descriptors hough losses networks scan simulate",
-    "circle_fit config files vision watershed",
+    "descriptors detection losses networks scan simulate",
+    "opencv_detector",
+    "ring_detector",
+    "circle_fit hough",
+    "circles files vision watershed",
+    "config",
     "errors",
 )
 
@@ -111,7 +115,7 @@ def test_dvc_knows_all_stages_and_every_parameter_has_a_reader() -> None:
 def test_losses_belong_to_training_and_not_to_ingestion() -> None:
     assert "microgan/losses.py" in _closure("stages/train.py")
     assert "microgan/losses.py" not in _closure("stages/ingest.py")
-    assert not {"microgan/validity.py", "microgan/hough.py"} & _closure("stages/train.py")
+    assert not {"microgan/validity.py", "microgan/detection.py"} & _closure("stages/train.py")
 
 
 WITHOUT = """

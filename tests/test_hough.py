@@ -10,8 +10,10 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from microgan.circles import Circles, DetectorConfig
+from microgan.detection import detect
 from microgan.errors import UserError
-from microgan.hough import Circles, HoughConfig, accumulate, detect
+from microgan.hough import accumulate
 from microgan.pictures import circle_overlay
 from microgan.planes import ingest
 from microgan.scan import ScanConfig, SplitConfig
@@ -81,7 +83,7 @@ def test_a_batch_is_its_images_one_by_one() -> None:
 
 def test_opencv_finds_easy_discs_too() -> None:
     truth = np.array([[20.0, 20.0, 6.0], [45.0, 40.0, 7.0]])
-    (circles,) = detect(_drawn(*truth), (5, 8), config=HoughConfig(backend="opencv"))
+    (circles,) = detect(_drawn(*truth), (5, 8), config=DetectorConfig(backend="opencv"))
     found = circles.table()[circles.row.argsort(), :3]
     np.testing.assert_allclose(found, truth, atol=0.6)
 

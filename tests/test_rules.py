@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from microgan import rules
-from microgan.hough import Circles
+from microgan.circles import Circles
 from microgan.rules import RULES, Evidence, measure
 
 Disc = tuple[float, float, float]

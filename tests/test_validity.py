@@ -9,8 +9,8 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from microgan.circles import Circles
 from microgan.errors import UserError
-from microgan.hough import Circles
 from microgan.pictures import calibration_sheet
 from microgan.planes import Planes, ScanInfo
 from microgan.rules import RULES

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter, label
 
-from microgan.hough import Circles, detect
+from microgan.circles import Circles
+from microgan.detection import detect
 from microgan.validity import overlap
 from microgan.violations import VIOLATIONS, plant
 

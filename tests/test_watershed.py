@@ -6,7 +6,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
-from microgan.hough import HoughConfig, detect
+from microgan.circles import DetectorConfig
+from microgan.detection import detect
 from microgan.watershed import watershed_circles
 
 
@@ -75,7 +76,7 @@ def test_a_blank_image_holds_nothing(grey: float) -> None:
 def test_it_is_a_back_end_of_the_detector() -> None:
     image = _drawn((20, 20, 6), (45, 40, 7))
     batch = torch.from_numpy(np.stack([image, image.T])[:, None]).float()
-    for config in (HoughConfig(backend="watershed"), HoughConfig(backend="watershed", threshold=0.99)):
+    for config in (DetectorConfig(backend="watershed"), DetectorConfig(backend="watershed", threshold=0.99)):
         both = detect(batch, (5, 8), config=config)
         expected = [watershed_circles(x.numpy(), (5, 8), threshold=config.threshold) for x in batch[:, 0]]
         for circles, table in zip(both, expected, strict=True):

@@ -1,0 +1,107 @@
+"""Finding discs in images: one signature for all detectors.
+
+`ring` is ours and the default. `opencv` and `watershed` are there to compare with: the one is what everybody
+takes, the other shares nothing with the rings and so can judge them.
+"""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from microgan.circles import Circles, DetectorConfig, Polarity
+from microgan.errors import UserError
+from microgan.opencv_detector import detect_opencv
+from microgan.ring_detector import detect_ring
+from microgan.watershed import watershed_circles
+
+WRAP_RADII = 4  # by which a periodic image is continued: a disc and its neighbours must be seen whole
+BATCH_PX = 1 << 17  # pixels worked on at once on a CPU: the accumulator of more leaves the cache
+
+
+def detect(
+    images: Tensor,
+    radius_px: tuple[float, float],
+    polarity: Polarity = "bright",
+    config: DetectorConfig | None = None,
+    *,
+    periodic: bool = False,
+) -> list[Circles]:
+    """Find discs, those cut by the border too: centres may lie outside of the image.
+
+    Parameters
+    ----------
+    images : Tensor of shape (B, 1, H, W), float, grey values in [-1, 1]
+    radius_px : (smallest, largest)
+        Band in which discs are searched; its ends are soft by half a pixel.
+    polarity : {"bright", "dark"}
+    config : DetectorConfig
+    periodic : bool
+        Opposite borders fit together: no disc is cut, each is found once, with its centre inside.
+
+    Returns
+    -------
+    list of B Circles, each ordered by falling score
+
+    Raises
+    ------
+    UserError
+        If the band is empty or below 1 px.
+
+    Examples
+    --------
+    >>> axis = torch.arange(32.0)
+    >>> distance = ((axis[:, None] - 15.0) ** 2 + (axis - 18.0) ** 2).sqrt()
+    >>> (circles,) = detect((6.0 - distance).clamp(-0.5, 0.5)[None, None], (4, 8))
+    >>> circles.table()[:, :3].round().tolist()
+    [[15.0, 18.0, 6.0]]
+    """
+    config = config or DetectorConfig()
+    if not 1 <= radius_px[0] < radius_px[1]:
+        raise UserError(
+            "radius_px", tuple(radius_px), "must be (smallest, largest) with 1 <= smallest < largest"
+        )
+    if images.ndim != 4 or images.shape[1] != 1:
+        raise ValueError(f"images: shape {tuple(images.shape)}: must be (B, 1, H, W)")
+    if periodic:
+        return _detect_wrapped(images, radius_px, polarity, config)
+    find = {"ring": detect_ring, "opencv": detect_opencv, "watershed": _detect_watershed}[config.backend]
+    at_once = max(1, BATCH_PX * (16 if images.is_cuda else 1) // max(1, images.shape[-1] * images.shape[-2]))
+    parts = images.split(at_once)
+
+    def found(part: Tensor) -> list[Circles]:
+        with torch.no_grad():
+            return find(part.to(torch.float32), radius_px, polarity, config)
+
+    # The arrays of one part are too small for the threads of torch's own operators.
+    with ThreadPoolExecutor(1 if images.is_cuda else torch.get_num_threads()) as pool:
+        return [circles for part in pool.map(found, parts) for circles in part]
+
+
+def _detect_wrapped(
+    images: Tensor, radius_px: tuple[float, float], polarity: Polarity, config: DetectorConfig
+) -> list[Circles]:
+    """Detect in images continued beyond their borders, and keep one of each disc."""
+    height, width = images.shape[-2:]
+    margin_px = math.ceil(WRAP_RADII * radius_px[1])
+    if margin_px > min(height, width):
+        raise UserError("radius_px", tuple(radius_px), f"must be at most 1/{WRAP_RADII} of a periodic image")
+    wrapped = functional.pad(images, (margin_px,) * 4, mode="circular")
+    tables = [
+        circles.table() - (margin_px, margin_px, 0, 0)
+        for circles in detect(wrapped, radius_px, polarity, config)
+    ]
+    inside = [((t[:, :2] >= -0.5) & (t[:, :2] < (height - 0.5, width - 0.5))).all(1) for t in tables]
+    return [Circles.from_table(table[keep]) for table, keep in zip(tables, inside, strict=True)]
+
+
+def _detect_watershed(
+    images: Tensor, radius_px: tuple[float, float], polarity: Polarity, config: DetectorConfig
+) -> list[Circles]:
+    tables = [
+        watershed_circles(image, radius_px, polarity, threshold=config.threshold)
+        for image in images[:, 0].cpu().numpy()
+    ]
+    return [Circles.from_table(table) for table in tables]
