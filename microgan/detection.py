@@ -5,6 +5,7 @@ takes, the other shares nothing with the rings and so can judge them.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -18,7 +19,7 @@ from microgan.ring_detector import detect_ring
 from microgan.watershed import watershed_circles
 
 WRAP_RADII = 4  # by which a periodic image is continued: a disc and its neighbours must be seen whole
-BATCH_PX = 1 << 17  # pixels worked on at once on a CPU: the accumulator of more leaves the cache
+BATCH_PX = 1 << 18  # pixels worked on at once on a CPU: the accumulator of more leaves the cache
 
 
 def detect(
@@ -75,9 +76,21 @@ def detect(
         with torch.no_grad():
             return find(part.to(torch.float32), radius_px, polarity, config)
 
-    # The arrays of one part are too small for the threads of torch's own operators.
-    with ThreadPoolExecutor(1 if images.is_cuda else torch.get_num_threads()) as pool:
-        return [circles for part in pool.map(found, parts) for circles in part]
+    return [circles for circles_of_part in _map(found, parts, images.is_cuda) for circles in circles_of_part]
+
+
+def _map(
+    found: Callable[[Tensor], list[Circles]], parts: Sequence[Tensor], is_cuda: bool
+) -> list[list[Circles]]:
+    """Work on the parts in threads: their arrays are too small for the threads within torch's operators."""
+    threads = torch.get_num_threads()
+    if is_cuda or min(threads, len(parts)) < 2:
+        return [found(part) for part in parts]
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(found, parts))
+    finally:
+        torch.set_num_threads(threads)  # torch counts them for the whole process
 
 
 def _detect_wrapped(
