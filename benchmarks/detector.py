@@ -86,7 +86,7 @@ def compare(found: np.ndarray, truth: np.ndarray, shape: tuple[int, int]) -> Cou
     Recall and precision are those of discs whose centre is inside; ``cut`` discs cross the border with at
     least half of their area in the image; ``outside`` are those with a quarter to a half of it there.
     """
-    hits = _matched(found, truth)
+    hits = matched(found, truth)
     was_hit = np.zeros(len(truth), bool)
     was_hit[hits[:, 1]] = True
     is_true = np.zeros(len(found), bool)
@@ -110,7 +110,7 @@ def compare(found: np.ndarray, truth: np.ndarray, shape: tuple[int, int]) -> Cou
     )
 
 
-def _matched(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def matched(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Pairs (k, 2) of indices into ``found`` and ``truth``: as many as possible, then as near as possible."""
     distance = cdist(found[:, :2], truth[:, :2])
     allowed = distance < truth[:, 2] / 2

@@ -21,7 +21,9 @@ SCALE = 2  # magnification: the distance transform knows whole pixels only
 LEAST_CONTRAST = 0.01  # range of the smoothed grey on [-1, 1] below which an image is blank
 BAND_SLACK_PX = 0.5  # the ends of the radius band are soft by this much
 PURE = 0.25  # quantile of the grey on either side of Otsu's threshold that stands for the phase there
-CORE = 0.3  # seeds are sought above the threshold by this share of the way to the discs: necks break
+# Seeds are sought above the threshold by this share of the way to the discs, so that necks break: more in
+# small discs, whose necks the blur fills; of larger ones, it would break out dark middles.
+CORE, MOST_CORE, CORE_RADIUS_PX = 0.3, 0.6, 4.0
 OUTLIER_PX = 0.8  # outline further from the circle is a neck to a neighbour
 GOOD_FIT = 0.5  # least score of a fitted circle; below, the outline was torn and the region itself counts
 LEAST_ARC = 0.25  # share of a circle's outline below which nothing can be fitted to it
@@ -90,7 +92,10 @@ def watershed_circles(
     least_px = math.pi * (SCALE * radius_px[0]) ** 2
     phase = _without_small(large <= level, HOLE_SHARE * least_px)
     phase = _without_small(~phase, PATCH_SHARE * least_px)
-    core = _without_hollows(phase & (large > level + CORE * (bright - level)), phase, HOLLOW_SHARE * least_px)
+    share = min(CORE * max(1, CORE_RADIUS_PX / radius_px[0]) ** 1.5, MOST_CORE)
+    core = _without_hollows(
+        phase & (large > level + share * (bright - level)), phase, HOLLOW_SHARE * least_px
+    )
     regions = _regions(phase, core, depth)
     if not regions.any():
         return np.zeros((0, 4))
