@@ -8,6 +8,7 @@ they come. Times are wall clock on one thread: they describe the machine, too.
 
 import argparse
 import csv
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +37,8 @@ PLANTED = (0.15, 0.4)  # relative overlap in "overlap power"
 FALSE_REJECTION = 0.05
 SEED, TUNING_SEED = 1, 2
 BATCH = 32
+NARROW_PX = 1.5  # half of the narrow band of radii in which time is measured
+LARGER = (1, 2, 4, 8)  # times 128 px: the sides of the larger images
 
 
 # Measures ----------------------------------------------------------------------------------------------
@@ -164,8 +167,10 @@ def overlap_power(find: Find, clean: np.ndarray, *planted: np.ndarray) -> list[f
     return [float((overlaps(find, images) > limit).mean()) for images in planted]
 
 
-def milliseconds(find: Find, images: np.ndarray, at_once: int) -> float:
+def milliseconds(find: Find, images: np.ndarray, at_once: int, threads: int = 1) -> float:
     """Wall clock per image, the best of three runs over ``images``, ``at_once`` in one call."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     find(images[:at_once])  # what is computed once is not measured
     best = np.inf
     for _ in range(3):
@@ -173,6 +178,7 @@ def milliseconds(find: Find, images: np.ndarray, at_once: int) -> float:
         for first in range(0, len(images), at_once):
             find(images[first : first + at_once])
         best = min(best, time.perf_counter() - start)
+    torch.set_num_threads(before)
     return 1000 * best / len(images)
 
 
@@ -299,18 +305,37 @@ def overlap_rows(quick: bool) -> list[dict[str, Any]]:
 
 
 def time_rows(quick: bool) -> list[dict[str, Any]]:
-    """Milliseconds per image of 128 x 128 px, one by one and in batches of `BATCH`, at the tuned settings."""
-    best = tuned_for_discs(Condition(), quick)
-    images = np.stack([scene.image for scene in scenes(Condition(), 1 if quick else BATCH // 4, SEED)])
+    """Milliseconds per image of 128 x 128 px at the tuned settings, in a narrow band of radii.
+
+    One by one and in batches of `BATCH` on one thread, and in batches on all cores; for the ring detector
+    also in one large image, per 128 x 128 px of it.
+    """
+    condition = Condition()
+    best = tuned_for_discs(condition, quick)
+    band = (condition.radius_px - NARROW_PX, condition.radius_px + NARROW_PX)
+    images = np.stack([scene.image for scene in scenes(condition, 1 if quick else BATCH // 2, SEED)])
     rows = []
     for contender in CONTENDERS:
-        find = _bound(contender, Condition().band_px, "bright", best[contender.name])
+        find = _bound(contender, band, "bright", best[contender.name])
         rows.append(
             {
                 "case": "time",
                 "detector": contender.name,
-                "ms_one_by_one": milliseconds(find, images, 1),
+                "ms_one_by_one": milliseconds(find, images[:BATCH], 1),
                 "ms_in_batches": milliseconds(find, images, BATCH),
+                "ms_all_cores": milliseconds(find, images, BATCH, os.cpu_count() or 1),
+            }
+        )
+    ring = _bound(CONTENDERS[0], band, "bright", best[CONTENDERS[0].name])
+    for repeat in LARGER:
+        large = np.tile(images[0], (repeat, repeat))[None]
+        spent = milliseconds(ring, large, 1) / repeat**2
+        rows.append(
+            {
+                "case": "size",
+                "detector": CONTENDERS[0].name,
+                "size_px": large.shape[1],
+                "ms_one_by_one": spent,
             }
         )
     return rows
@@ -344,14 +369,20 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     spent = {row["detector"]: row for row in rows if row["case"] == "time"}
     lines += [
         f"\n**One overlapping pair of {PLANTED[0]:.0%} to {PLANTED[1]:.0%} planted per image**, at"
-        f" {FALSE_REJECTION:.0%} false rejection; time per image of 128 x 128 px on one thread\n",
-        f"| detector | share found | ms, one by one | ms, {BATCH} at once |",
-        "|---|---|---|---|",
+        f" {FALSE_REJECTION:.0%} false rejection; time per image of 128 x 128 px (Vf 0.5, r 6.5 px, band of"
+        f" {2 * NARROW_PX:g} px)\n",
+        f"| detector | share found | ms, one by one | ms, {BATCH} at once | ms, {BATCH} on all cores |",
+        "|---|---|---|---|---|",
     ]
     for name in names:
         found = np.mean([row["overlap_power"] for row in power if row["detector"] == name])
-        one, many = spent[name]["ms_one_by_one"], spent[name]["ms_in_batches"]
-        lines.append(f"| {name} | {found:.3f} | {one:.1f} | {many:.1f} |")
+        times = " | ".join(
+            f"{spent[name][key]:.1f}" for key in ("ms_one_by_one", "ms_in_batches", "ms_all_cores")
+        )
+        lines.append(f"| {name} | {found:.3f} | {times} |")
+    lines.append(f"\n**One large image, {CONTENDERS[0].name}**, ms per 128 x 128 px of it on one thread\n")
+    sizes = [row for row in rows if row["case"] == "size"]
+    lines += [f"- {row['size_px']} px: {row['ms_one_by_one']:.1f}" for row in sizes]
     return "\n".join(lines) + "\n"
 
 

@@ -96,5 +96,5 @@ def test_a_run_writes_table_and_picture(
     assert (tmp_path / "results/detector.md").read_text().endswith(text)
     header, *rows = (tmp_path / "results/detector.csv").read_text().splitlines()
     assert {"recall", "overlap_power", "ms_one_by_one"} <= set(header.split(","))
-    assert {row.split(",")[0] for row in rows} == {"grid", "dark", "wide band", "overlap", "time"}
+    assert {row.split(",")[0] for row in rows} == {"grid", "dark", "wide band", "overlap", "time", "size"}
     assert (tmp_path / "detector.png").stat().st_size > 1000
