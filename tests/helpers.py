@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from microgan.networks import Generator, NetworkConfig
 from microgan.planes import Planes, ingest
@@ -41,3 +41,10 @@ def disc_planes(folder: Path, size_px: int = 256) -> Planes:
     split = SplitConfig(calibration=[1], held_out=[2])
     scan = ScanConfig(path="scan.tif", radius_px=(4, 8), split=split)
     return ingest("discs", folder / "raw", scan, 64, folder / "planes")
+
+
+def drawn(*discs: tuple[float, float, float], side: int = 64) -> Tensor:
+    """Draw bright discs (row, col, radius) with rims one pixel wide, (1, 1, side, side) in [-0.6, 0.6]."""
+    axis = torch.arange(float(side))
+    rims = [r - ((axis[:, None] - row) ** 2 + (axis - col) ** 2).sqrt() for row, col, r in discs]
+    return 1.2 * (torch.stack(rims).amax(0) + 0.5).clamp(0, 1)[None, None] - 0.6
