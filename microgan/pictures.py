@@ -154,13 +154,14 @@ def violation_sheet(planted: Mapping[str, Planted], path: Path, columns: int = 8
     """Show images with planted faults, a row for each kind: framed red if caught, with reasons, or green."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.7 * columns + 0.5, 2.0 * len(planted)), dpi=110, layout="constrained")
-    panels = figure.subplots(len(planted), columns, squeeze=False)
-    for row, (name, one) in zip(panels, planted.items(), strict=True):
+    rows = max(len(planted), 1)  # limits set by hand may let no window pass to plant into
+    figure = Figure(figsize=(1.7 * columns + 0.5, 2.0 * rows), dpi=110, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.ravel():
+        panel.set(xticks=[], yticks=[], frame_on=False)
+    for row, (name, one) in zip(panels, planted.items(), strict=False):
         words = name.replace("_", " ")
         row[0].set_ylabel(f"{words}\n{one.power.rejected:.0%} caught", fontsize=9)
-        for panel in row:
-            panel.set(xticks=[], yticks=[], frame_on=False)
         for panel, image, verdict in zip(row, one.images, one.verdicts, strict=False):
             _draw_verdict(panel, image, verdict)
     save_figure(figure, path)

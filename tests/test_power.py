@@ -69,6 +69,16 @@ def test_power_is_fixed_by_the_seed_and_survives_the_file(
     assert Reference.load(tmp_path / "reference.json") == kept
 
 
+def test_limits_that_let_no_window_pass_leave_nothing_to_plant_into(
+    reference: Reference, planes: Planes, tmp_path: Path
+) -> None:
+    closed = reference.model_copy(update={"limits": {"contrast": (3.0, None)}})
+    planted = plant_all(closed, planes, seed=1, count=10)
+    assert planted == {}
+    violation_sheet(planted, tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").is_file()
+
+
 def test_what_passes_is_framed_green_and_what_is_caught_red(
     planted: dict[str, Planted], tmp_path: Path
 ) -> None:
