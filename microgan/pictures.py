@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from microgan.circles import Circles
+    from microgan.power import Planted
     from microgan.validity import Reference, Verdict
 
 ROLE_COLOURS = {"train": "#4c9be8", "calibration": "#f0b429", "held_out": "#e8505b"}
@@ -147,6 +148,38 @@ def verdict_sheet(images: np.ndarray, verdicts: Sequence[Verdict], path: Path, c
             reasons = [reason.replace("_", " ") for reason in verdicts[index].reasons]
             panel.set_xlabel("\n".join(reasons), fontsize=6.5)
     save_figure(figure, path)
+
+
+def violation_sheet(planted: Mapping[str, Planted], path: Path, columns: int = 8) -> None:
+    """Show images with planted faults, a row for each kind: framed red if caught, with reasons, or green."""
+    from matplotlib.figure import Figure
+
+    rows = max(len(planted), 1)  # limits set by hand may let no window pass to plant into
+    figure = Figure(figsize=(1.7 * columns + 0.5, 2.0 * rows), dpi=110, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.ravel():
+        panel.set(xticks=[], yticks=[], frame_on=False)
+    for row, (name, one) in zip(panels, planted.items(), strict=False):
+        words = name.replace("_", " ")
+        row[0].set_ylabel(f"{words}\n{one.power.rejected:.0%} caught", fontsize=9)
+        for panel, image, verdict in zip(row, one.images, one.verdicts, strict=False):
+            _draw_verdict(panel, image, verdict)
+    save_figure(figure, path)
+
+
+def _draw_verdict(panel: Axes, image: np.ndarray, verdict: Verdict) -> None:
+    """An image (H, W) in [-1, 1] with its circles, in a frame."""
+    from matplotlib.patches import Circle
+
+    colour = "#37c871" if verdict.valid else "#ff5555"
+    panel.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    for row, col, radius, _ in verdict.circles.table():
+        panel.add_patch(Circle((col, row), radius, fill=False, ec=colour, lw=0.6))
+    panel.set(frame_on=True)
+    for spine in panel.spines.values():
+        spine.set(color=colour, linewidth=2.5)
+    reasons = [reason.replace("_", " ") for reason in verdict.reasons]
+    panel.set_xlabel("\n".join(reasons[:3]), fontsize=6.5)
 
 
 def circle_overlay(

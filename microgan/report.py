@@ -4,7 +4,6 @@ The page is one HTML file that needs neither network nor scripts; its pictures a
 """
 
 import base64
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from microgan import __version__, pictures
 from microgan.errors import UserError
 from microgan.files import atomic
+from microgan.validity import Power, wilson_interval
 
 SHOWN = 8  # windows of a kind
 DESCRIPTOR_NAMES = {
@@ -74,6 +74,7 @@ def build_report(
     parameters: Mapping[str, Any],
     out: Path,
     provenance: Mapping[str, Any] | None = None,
+    power: Mapping[str, Power] | None = None,
 ) -> Path:
     """Write the page ``out`` and its pictures into the folder of the same name without suffix.
 
@@ -91,6 +92,8 @@ def build_report(
         HTML file to write.
     provenance
         Further facts for the foot of the page, such as the git commit.
+    power
+        Share of each kind of planted fault that the filter rejects; without it, the page does not say.
 
     Returns
     -------
@@ -108,27 +111,10 @@ def build_report(
     with atomic(out.with_suffix("")) as folder:
         folder.mkdir()
         drawn = _draw(models, real_windows, scan.get("voxel_size_um"), folder)
-        page = _page(models, scan, parameters, provenance or {}, drawn)
+        page = _page(models, scan, parameters, provenance or {}, power or {}, drawn)
     with atomic(out) as draft:
         draft.write_text(page, encoding="utf-8")
     return out
-
-
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share (E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212).
-
-    Examples
-    --------
-    >>> low, high = wilson_interval(0.5, 100)
-    >>> round(low, 3), round(high, 3)
-    (0.404, 0.596)
-    """
-    if not count:
-        return 0.0, 1.0
-    z = 1.959964
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return middle - half, middle + half
 
 
 def _draw(
@@ -172,6 +158,7 @@ def _page(
     scan: Mapping[str, Any],
     parameters: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    power: Mapping[str, Power],
     drawn: Mapping[str, str],
 ) -> str:
     size = _voxel_size(scan)
@@ -193,6 +180,7 @@ def _page(
         ("At a glance", _headline(models) + HEADLINE_NOTE),
         ("Real beside synthetic", sheets),
         ("Why samples are rejected", _figure(drawn, "rejected_by", REJECTED_CAPTION) + measured),
+        *([("What the filter catches", _power_table(power) + POWER_NOTE)] if power else []),
         ("Fidelity to held-out windows", _fidelity_table(models) + _fidelity_note(models)),
         (
             "Descriptors",
@@ -232,6 +220,23 @@ def _headline(models: Sequence[ModelResult]) -> str:
         f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for name, cells in rows
     ]
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _power_table(power: Mapping[str, Power]) -> str:
+    """Share of each kind of planted fault that is rejected."""
+    lines = "".join(
+        f"<tr><th>{_text(_fault(name))}</th><td>{_percent(one.rejected, 0)}</td>"
+        f"<td>{100 * one.interval[0]:.0f} to {100 * one.interval[1]:.0f} %</td><td>{one.count}</td></tr>"
+        for name, one in power.items()
+    )
+    head = "".join(f"<th>{word}</th>" for word in ("Planted fault", "Rejected", "90 % interval", "Images"))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _fault(name: str) -> str:
+    """Name of a planted fault in words: overlap_15_to_20 has its degree in percent."""
+    words = name.replace("_", " ")
+    return f"{words} %" if words[-1].isdigit() else words
 
 
 def _fidelity_table(models: Sequence[ModelResult]) -> str:
@@ -348,6 +353,9 @@ a ratio of 1 is as good as real. <i>Error / floor</i> is the difference from hel
 the difference that real windows have among themselves: about 1 is as good as real. The interval is the 95 %
 confidence interval of the share.</p>"""
 WINDOWS_CAPTION = "real held-out windows, accepted samples, and rejected samples with the rules they break."
+POWER_NOTE = """<p>Each fault was planted into real windows that pass; <i>rejected</i> is the share that no
+longer passes. Real windows hold irregular fibres themselves, which the limits let pass, so a single small
+fault among thirty discs may pass as well.</p>"""
 REJECTED_CAPTION = "Share of all samples that break each rule. A sample may break several."
 RULES_CAPTION = (
     "what each rule measures, on real held-out windows and on all samples, and the limits beyond which an "

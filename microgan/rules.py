@@ -31,9 +31,11 @@ SMOOTHING_PX = 0.7  # before grey values at rims are read: pixel noise is no str
 ANGLES = 24  # around a disc
 ACROSS_PX = np.arange(-3, 2.01, 0.5)  # places of the radial grey profile, from inside to outside of the rim
 NEIGHBOUR_PX = 1.5  # where the next disc is closer to a rim than this, the rim's own shape cannot be seen
-LEAST_FALL = 0.5  # of the grey across a rim, over the disc's own: what falls less is a gap that is too narrow
-FEWEST_ANGLES = 12  # that a rim must show to be judged
-DISC_LIKE = 0.9  # of the grey between matrix (0) and discs (1): as bright as a disc
+NEAR_PX = 2.0  # beyond a rim, up to which a disc is looked at; blur brightens the matrix there
+GREY_RANGE = (-0.2, 1.2)  # from matrix (0) to discs (1): what is beyond is noise
+RIDGE_ANGLES = 3.0  # of the fit of harmonics: as if so many angles had shown a round rim
+PLACE_RADII = 0.4  # sd of the places whose grey is averaged
+BORDER_RADII = 2.1  # from the border inwards, discs may be cut and not found
 SPACING_SLACK = 0.3  # relative deviation from the usual spacing at which a neighbour counts for no lattice
 FEWEST_INNER = 3  # discs with all their neighbours in sight: of fewer, no packing can be told
 
@@ -146,8 +148,8 @@ class Evidence:
 
     @cached_property
     def near(self) -> _Near:
-        """Pixels around each disc, up to 2 px beyond its rim."""
-        reach = np.ceil(self.circles.radius.max(initial=1)) + 2
+        """Pixels around each disc, up to NEAR_PX beyond its rim."""
+        reach = np.ceil(self.circles.radius.max(initial=1)) + NEAR_PX
         step = np.arange(-reach, reach + 1)
         place = np.round(self.centres)[..., None] + step  # (n, 2, K)
         square = ((place - self.centres[..., None]) ** 2).astype(np.float32)
@@ -163,10 +165,10 @@ class Evidence:
     def rim_px(self) -> np.ndarray:
         """Distance (H, W) of each pixel to the rim of the disc that it is deepest in or nearest to.
 
-        Negative inside discs, infinite further than 2 px from all.
+        Negative inside discs, infinite further than NEAR_PX from all.
         """
         nearest = np.full(self.phase.size, np.inf, np.float32)
-        close = self.near.in_image & (self.near.distance < 2)
+        close = self.near.in_image & (self.near.distance < NEAR_PX)
         np.minimum.at(nearest, self.near.place[close], self.near.distance[close])
         return nearest.reshape(self.shape)
 
@@ -223,10 +225,10 @@ class Evidence:
 
 _TURN = 2 * np.pi * np.arange(ANGLES) / ANGLES
 _DIRECTIONS = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)  # (ANGLES, 2) of row, col
-_HALVES = (np.cos(_TURN[:, None] - _TURN) > 1e-9).astype(
-    float
-)  # (ANGLES, ANGLES): a half disc in each direction
-_HALVES /= _HALVES.sum(0)
+_HARMONICS = np.stack(
+    [np.ones(ANGLES), *(wave(k * _TURN) for k in (1, 2, 3) for wave in (np.cos, np.sin))], axis=1
+)  # (ANGLES, 7)
+_HARMONIC_PAIRS = (_HARMONICS[:, :, None] * _HARMONICS[:, None]).reshape(ANGLES, -1)  # (ANGLES, 49)
 
 
 # Discs and their places ---------------------------------------------------------------------------------
@@ -324,37 +326,6 @@ def _bond_order(evidence: Evidence, nearest: np.ndarray, spacing: np.ndarray, bo
 # Discs against the disc phase ---------------------------------------------------------------------------
 
 
-def unexplained_phase(evidence: Evidence) -> float:
-    """Return the largest patch of disc phase outside of all circles, over the area of a usual disc.
-
-    A merged pair leaves such a patch, as does a disc that no circle fits. Without circles, the patch is
-    compared with the image.
-    """
-    phase, circles = evidence.phase, evidence.circles
-    unexplained = (phase & (evidence.rim_px > RIM_PX)).astype(np.uint8)
-    _, _, patches, _ = cv2.connectedComponentsWithStats(unexplained, connectivity=4)
-    largest = patches[1:, cv2.CC_STAT_AREA].max(initial=0)
-    usual = np.pi * np.median(circles.radius) ** 2 if len(circles) else phase.size
-    return float(largest / usual)
-
-
-def unexplained_width(evidence: Evidence) -> float:
-    """Return the radius of the largest disc that fits where no circle is but the grey is a disc's.
-
-    It is over the usual radius. Half a disc that no circle fits has about 0.4, and so has what melts two
-    discs into one; the rests between touching discs, where blurred rims add up, are narrow and not as
-    bright as discs. Centres nearer to the border than a radius are not counted: discs are cut there.
-    Without circles, it is the size of the image.
-    """
-    if evidence.contrast <= 0:
-        return float(max(evidence.shape))
-    usual = float(np.median(evidence.circles.radius))
-    margin = min(round(usual), (min(evidence.shape) - 1) // 2)
-    bright = evidence.smooth > evidence.matrix_grey + DISC_LIKE * evidence.contrast
-    depth = cv2.distanceTransform((bright & (evidence.rim_px >= 0)).astype(np.uint8), cv2.DIST_L2, 5)
-    return float(depth[margin : depth.shape[0] - margin, margin : depth.shape[1] - margin].max()) / usual
-
-
 def disagreement(evidence: Evidence) -> float:
     """Return 1 - intersection / union of circles and disc phase: 0 if they are one, 1 without circles."""
     inside = evidence.rim_px < 0
@@ -375,11 +346,6 @@ def unfilled_circle(evidence: Evidence) -> float:
     return float((1 - filled[judged] / np.maximum(area[judged], 1)).max())
 
 
-def mean_score(evidence: Evidence) -> float:
-    """Return the mean score of the discs; 0 when there are none."""
-    return float(evidence.circles.score.mean()) if len(evidence.circles) else 0.0
-
-
 def volume_fraction(evidence: Evidence) -> float:
     """Return the share of the image that is disc phase."""
     return np.count_nonzero(evidence.phase) / evidence.phase.size
@@ -389,52 +355,42 @@ def volume_fraction(evidence: Evidence) -> float:
 
 
 def non_circularity(evidence: Evidence) -> float:
-    """Return how far the rim of the worst whole disc is from its circle: root mean square over its radius.
+    """Return how far from round the worst whole disc is, over its radius; without circles 1.
 
-    The rim is where the radial grey profile first falls below half of its way from the disc's own grey to the
-    darkest that follows. Angles that point at a close neighbour, or at a gap too narrow to be dark, are left
-    out, as is the offset that all rims of the image share. Without circles it is 1.
+    The amplitude of the 2nd and 3rd harmonic of its rim, about (a - b) / (a + b) for half axes a and b.
+    The rim's place at an angle is the sum of the grey along the radial profile: where it would be if it were
+    sharp. Harmonics 0 to 3 are fitted to the angles that point at no close neighbour, by least squares with
+    a ridge, so that noise averages out and what is not seen counts as round.
     """
     if evidence.contrast <= 0:
         return 1.0
-    profiles = evidence.profiles
-    own = profiles[..., ACROSS_PX < -RIM_PX].mean(axis=(1, 2))[:, None]  # (m, 1)
-    outer = profiles[..., ACROSS_PX > 0].min(axis=2)  # (m, ANGLES)
-    seen = evidence.free & (own - outer > LEAST_FALL * own)
-    count = seen.sum(axis=1)
-    judged = count >= FEWEST_ANGLES
-    if not judged.any():
+    if not evidence.free.any():
         return 0.0
-    offset = _crossing(profiles[judged] - ((own + outer) / 2)[judged, :, None])
-    seen, count = seen[judged], count[judged]
-    offset = np.where(seen, offset - offset[seen].mean(), 0)
-    rms = np.sqrt((offset**2).sum(axis=1) / count)
-    return float((rms / evidence.circles.radius[evidence.whole[judged]]).max())
+    place_px = np.clip(evidence.profiles, *GREY_RANGE).sum(axis=2) * (ACROSS_PX[1] - ACROSS_PX[0])
+    # All rims of an image may lie a little beside their circles: that is the detector's affair.
+    offset_px = np.where(evidence.free, place_px - place_px[evidence.free].mean(), 0)  # (m, ANGLES)
+    squares = (evidence.free.astype(float) @ _HARMONIC_PAIRS).reshape(-1, *[_HARMONICS.shape[1]] * 2)
+    squares += RIDGE_ANGLES * np.eye(_HARMONICS.shape[1])
+    fitted = np.linalg.solve(squares, (offset_px @ _HARMONICS)[..., None])[..., 0]  # (m, 7)
+    amplitude_px = np.sqrt((fitted[:, 3:] ** 2).sum(axis=1))
+    return float((amplitude_px / evidence.circles.radius[evidence.whole]).max())
 
 
-def _crossing(profiles: np.ndarray) -> np.ndarray:
-    """Where profiles (..., P) first fall below 0, in px from the circle; at an end where they do not."""
-    below = profiles < 0
-    below[..., -1] = True
-    first = np.maximum(below.argmax(-1), 1)
-    inner = np.take_along_axis(profiles, first[..., None] - 1, -1)[..., 0]
-    outer = np.take_along_axis(profiles, first[..., None], -1)[..., 0]
-    part = np.clip(inner / np.where(inner > outer, inner - outer, 1), 0, 1)
-    return ACROSS_PX[first - 1] + part * (ACROSS_PX[1] - ACROSS_PX[0])
+def brightest_matrix(evidence: Evidence) -> float:
+    """Return the grey of the brightest place in no circle, 0: as the matrix, 1: as discs; without circles 10.
 
-
-def darkest_half(evidence: Evidence) -> float:
-    """Return the fill of the darkest half of any whole disc: 1 if full, 0 if it is a half-moon.
-
-    Grey counts from the matrix (0) to the discs (1), between 3 px and 1 px inside the rim. Without circles it
-    is 0.
+    Such a place is a disc that no circle fits, a piece of one, or one too faint to be disc phase. Grey is
+    averaged over a place of about half a usual radius; what is at rims counts as matrix. Places nearer to the
+    border than BORDER_RADII are not looked at: discs are cut there, and may not be found.
     """
-    if not len(evidence.circles):
-        return 0.0
-    if not len(evidence.whole):
-        return 1.0
-    fill = np.clip(evidence.profiles[..., ACROSS_PX <= -RIM_PX].mean(axis=2), 0, 1)  # (m, ANGLES)
-    return float((fill @ _HALVES).min())
+    if evidence.contrast <= 0:
+        return 10.0
+    usual = _median(evidence.circles.radius)
+    grey = (evidence.smooth - evidence.matrix_grey) / np.float32(evidence.contrast)
+    grey = np.where(evidence.rim_px < NEAR_PX, np.float32(0), grey)
+    local = cv2.GaussianBlur(grey, (0, 0), PLACE_RADII * usual)
+    margin = min(round(BORDER_RADII * usual), (min(evidence.shape) - 1) // 2)
+    return float(local[margin : local.shape[0] - margin, margin : local.shape[1] - margin].max())
 
 
 def contrast(evidence: Evidence) -> float:
@@ -518,28 +474,23 @@ RULES: Mapping[str, Rule] = {
         smallest_gap_px, "touching", "too_small", "smallest gap between two discs (px)", calibrated=False
     ),
     "smallest_radius_px": Rule(smallest_radius_px, "radius", "too_small", "smallest radius (px)"),
-    "largest_radius_px": Rule(largest_radius_px, "radius", "too_large", "largest radius (px)"),
-    "unexplained_phase": Rule(
-        unexplained_phase, "unexplained_phase", "too_large", "largest disc phase in no circle (discs)"
-    ),
-    "unexplained_width": Rule(
-        unexplained_width,
-        "partial_disc",
-        "too_large",
-        "widest disc-like place in no circle (radii)",
-        weight=4,
-    ),
+    "largest_radius_px": Rule(largest_radius_px, "radius", "too_large", "largest radius (px)", weight=2),
     "disagreement": Rule(
         disagreement, "unexplained_phase", "too_large", "share in which circles and phase differ"
     ),
     "unfilled_circle": Rule(
         unfilled_circle, "unfilled_circle", "too_large", "largest share of a circle not filled"
     ),
-    "darkest_half": Rule(darkest_half, "partial_disc", "too_small", "fill of the darkest half disc"),
     "non_circularity": Rule(
-        non_circularity, "non_circular", "too_large", "rim's distance from its circle, worst disc (radii)"
+        non_circularity,
+        "non_circular",
+        "too_large",
+        "deviation of the worst rim from round (radii)",
+        weight=2,
     ),
-    "mean_score": Rule(mean_score, "faint_circles", "too_small", "mean score of the circles"),
+    "brightest_matrix": Rule(
+        brightest_matrix, "bright_matrix", "too_large", "grey of the brightest place in no circle", weight=4
+    ),
     "volume_fraction": Rule(volume_fraction, "volume_fraction", "both", "volume fraction of the discs"),
     "discs_per_1000px2": Rule(discs_per_1000px2, "count", "both", "discs per 1000 square pixels"),
     "isolation": Rule(isolation, "isolated", "both", "widest gap around a disc (radii)"),

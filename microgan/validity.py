@@ -5,10 +5,12 @@ tail level times the rule's weight, chosen so that all rules together reject a s
 the false-rejection budget. The rules themselves are in `microgan.rules`.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Literal, Self
 
 import numpy as np
@@ -50,6 +52,7 @@ class CalibrationConfig(Config):
     detector: DetectorConfig = DetectorConfig(min_separation=0.7)
     rules: dict[str, RuleConfig] = Field(default_factory=dict, description="rule -> how it is used")
     own: dict[str, OwnRule] = Field(default_factory=dict, description="name -> a rule of the user's")
+    planted: int = Field(100, ge=10, le=10_000, description="faults of each kind, for the filter's power")
     seed: int = Field(0, ge=0)
 
     @field_validator("rules")
@@ -73,6 +76,21 @@ class CalibrationConfig(Config):
         return self.own[name] if name in self.own else self.rules.get(name, RuleConfig())
 
 
+class Power(Config):
+    """How often the filter rejects one kind of fault.
+
+    Attributes
+    ----------
+    rejected : share of the images that the fault was planted into
+    count : these images
+    interval : 90 % confidence interval of the share
+    """
+
+    rejected: float
+    count: int
+    interval: Interval
+
+
 class Reference(Config):
     """All that judging needs, frozen before any training; stored as ``reference.json``.
 
@@ -86,6 +104,7 @@ class Reference(Config):
     calibration_pass_rate : share of the calibration windows that pass
     false_rejection_interval : 90 % of the resamples, on the windows that each left out
     held_out_pass_rate : share of windows of held-out planes that pass, measured after all limits were frozen
+    power : kind of fault -> share that the filter rejects; see `microgan.power`
     noise_floor : error of each descriptor, real against real; see `microgan.fidelity.noise_floor`
     """
 
@@ -102,6 +121,7 @@ class Reference(Config):
     calibration_pass_rate: float
     held_out_windows: int = 0
     held_out_pass_rate: float | None = None
+    power: dict[str, Power] = Field(default_factory=dict)
     noise_floor: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -355,6 +375,23 @@ def phase_image(images: Tensor, reference: Reference) -> Tensor:
 def pass_rate(verdicts: Sequence[Verdict]) -> float:
     """Return the share of valid images."""
     return float(np.mean([verdict.valid for verdict in verdicts]))
+
+
+def wilson_interval(share: float, count: int, confidence: float = 0.95) -> Interval:
+    """Return the confidence interval of a share (E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212).
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(0.5, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.404, 0.596)
+    """
+    if not count:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def rejected_by(verdicts: Sequence[Verdict]) -> dict[str, int]:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from microgan.fidelity import FidelityConfig, noise_floor
-from microgan.pictures import calibration_sheet, verdict_sheet
+from microgan.pictures import calibration_sheet, verdict_sheet, violation_sheet
 from microgan.planes import Planes
+from microgan.power import plant_all
 from microgan.validity import CalibrationConfig, calibrate, judge, real_windows, with_held_out
 from stages.stage import Stage, drafts, run
 
@@ -20,17 +21,21 @@ def main(stage: Stage) -> None:
     reference = calibrate(planes, stage.window_px, config)
     windows = real_windows(planes, ("calibration",), stage.window_px, PICTURED, config.seed)
     real = judge(windows, reference, allow_own_rules=True)  # those of params.yaml, which the user wrote
+    planted = plant_all(reference, planes, config.seed, config.planted, allow_own_rules=True)
+    power = {name: one.power for name, one in planted.items()}
     floor = noise_floor(planes, reference, statistics)
     # Everything is fixed now; held-out planes are only looked at.
     reference = with_held_out(reference, planes, config.seed, allow_own_rules=True)
-    reference = reference.model_copy(update={"noise_floor": floor})
+    reference = reference.model_copy(update={"noise_floor": floor, "power": power})
     with drafts("reference", "reports/calibrate") as (folder, pictures):
         reference.save(folder / "reference.json")
         calibration_sheet([verdict.measures for verdict in real], reference, pictures / "limits.png")
         verdict_sheet(windows[:, 0].numpy(), real, pictures / "windows.png")
+        violation_sheet(planted, pictures / "violations.png")
     rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
     stage.tracker.metrics({name: rate for name, rate in rates.items() if rate is not None})
     stage.tracker.metrics({f"noise_floor.{name}": value for name, value in floor.items()})
+    stage.tracker.metrics({f"power.{name}": one.rejected for name, one in power.items()})
     stage.tracker.artifact("reference/reference.json", "reports/calibrate")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from microgan.files import read_json
 from microgan.planes import Planes, ScanInfo
 from microgan.report import ModelResult, build_report
+from microgan.validity import Reference
 from microgan.windows import Windows
 from stages.project import git_commit
 from stages.samples import read_samples
@@ -25,7 +26,8 @@ def main(stage: Stage) -> None:
     results = [result(name, planes.info) for name in section(stage.params, "models")]
     out = Path("reports/report.html")
     scan = planes.info.model_dump()
-    build_report(results, real, scan, selected(stage.params), out, {"git_commit": git_commit()})
+    power = Reference.load(Path("reference/reference.json")).power
+    build_report(results, real, scan, selected(stage.params), out, {"git_commit": git_commit()}, power)
     for model in results:
         stage.tracker.headline(headline(model))
     stage.tracker.artifact(out)

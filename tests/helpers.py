@@ -34,9 +34,9 @@ class DiscWindows:
         return (10 - distance).clamp(-0.8, 0.8)
 
 
-def disc_planes(folder: Path, size_px: int = 256) -> Planes:
+def disc_planes(folder: Path, size_px: int = 256, angles: int = 200) -> Planes:
     """Ingest a small simulated scan: three planes of bright discs of radius 6, one for each role."""
-    config = SimulateConfig(planes=3, size_px=size_px, angles=200, seed=1)
+    config = SimulateConfig(planes=3, size_px=size_px, angles=angles, seed=1)
     simulate_scan(config, folder / "raw")
     split = SplitConfig(calibration=[1], held_out=[2])
     scan = ScanConfig(path="scan.tif", radius_px=(4, 8), split=split)

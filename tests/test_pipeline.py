@@ -296,8 +296,11 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit(generate__count=12, calibrate__windows=100, evaluate__windows=20, evaluate__floor_repeats=2)
+    edit(calibrate__planted=10)
     assert start(train.main, "wgan_gp", monkeypatch=monkeypatch) == 0
     assert start(calibrate.main, monkeypatch=monkeypatch) == 0
+    assert json.loads(Path("reference/reference.json").read_text())["power"]["blank"]["rejected"] == 1
+    assert Path("reports/calibrate/violations.png").is_file()
     # Of one model, whatever it makes is taken for valid; of the other, nothing is
     for name, limits in {"dcgan": {}, "wgan_gp": {"volume_fraction": [2.0, 3.0]}}.items():
         reference = json.loads(Path("reference/reference.json").read_text())
@@ -318,6 +321,7 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     assert samples.grey.dtype == np.uint16 and samples.grey.shape == (12, 32, 32)
     assert all(verdict.reasons == ("volume_fraction",) for verdict in samples.verdicts)
     page = Path("reports/report.html").read_text()
+    assert "What the filter catches" in page
     assert "wgan_gp" in page and "http" not in page.split("<img")[0]
 
 

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from microgan.errors import UserError
-from microgan.report import DESCRIPTOR_NAMES, ModelResult, build_report, wilson_interval
+from microgan.report import DESCRIPTOR_NAMES, ModelResult, build_report
+from microgan.validity import Power
 
 SCAN: dict[str, Any] = {
     "name": "carbon <3>",
@@ -194,6 +195,19 @@ def test_model_without_any_accepted_sample_has_its_report(tmp_path: Path) -> Non
     assert Page(out.read_text()).row("Radius") == ["2.34 → \N{EN DASH}"]
 
 
+def test_the_page_says_what_the_filter_catches(tmp_path: Path, report: Path) -> None:
+    power = {
+        "overlap_15_to_20": Power(rejected=0.875, count=80, interval=(0.8, 0.925)),
+        "merged_pair": Power(rejected=1, count=90, interval=(0.97, 1)),
+    }
+    out = tmp_path / "report.html"
+    html = build_report([result("dcgan")], np.zeros((2, 16, 16)), SCAN, {}, out, power=power).read_text()
+    page = Page(html)
+    assert page.row("overlap 15 to 20 %") == ["88 %", "80 to 92 %", "80"]
+    assert page.row("merged pair")[:2] == ["100 %", "97 to 100 %"]
+    assert "What the filter catches" in html and "What the filter catches" not in report.read_text()
+
+
 def test_same_inputs_give_the_same_page(tmp_path: Path) -> None:
     pages = [
         build_report(
@@ -208,10 +222,3 @@ def test_report_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="models: none: the report needs at least one model"):
         build_report([], np.zeros((1, 8, 8)), SCAN, {}, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
-
-
-def test_interval_of_a_share() -> None:
-    # Newcombe, Stat. Med. 17 (1998) 857, table I, method 3: 81 of 263
-    low, high = wilson_interval(81 / 263, 263)
-    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
-    assert wilson_interval(0, 0) == (0, 1)

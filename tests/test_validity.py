@@ -24,6 +24,7 @@ from microgan.validity import (
     phase_image,
     real_windows,
     rejected_by,
+    wilson_interval,
     with_held_out,
 )
 from tests.helpers import disc_planes
@@ -287,6 +288,16 @@ def test_loading_a_reference_runs_nothing_of_it(few: Reference, real: Tensor, ow
 def test_an_own_rule_that_fails_is_named(planes: Planes, own_folder: Path, function: str, line: str) -> None:
     with pytest.raises(UserError, match=line):
         calibrate(planes, 64, _own(own_folder, function))
+
+
+def test_interval_of_a_share() -> None:
+    # Newcombe, Stat. Med. 17 (1998) 857, table I, method 3: 81 of 263
+    low, high = wilson_interval(81 / 263, 263)
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+    assert wilson_interval(0, 0) == (0, 1)
+    narrow = wilson_interval(81 / 263, 263, confidence=0.9)
+    assert low < narrow[0] < 81 / 263 < narrow[1] < high
+    assert wilson_interval(1, 100)[1] == 1 and wilson_interval(0, 100)[0] == 0
 
 
 def test_each_limit_has_its_reason() -> None:

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter, label
 
 from microgan.circles import Circles
 from microgan.detection import detect
-from microgan.validity import overlap
+from microgan.rules import Evidence, overlap
 from microgan.violations import VIOLATIONS, plant
 
 DISCS = np.array([[16, 15, 6], [17, 28.4, 6.5], [45, 14, 5.5], [46, 40, 6], [22, 48, 6], [47, 53.2, 6.0]])
@@ -79,7 +79,7 @@ def test_an_overlap_is_found_at_the_degree_that_was_asked_for(degree: float, pol
         spoilt = plant("overlap", image, TRUTH, rng, polarity, degree=(degree, degree))  # type: ignore[arg-type]
         assert spoilt is not None
         (circles,) = detect(torch.from_numpy(spoilt)[None, None], (4, 8), polarity)  # type: ignore[arg-type]
-        found.append(overlap(circles, image.shape))
+        found.append(overlap(Evidence(image, image > 0, circles)))
     assert np.median(found) == pytest.approx(degree, abs=0.05)
 
 
