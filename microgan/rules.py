@@ -225,6 +225,8 @@ class Evidence:
 
 _TURN = 2 * np.pi * np.arange(ANGLES) / ANGLES
 _DIRECTIONS = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)  # (ANGLES, 2) of row, col
+# Which angles lie in the half disc of each direction, as weights (ANGLES, ANGLES)
+_HALVES = (np.cos(_TURN[:, None] - _TURN) > 1e-9) / (np.cos(_TURN[:, None] - _TURN) > 1e-9).sum(0)
 _HARMONICS = np.stack(
     [np.ones(ANGLES), *(wave(k * _TURN) for k in (1, 2, 3) for wave in (np.cos, np.sin))], axis=1
 )  # (ANGLES, 7)
@@ -326,6 +328,19 @@ def _bond_order(evidence: Evidence, nearest: np.ndarray, spacing: np.ndarray, bo
 # Discs against the disc phase ---------------------------------------------------------------------------
 
 
+def unexplained_phase(evidence: Evidence) -> float:
+    """Return the largest patch of disc phase outside of all circles, over the area of a usual disc.
+
+    Without circles, the patch is compared with the image.
+    """
+    phase, circles = evidence.phase, evidence.circles
+    unexplained = (phase & (evidence.rim_px > RIM_PX)).astype(np.uint8)
+    _, _, patches, _ = cv2.connectedComponentsWithStats(unexplained, connectivity=4)
+    largest = patches[1:, cv2.CC_STAT_AREA].max(initial=0)
+    usual = np.pi * np.median(circles.radius) ** 2 if len(circles) else phase.size
+    return float(largest / usual)
+
+
 def disagreement(evidence: Evidence) -> float:
     """Return 1 - intersection / union of circles and disc phase: 0 if they are one, 1 without circles."""
     inside = evidence.rim_px < 0
@@ -374,6 +389,20 @@ def non_circularity(evidence: Evidence) -> float:
     fitted = np.linalg.solve(squares, (offset_px @ _HARMONICS)[..., None])[..., 0]  # (m, 7)
     amplitude_px = np.sqrt((fitted[:, 3:] ** 2).sum(axis=1))
     return float((amplitude_px / evidence.circles.radius[evidence.whole]).max())
+
+
+def darkest_half(evidence: Evidence) -> float:
+    """Return the fill of the darkest half of any whole disc: 1 if full, 0 if it is a half-moon.
+
+    Grey counts from the matrix (0) to the discs (1), between 3 px and 1 px inside the rim. Without circles it
+    is 0.
+    """
+    if evidence.contrast <= 0:
+        return 0.0
+    if not len(evidence.whole):
+        return 1.0
+    fill = np.clip(evidence.profiles[..., ACROSS_PX <= -RIM_PX].mean(axis=2), 0, 1)  # (m, ANGLES)
+    return float((fill @ _HALVES).min())
 
 
 def brightest_matrix(evidence: Evidence) -> float:
@@ -475,6 +504,16 @@ RULES: Mapping[str, Rule] = {
     ),
     "smallest_radius_px": Rule(smallest_radius_px, "radius", "too_small", "smallest radius (px)"),
     "largest_radius_px": Rule(largest_radius_px, "radius", "too_large", "largest radius (px)", weight=2),
+    "unexplained_phase": Rule(
+        unexplained_phase,
+        "unexplained_phase",
+        "too_large",
+        "largest disc phase in no circle (discs)",
+        weight=0.5,
+    ),
+    "darkest_half": Rule(
+        darkest_half, "partial_disc", "too_small", "fill of the darkest half disc", weight=0.5
+    ),
     "disagreement": Rule(
         disagreement, "unexplained_phase", "too_large", "share in which circles and phase differ"
     ),

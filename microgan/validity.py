@@ -48,8 +48,7 @@ class CalibrationConfig(Config):
     bootstrap: int = Field(
         200, ge=0, le=10_000, description="resamples for the uncertainty of limits; 0: none"
     )
-    # On real carbon the detector's own, smaller separation reads a fibre twice in a quarter of the windows.
-    detector: DetectorConfig = DetectorConfig(min_separation=0.7)
+    detector: DetectorConfig = DetectorConfig()
     rules: dict[str, RuleConfig] = Field(default_factory=dict, description="rule -> how it is used")
     own: dict[str, OwnRule] = Field(default_factory=dict, description="name -> a rule of the user's")
     planted: int = Field(100, ge=10, le=10_000, description="faults of each kind, for the filter's power")

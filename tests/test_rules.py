@@ -107,6 +107,23 @@ def test_a_random_packing_has_little_order() -> None:
 # Discs against the disc phase ---------------------------------------------------------------------------
 
 
+def test_a_merged_pair_leaves_unexplained_phase() -> None:
+    pair: list[Disc] = [(30, 24, 6), (30, 34, 6)]
+    assert rules.unexplained_phase(_evidence(pair)) == 0
+    assert rules.unexplained_phase(_evidence(pair, pair[:1])) > 0.5
+    assert rules.unexplained_phase(_evidence([ONE], [])) == pytest.approx(np.pi * 36 / 64**2, rel=0.1)
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.7, 2.4, 4.0])
+def test_a_half_moon_has_a_dark_half(turn: float) -> None:
+    row, col = np.mgrid[:64, :64]
+    away = (row - 20) * np.cos(turn) + (col - 20) * np.sin(turn) > 0
+    half = _evidence([ONE, OTHER]).phase & ~(away & (np.hypot(row - 20, col - 20) < 7))
+    assert rules.darkest_half(_evidence([], [ONE, OTHER], half)) < 0.25
+    assert rules.darkest_half(_evidence([ONE, OTHER])) > 0.8
+    assert rules.darkest_half(_evidence([])) == 0
+
+
 def test_a_circle_without_phase_is_unfilled() -> None:
     assert rules.unfilled_circle(_evidence([ONE])) == 0
     assert rules.unfilled_circle(_evidence([ONE], [ONE, OTHER])) == 1
