@@ -390,7 +390,8 @@ def wilson_interval(share: float, count: int, confidence: float = 0.95) -> Inter
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    # At 0 and 1 the share is an end of the interval, but for rounding.
+    return max(min(middle - half, share), 0.0), min(max(middle + half, share), 1.0)
 
 
 def rejected_by(verdicts: Sequence[Verdict]) -> dict[str, int]:
