@@ -44,39 +44,26 @@ RANGE_VALUES = 1 << 12  # grey values of an image on which its range rests
 def detect_ring(
     images: Tensor, radius_px: tuple[float, float], polarity: Polarity, config: DetectorConfig
 ) -> list[Circles]:
+    """Find discs by the ring accumulator; parameters as of `microgan.detection.detect`."""
     sd_px, count = smoothing_px(radius_px, config), len(images)
     fields = Fields.of(images, sd_px, polarity)
-    # Candidates: maxima of the accumulator.
-    lowest = max(radius_px[0] - SEARCH_BELOW_PX, 1.2)
-    radii = tuple(np.arange(lowest, radius_px[1] + SEARCH_ABOVE_PX + RADIUS_STEP_PX, RADIUS_STEP_PX).tolist())
-    margin_px = math.ceil(0.6 * radius_px[1])  # further out, less than MIN_COVERAGE of the ring is visible
-    votes, pitch_px = correlate(fields.unit, radii, config.ring_width_px, margin_px, spacing=VOTE_SPACING_PX)
-    found = _maxima(votes, radii, pitch_px, margin_px, CANDIDATE_SHARE * config.threshold)
-    # Rough fit, then the choice of what is there; ovals become pairs, what the neighbours explain goes.
-    width_px = votes.new_full((count,), math.hypot(sd_px, 0.8))
-    rims = fit_circles(
-        fields.gradient, found.image, found.circles, rounds=1, width_px=width_px, explain=False
-    )
-    candidates = replace(found, circles=rims.circles)
+    width_px = fields.unit.new_full((count,), math.hypot(sd_px, 0.8))  # of rims, before it is measured
     wide = (radius_px[0] - SEARCH_BELOW_PX, radius_px[1] + 2 * SEARCH_ABOVE_PX)
+    band = (radius_px[0] - RADIUS_SLACK_PX, radius_px[1] + RADIUS_SLACK_PX)
+
+    # What is there, roughly; what the neighbours explain goes.
+    candidates = _candidates(fields, radius_px, width_px, config)
     found = _choose(candidates, fields, wide, config)
     found, width_px = _refined(found, fields, width_px, rounds=2)
-    oval = _is_oval(found, radius_px[0], count)
-    wrong = found.where(oval)
-    if oval.any():
-        found, width_px = _refined(found.where(~oval).joined(_halved(wrong)), fields, width_px, rounds=2)
+
+    # What looks wrong becomes something else: ovals two discs, circles of an unusual radius usual ones.
+    found, ovals, width_px = _ovals_split(found, fields, width_px, radius_px[0])
     weak = _is_weak(found, count)
-    # Second look at images with circles that proved wrong, without those: they had swallowed others.
-    band = (radius_px[0] - RADIUS_SLACK_PX, radius_px[1] + RADIUS_SLACK_PX)
-    wrong = wrong.joined(found.where(weak))
-    doubtful = _with_usual_radius(found.where(~weak), fields, width_px)
-    again = torch.zeros(count, dtype=torch.bool, device=images.device)
-    again[wrong.image] = True
-    candidates = candidates.where(again[candidates.image])
-    candidates = candidates.where(~_resemble(candidates, wrong))
-    found = _choose(
-        found.where(~weak).joined(candidates).joined(doubtful), fields, (wide[0], band[1]), config
-    )
+    wrong, found = ovals.joined(found.where(weak)), found.where(~weak)
+    others = _with_usual_radius(found, fields, width_px).joined(_beside(candidates, wrong, count))
+    found = _choose(found.joined(others), fields, (wide[0], band[1]), config)
+
+    # Exactly, all together.
     found, width_px = _refined(found, fields, width_px, rounds=6, overlapping=True)
     found = found.where(~_is_weak(found, count))
     found = replace(found, circles=true_radius(found.circles, found.image, width_px))
@@ -132,6 +119,21 @@ class Fields:
         return (inside - self.dark[found.image]) / span[found.image]
 
 
+def _candidates(
+    fields: Fields, radius_px: tuple[float, float], width_px: Tensor, config: DetectorConfig
+) -> Found:
+    """Maxima of the accumulator, moved to their rims."""
+    lowest = max(radius_px[0] - SEARCH_BELOW_PX, 1.2)
+    radii = tuple(np.arange(lowest, radius_px[1] + SEARCH_ABOVE_PX + RADIUS_STEP_PX, RADIUS_STEP_PX).tolist())
+    margin_px = math.ceil(0.6 * radius_px[1])  # further out, less than MIN_COVERAGE of the ring is visible
+    votes, pitch_px = correlate(fields.unit, radii, config.ring_width_px, margin_px, spacing=VOTE_SPACING_PX)
+    found = _maxima(votes, radii, pitch_px, margin_px, CANDIDATE_SHARE * config.threshold)
+    rims = fit_circles(
+        fields.gradient, found.image, found.circles, rounds=1, width_px=width_px, explain=False
+    )
+    return replace(found, circles=rims.circles)
+
+
 def _refined(
     found: Found, fields: Fields, width_px: Tensor, rounds: int, overlapping: bool = False
 ) -> tuple[Found, Tensor]:
@@ -156,9 +158,30 @@ def _is_oval(found: Found, least_radius_px: float, count: int) -> Tensor:
     return large & (found.oval_px.norm(dim=1) > MIN_OVAL * usual)
 
 
-def _halved(found: Found) -> Found:
-    two = halves(found.circles, found.oval_px)
-    return Found(found.image.repeat(2), two, found.score.repeat(2), torch.zeros_like(two[:, :2]))
+def _ovals_split(
+    found: Found, fields: Fields, width_px: Tensor, least_radius_px: float
+) -> tuple[Found, Found, Tensor]:
+    """Make two discs of each oval and fit anew in its image; also returns the ovals, and the rims' width."""
+    oval = _is_oval(found, least_radius_px, len(width_px))
+    ovals = found.where(oval)
+    if not oval.any():
+        return found, ovals, width_px
+    here = _holds(ovals, len(width_px))[found.image]
+    two = halves(ovals.circles, ovals.oval_px)
+    split = Found(ovals.image.repeat(2), two, ovals.score.repeat(2), torch.zeros_like(two[:, :2]))
+    fitted, width_px = _refined(found.where(here & ~oval).joined(split), fields, width_px, rounds=2)
+    return found.where(~here).joined(fitted), ovals, width_px
+
+
+def _holds(found: Found, count: int) -> Tensor:
+    """Which images of the batch (count,) have a circle in ``found``."""
+    return torch.bincount(found.image, minlength=count) > 0
+
+
+def _beside(candidates: Found, wrong: Found, count: int) -> Found:
+    """Candidates in the images in which something proved wrong, but for that: it had swallowed others."""
+    candidates = candidates.where(_holds(wrong, count)[candidates.image])
+    return candidates.where(~_resemble(candidates, wrong))
 
 
 def _with_usual_radius(found: Found, fields: Fields, width_px: Tensor) -> Found:

@@ -32,6 +32,7 @@ from microgan.windows import Windows
 
 MOST_DISAGREEMENT = 0.4  # between circles and phase on real windows; wrong radii or polarity: 0.5 to 0.9
 CONFIDENCE = 0.9  # of the intervals from resampled windows
+AT_ONCE = 256  # images between two steps of a progress bar: enough for all cores
 HELD_OUT_WINDOWS = 500  # at most, for the pass rate on held-out planes
 
 Limits = Mapping[
@@ -426,7 +427,7 @@ def detect_all(
     circles: list[Circles] = []
     bar = tqdm(total=len(images), desc="detect", unit="img", disable=None if progress else True)
     with bar:
-        for part in images.split(64):
+        for part in images.split(AT_ONCE):
             circles += detect(part, radius_px, polarity, detector)
             bar.update(len(part))
     return circles
