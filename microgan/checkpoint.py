@@ -19,17 +19,19 @@ from microgan.networks import Generator, NetworkConfig
 
 WEIGHTS = "generator.safetensors"
 CARD = "model.json"
+PROGRESS = ("step", "seconds", "history", "checks")
 
 
 @dataclass
 class State:
     """All that a training run is, besides its random numbers, which follow from (seed, step)."""
 
-    modules: Mapping[str, nn.Module]  # generator, critic, average
+    modules: Mapping[str, nn.Module]  # generator, critic, average, best
     optimisers: Mapping[str, torch.optim.Optimizer]
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    checks: list[dict[str, float]] = field(default_factory=list)
 
 
 def save_state(path: Path, state: State) -> None:
@@ -42,7 +44,7 @@ def save_state(path: Path, state: State) -> None:
     for name, optimiser in state.optimisers.items():
         for index, moments in optimiser.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": value.contiguous() for key, value in moments.items()}
-    progress = {"step": state.step, "seconds": state.seconds, "history": state.history}
+    progress = {name: getattr(state, name) for name in PROGRESS}
     with atomic(path) as draft:
         _write_tensors(tensors, draft, {"progress": json.dumps(progress)})
 
@@ -66,7 +68,8 @@ def load_state(path: Path, state: State) -> None:
         raise UserError(path, "unusable", f"delete it to train anew ({reason})") from None
     for name, optimiser in state.optimisers.items():
         _load_moments(optimiser, _below(name, tensors))
-    state.step, state.seconds, state.history = progress["step"], progress["seconds"], progress["history"]
+    for name in PROGRESS:
+        setattr(state, name, progress[name])
 
 
 def save_model(folder: Path, generator: Generator, card: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from microgan.config import Config
 from microgan.errors import UserError
+from microgan.parallel import BatchNorm2d
 
 STRIDE_PX = 8  # three transposed convolutions of stride 2: one latent cell is 8 x 8 pixels
 WRAP_CELLS = 2  # latent cells of context that an output pixel needs on either side
@@ -43,7 +44,7 @@ class Generator(nn.Module):
         base = config.base_channels
         self.layers = nn.Sequential(
             nn.Conv2d(config.latent_channels, 4 * base, 3, bias=False),  # h -> h - 2
-            nn.BatchNorm2d(4 * base),
+            BatchNorm2d(4 * base),
             nn.ReLU(inplace=True),
             *_doubling(4 * base, 2 * base),
             *_doubling(2 * base, base),
@@ -108,13 +109,13 @@ def _doubling(inputs: int, outputs: int) -> list[nn.Module]:
     """Transposed convolution k4 s2 p2: h -> 2h - 2; the padding crops every pixel with incomplete input."""
     return [
         nn.ConvTranspose2d(inputs, outputs, 4, 2, 2, bias=False),
-        nn.BatchNorm2d(outputs),
+        BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     ]
 
 
 def _halving(inputs: int, outputs: int, batch_norm: bool) -> list[nn.Module]:
-    norm = [nn.BatchNorm2d(outputs)] if batch_norm else []
+    norm = [BatchNorm2d(outputs)] if batch_norm else []
     return [
         nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not batch_norm),
         *norm,
@@ -128,6 +129,6 @@ def _dcgan_init(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.BatchNorm2d):
+    elif isinstance(module, BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)

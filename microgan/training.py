@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from microgan.config import Config
 from microgan.errors import UserError
 from microgan.losses import Adversarial, critic_loss, generator_loss, gradient_penalty
 from microgan.networks import Critic, Generator, NetworkConfig, latent_cells
+from microgan.parallel import average_gradients, first_says, mean, process_group, rank, share
 from microgan.sampling import sample
 from microgan.windows import Windows
 
@@ -41,6 +43,8 @@ class TrainConfig(NetworkConfig):
     log_every: int = Field(10, ge=1)
     grid_every: int = Field(250, ge=1)
     grid_count: int = Field(16, ge=1)
+    check_every: int = Field(500, ge=1)
+    check_count: int = Field(256, ge=1)
     save_every: int = Field(250, ge=1)
 
 
@@ -65,12 +69,20 @@ class ModelConfig(Config):
 
 @dataclass(frozen=True)
 class Trained:
-    """The result: the averaged generator, and how it came about."""
+    """The result: the averaged generator that is kept, the last one, and how they came about."""
 
     generator: Generator
+    last: Generator
+    critic: Critic
     history: list[dict[str, float]]  # one row a log: step, seconds, critic_loss, generator_loss, ...
+    checks: list[dict[str, float]]  # one row a check: step, score, and what `check` says beside it
     steps: int
     seconds: float
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """The check for which ``generator`` was kept; empty if there was none, then it is the last one."""
+        return max(self.checks, key=lambda row: row["score"], default={})
 
 
 def train(
@@ -80,8 +92,12 @@ def train(
     state_path: Path,
     on_log: Callable[[dict[str, float]], None] = lambda row: None,
     on_grid: Callable[[int, np.ndarray], None] = lambda step, images: None,
+    check: Callable[[Tensor], dict[str, float]] | None = None,
 ) -> Trained:
     """Train a generator against a critic until ``config.steps`` or ``config.minutes``, whichever comes first.
+
+    Several processes that `torchrun` started train together; see `microgan.parallel`. The first one logs,
+    checks and saves.
 
     Parameters
     ----------
@@ -96,6 +112,9 @@ def train(
         Called with each row of the history, also with those of before a resume.
     on_grid
         Called with the step and the same few samples (n, S, S) in [-1, 1] of the averaged generator.
+    check
+        Maps samples (n, 1, S, S) of the averaged generator to figures, among them ``score``. The generator
+        with the highest score is kept; without a check, the last one.
 
     Raises
     ------
@@ -105,37 +124,40 @@ def train(
         After Ctrl-C or SIGTERM, once the step is finished and the state is saved.
     """
     device = choose_device(config.device)
-    with _numerics(config, device), _interruptible() as interrupted:
+    with process_group(device), _numerics(config, device), _interruptible() as interrupted:
+        first = rank() == 0
         # Networks, optimisers, and the moving average that is kept
         layout: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             generator = Generator(config).to(**layout)
             critic = Critic(config, batch_norm=model.loss != "wasserstein").to(**layout)
-        average = copy.deepcopy(generator).requires_grad_(False)
+        average, best = (copy.deepcopy(generator).requires_grad_(False) for _ in range(2))
         generator_optimiser = _adam(generator, model.generator_learning_rate, model)
         critic_optimiser = _adam(critic, model.critic_learning_rate, model)
         state = State(
-            modules={"generator": generator, "critic": critic, "average": average},
+            modules={"generator": generator, "critic": critic, "average": average, "best": best},
             optimisers={"generator_optimiser": generator_optimiser, "critic_optimiser": critic_optimiser},
         )
         if state_path.exists():
             load_state(state_path, state)
-            for row in state.history:
+            for row in state.history if first else []:
                 on_log(row)
 
-        bar = tqdm(total=config.steps, initial=state.step, desc="train", unit="step", disable=None)
+        bar = tqdm(
+            total=config.steps, initial=state.step, desc="train", unit="step", disable=None if first else True
+        )
         started = time.monotonic() - state.seconds
-        while state.step < config.steps and state.seconds < 60 * config.minutes:
-            # Random numbers of this step: windows, latents, interpolation
+        while not first_says(state.step >= config.steps or state.seconds >= 60 * config.minutes):
+            # Random numbers of this step: windows, latents, interpolation; of all processes, which take shares
             rng = np.random.default_rng([config.seed, state.step])
             losses: dict[str, Tensor] = {}
 
             # Critic: tell real windows from generated ones
             critic.requires_grad_(True)
             for critic_step in range(model.critic_steps):
-                real = windows.draw(rng, config.batch).to(**layout)
-                latent = _latent(rng, config, windows.size_px).to(**layout)
+                real = share(windows.draw(rng, config.batch)).to(**layout)
+                latent = share(_latent(rng, config, windows.size_px)).to(**layout)
                 last = critic_step == model.critic_steps - 1
                 with _autocast(config, device), torch.set_grad_enabled(last):
                     fake = generator(latent)  # the last one also serves the generator's step
@@ -144,12 +166,13 @@ def train(
                     penalty = torch.zeros((), device=device)
                     if model.gradient_penalty:
                         mix = torch.from_numpy(rng.random((config.batch, 1, 1, 1), dtype=np.float32))
-                        penalty = gradient_penalty(critic, real, fake, mix.to(device))
+                        penalty = gradient_penalty(critic, real, fake, share(mix).to(device))
                 loss = critic_loss(model.loss, real_scores.float(), fake_scores.float())
                 critic_optimiser.zero_grad(set_to_none=True)
                 (loss + model.gradient_penalty * penalty).backward()
+                average_gradients(critic.parameters())
                 critic_optimiser.step()
-            losses |= {"critic_loss": loss.detach(), "gradient_penalty": penalty.detach()}
+            losses |= {"critic_loss": loss, "gradient_penalty": penalty}
 
             # Generator: make images that the critic takes for real ones
             critic.requires_grad_(False)
@@ -158,37 +181,43 @@ def train(
             loss = generator_loss(model.loss, scores.float())
             generator_optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            average_gradients(generator.parameters())
             generator_optimiser.step()
-            losses |= {"generator_loss": loss.detach(), "image_spread": fake.detach().float().std()}
+            losses |= {"generator_loss": loss, "image_spread": fake.detach().float().std()}
             _update_average(
                 average, generator, min(config.average_decay, (1 + state.step) / (10 + state.step))
             )
 
-            # Log, look, save
+            # Log, look, check, save
             state.step += 1
             state.seconds = time.monotonic() - started
             bar.update()
-            ended = state.step >= config.steps or state.seconds >= 60 * config.minutes or interrupted()
-            if ended or state.step % config.log_every == 0:
-                row = {name: value.item() for name, value in losses.items()}
+            stopped = first_says(interrupted())
+            ended = first_says(state.step >= config.steps or state.seconds >= 60 * config.minutes)
+            if ended or stopped or state.step % config.log_every == 0:
+                row = {name: mean(value).item() for name, value in losses.items()}
                 _check(row, state, state_path)
                 state.history.append({"step": state.step, "seconds": state.seconds, **row})
-                on_log(state.history[-1])
-                bar.set_postfix(
-                    {"images/s": f"{config.batch * state.step / state.seconds:.0f}"}
-                    | {name: f"{row[name]:.3g}" for name in ("critic_loss", "generator_loss")}
-                )
+                if first:
+                    on_log(state.history[-1])
+                bar.set_postfix(_figures(state, config))
                 bar.total = min(config.steps, round(state.step * 60 * config.minutes / state.seconds))
-            if ended or state.step % config.grid_every == 0:
-                size_px = (windows.size_px, windows.size_px)
-                images = sample(average, config.grid_count, size_px, config.seed, progress=False)
-                on_grid(state.step, images[:, 0].numpy())
-            if ended or state.step % config.save_every == 0:
+            if first and (ended or state.step % config.grid_every == 0):
+                on_grid(state.step, _samples(average, config.grid_count, windows, config)[:, 0].numpy())
+            if first and check and (ended or state.step % config.check_every == 0):
+                found = check(_samples(average, config.check_count, windows, config))
+                if found["score"] > max((row["score"] for row in state.checks), default=-math.inf):
+                    best.load_state_dict(average.state_dict())
+                state.checks.append({"step": state.step, **found})
+            if first and (ended or stopped or state.step % config.save_every == 0):
                 save_state(state_path, state)
-            if interrupted():
+            if stopped:
                 raise KeyboardInterrupt
         bar.close()
-    return Trained(average.eval(), state.history, state.step, state.seconds)
+    kept = best if state.checks else average
+    return Trained(
+        kept.eval(), average.eval(), critic.eval(), state.history, state.checks, state.step, state.seconds
+    )
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -198,11 +227,25 @@ def choose_device(wanted: str) -> torch.device:
         wanted = next(name for name in ("cuda", "mps", "cpu") if there[name])
     if not there[wanted]:
         raise UserError("train.device", wanted, "this machine has no such device")
-    return torch.device(wanted)
+    # torchrun gives each process of a machine a GPU of its own.
+    return torch.device(wanted, int(os.environ.get("LOCAL_RANK", "0"))) if wanted == "cuda" else torch.device(wanted)
 
 
 def _adam(module: nn.Module, learning_rate: float, model: ModelConfig) -> torch.optim.Adam:
     return torch.optim.Adam(module.parameters(), lr=learning_rate, betas=model.betas, fused=True)
+
+
+def _samples(generator: Generator, count: int, windows: Windows, config: TrainConfig) -> Tensor:
+    size_px = (windows.size_px, windows.size_px)
+    return sample(generator, count, size_px, config.seed, progress=False)
+
+
+def _figures(state: State, config: TrainConfig) -> dict[str, str]:
+    """What the progress bar shows."""
+    figures = {"images/s": f"{config.batch * state.step / state.seconds:.0f}"}
+    if state.checks:
+        return figures | {"score": f"{state.checks[-1]['score']:.3f}"}
+    return figures | {name: f"{state.history[-1][name]:.3g}" for name in ("critic_loss", "generator_loss")}
 
 
 def _latent(rng: np.random.Generator, config: TrainConfig, size_px: int) -> Tensor:
@@ -240,14 +283,17 @@ def _check(row: dict[str, float], state: State, state_path: Path) -> None:
 def _numerics(config: TrainConfig, device: torch.device) -> Iterator[None]:
     """Same seed, same bits on a CPU: deterministic kernels, fixed threads; put back afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.set_num_threads(config.threads or threads)
     torch.use_deterministic_algorithms(device.type == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # an eighth of a step, for nothing that is read
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
         torch.set_flush_denormal(False)
 
 
