@@ -1,14 +1,22 @@
 """The benchmark's own parts: a benchmark that counts wrongly misleads more than none."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import detector
+from benchmarks import detector, training
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.detector import Counts, compare, count, overlap_power, run
+from benchmarks.plain_training import Crops
 from benchmarks.scenes import Condition, Scene, scenes, signal_to_noise, wide_band, windows, with_overlap
+from benchmarks.step_profile import profile_step
+from benchmarks.training import Effort
+from microgan.planes import Planes
+from microgan.training import TrainConfig
+from microgan.windows import Windows
+from tests.helpers import disc_planes
 
 SHAPE = (64, 64)
 
@@ -98,3 +106,113 @@ def test_a_run_writes_table_and_picture(
     assert {"recall", "overlap_power", "ms_one_by_one"} <= set(header.split(","))
     assert {row.split(",")[0] for row in rows} == {"grid", "dark", "wide band", "overlap", "time", "size"}
     assert (tmp_path / "detector.png").stat().st_size > 1000
+
+
+TINY = TrainConfig(latent_channels=4, batch=4, threads=1, device="cpu")
+TINY_EFFORT = Effort(rounds=2, warm_up=1, timed=2, base_channels=(4,), products=(64,))
+
+
+@pytest.fixture(scope="module")
+def planes(tmp_path_factory: pytest.TempPathFactory) -> Planes:
+    return disc_planes(tmp_path_factory.mktemp("discs"))
+
+
+@pytest.fixture(scope="module")
+def jobs(planes: Planes) -> dict[str, training.Job]:
+    folder = Path(planes.grey.filename).parent  # type: ignore[attr-defined]
+    return {name: job for (name, _), job in training.jobs(folder, TINY_EFFORT, TINY, 64).items()}
+
+
+def test_both_loops_are_timed_on_the_same_networks(jobs: dict[str, training.Job]) -> None:
+    rows, peaks = training.run(jobs["dcgan"].planes, TINY_EFFORT, TINY, 64, training.measure)
+    assert [(row.model, row.base_channels) for row in rows] == [("dcgan", 4), ("wgan_gp", 4)]
+    for row in rows:
+        assert len({one.parameters for one in row.microgan + row.plain}) == 1
+        assert len(row.ratios) == TINY_EFFORT.rounds
+        numbers = [*row.images_per_second, *row.ratios, row.rate, row.microgan_flops, row.plain_flops]
+        numbers += [one.peak_bytes for one in row.microgan + row.plain]
+        assert np.isfinite(numbers).all()
+        assert min(numbers) > 0
+    header, _, *lines = training.table(rows, peaks).splitlines()
+    assert [line.count("|") for line in lines] == [header.count("|")] * 2
+    assert "nan" not in "".join(lines)
+
+
+def test_time_is_that_of_the_steps_after_the_warm_up(
+    jobs: dict[str, training.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durations = iter([7.0, 1.0, 3.0])  # the end of the first step, the only one of the warm-up, and two steps
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += next(durations)
+        return now
+
+    def contender(job: training.Job, on_step: Callable[[], None]) -> int:
+        for _ in range(job.train.steps):
+            on_step()
+        return 1
+
+    monkeypatch.setattr(training.time, "perf_counter", clock)
+    monkeypatch.setitem(training.CONTENDERS, "microgan", contender)
+    assert training.measure(jobs["dcgan"]).step_seconds == 2.0
+
+
+def test_networks_of_other_sizes_are_not_compared(
+    jobs: dict[str, training.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(job: training.Job) -> training.Measured:
+        return training.Measured(step_seconds=1, peak_bytes=1, parameters=len(job.contender))
+
+    with pytest.raises(RuntimeError, match="same size"):
+        training.compare(jobs["dcgan"], "dcgan", 1, run, lambda: None)
+
+
+def _operations(base: int, latent: int, batch: int) -> dict[str, list[int]]:
+    """Forward operations of each layer: 2 x batch x pixels x inputs x outputs x kernel area."""
+    generator = [(100, latent, 4, 9), (100, 4 * base, 2, 16), (324, 2 * base, 1, 16), (1156, base, 1, 16)]
+    critic = [(1024, 1, 1, 16), (256, base, 2, 16), (64, 2 * base, 4, 16)]
+    layers = {
+        "generator": [*(2 * batch * p * i * o * base * k for p, i, o, k in generator)],
+        "critic": [*(2 * batch * p * i * o * base * k for p, i, o, k in critic)],
+    }
+    layers["generator"].append(2 * batch * 64 * 64 * base * 9)
+    layers["critic"].append(2 * batch * 5 * 5 * 4 * base * 16)
+    return layers
+
+
+def test_operations_are_those_of_the_layers(jobs: dict[str, training.Job]) -> None:
+    """A backward pass costs a forward pass for the weights, and one for the inputs but of the first layer."""
+    layers = _operations(4, TINY.latent_channels, TINY.batch)
+    generator, critic = sum(layers["generator"]), sum(layers["critic"])
+    trained_generator = 3 * generator - layers["generator"][0]
+    critic_step = 2 * (3 * critic - layers["critic"][0])
+    ours = training.step_flops(jobs["dcgan"])
+    assert ours == trained_generator + critic_step + 2 * critic  # the critic's weights need no gradient
+    plain = training.step_flops(jobs["dcgan"].model_copy(update={"contender": "plain"}))
+    assert plain == ours + critic
+    # Penalty: scores, their gradient, and the way back through both
+    wasserstein = trained_generator + generator + 2 * (critic_step + 6 * critic) + 2 * critic
+    assert training.step_flops(jobs["wgan_gp"]) == pytest.approx(wasserstein, rel=0.02)
+
+
+def test_plain_crops_lie_in_the_training_regions(planes: Planes) -> None:
+    crops = Crops(planes, 64, seed=0).batch(50)
+    assert crops.shape == (50, 1, 64, 64)
+    assert crops.dtype == np.float32
+    ours = Windows(planes, "train", 64).draw(np.random.default_rng(0), 50).numpy()
+    assert crops.mean() == pytest.approx(ours.mean(), abs=0.05)
+    assert crops.std() == pytest.approx(ours.std(), abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "wgan_gp"])
+def test_profile_finds_all_parts_of_a_step(name: str, planes: Planes, jobs: dict[str, training.Job]) -> None:
+    job = jobs[name]
+    shares, operators = profile_step(Windows(planes, "train", 64), job.train, job.model, job.warm_up)
+    assert sum(shares.values()) == pytest.approx(1)
+    least = ["convolutions, forward", "convolutions, backward", "optimisers", "window gathering"]
+    assert all(shares[part] > 0 for part in least)
+    assert (shares["convolutions, double backward"] > 0) == (name == "wgan_gp")
+    assert min(shares.values()) >= 0
+    assert all(0 < share < 1 for share in operators.values())
