@@ -14,12 +14,14 @@ networks, arXiv:1611.08207 (the spatial latent).
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d, pad, pixel_shuffle, pixel_unshuffle
 
 from microgan.config import Config
 from microgan.errors import UserError
 from microgan.parallel import BatchNorm2d
 
 STRIDE_PX = 8  # three transposed convolutions of stride 2: one latent cell is 8 x 8 pixels
+SLOPE = 0.2  # of the leaky ReLU, for negative values
 WRAP_CELLS = 2  # latent cells of context that an output pixel needs on either side
 
 
@@ -70,8 +72,8 @@ class Critic(nn.Module):
         super().__init__()
         base = config.base_channels
         self.layers = nn.Sequential(
-            nn.Conv2d(1, base, 4, 2, 1),
-            nn.LeakyReLU(0.2, inplace=True),
+            _HalvingOneChannel(1, base, 4, 2, 1),
+            nn.LeakyReLU(SLOPE, inplace=True),
             *_halving(base, 2 * base, batch_norm),
             *_halving(2 * base, 4 * base, batch_norm),
             nn.Conv2d(4 * base, 1, 4),
@@ -80,6 +82,33 @@ class Critic(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images).flatten(1)
+
+    def input_gradient(self, images: Tensor) -> Tensor:
+        """Return the gradient of each image's mean score, (B, 1, H, W), differentiable in the weights alone.
+
+        Between its kinks the critic is linear, so its gradient is a chain of transposed convolutions, whose
+        own gradient costs half of what `torch.autograd.grad` with ``create_graph`` does. Exact; not with
+        batch norm.
+        """
+        activations: list[Tensor] = []
+        with torch.no_grad():
+            for layer in self.layers:
+                images = layer(images)
+                if isinstance(layer, nn.LeakyReLU):
+                    activations.append(images)
+        gradient = torch.full_like(images[:1], 1 / images[0].numel())  # the same for all until the first kink
+        for layer in reversed(self.layers):
+            if isinstance(layer, nn.LeakyReLU):
+                at = activations.pop()
+                gradient = torch.ops.aten.leaky_relu_backward(gradient.expand_as(at), at, SLOPE, False)
+            elif isinstance(layer, _HalvingOneChannel):
+                gradient = layer.transpose(gradient)
+            else:
+                assert isinstance(layer, nn.Conv2d) and isinstance(layer.padding, tuple)
+                gradient = conv_transpose2d(
+                    gradient, layer.weight, stride=layer.stride, padding=layer.padding
+                )
+        return gradient
 
 
 def latent_cells(length_px: int, periodic: bool = False) -> int:
@@ -114,12 +143,28 @@ def _doubling(inputs: int, outputs: int) -> list[nn.Module]:
     ]
 
 
+class _HalvingOneChannel(nn.Conv2d):
+    """Convolution k4 s2 p1 of one channel, written as one of 2 x 2 over four: twice as fast, on a CPU."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        quarters = pixel_unshuffle(pad(input, (1, 1, 1, 1)), 2)  # (B, 4, H/2 + 1, W/2 + 1)
+        return conv2d(quarters.contiguous(memory_format=torch.channels_last), self._quartered(), self.bias)
+
+    def transpose(self, gradient: Tensor) -> Tensor:
+        """Apply the transpose, without bias: (B, C, H/2, W/2) -> (B, 1, H, W)."""
+        return pixel_shuffle(conv_transpose2d(gradient, self._quartered()), 2)[..., 1:-1, 1:-1]
+
+    def _quartered(self) -> Tensor:
+        weight = self.weight.unflatten(2, (2, 2)).unflatten(4, (2, 2))  # (C, 1, 2, 2, 2, 2)
+        return weight.permute(0, 1, 3, 5, 2, 4).reshape(-1, 4, 2, 2)
+
+
 def _halving(inputs: int, outputs: int, batch_norm: bool) -> list[nn.Module]:
     norm = [BatchNorm2d(outputs)] if batch_norm else []
     return [
         nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not batch_norm),
         *norm,
-        nn.LeakyReLU(0.2, inplace=True),
+        nn.LeakyReLU(SLOPE, inplace=True),
     ]
 
 

@@ -1,8 +1,8 @@
 """One training by several processes, as `torchrun` starts them; alone, everything here does nothing.
 
 Every process draws the whole batch and takes its share, gradients are averaged, batch norm sees the whole
-batch. So the same training comes out, to rounding, whatever the number of processes; and the gradient penalty,
-a mean over samples, needs no special care.
+batch. So the same training comes out, to rounding, whatever the number of processes; and the gradient
+penalty, a mean over samples, needs no special care.
 """
 
 import os

@@ -149,7 +149,7 @@ def train(
         )
         started = time.monotonic() - state.seconds
         while not first_says(state.step >= config.steps or state.seconds >= 60 * config.minutes):
-            # Random numbers of this step: windows, latents, interpolation; of all processes, which take shares
+            # Random numbers of this step: windows, latents, interpolation, for all processes
             rng = np.random.default_rng([config.seed, state.step])
             losses: dict[str, Tensor] = {}
 
@@ -166,7 +166,7 @@ def train(
                     penalty = torch.zeros((), device=device)
                     if model.gradient_penalty:
                         mix = torch.from_numpy(rng.random((config.batch, 1, 1, 1), dtype=np.float32))
-                        penalty = gradient_penalty(critic, real, fake, share(mix).to(device))
+                        penalty = gradient_penalty(critic.input_gradient, real, fake, share(mix).to(device))
                 loss = critic_loss(model.loss, real_scores.float(), fake_scores.float())
                 critic_optimiser.zero_grad(set_to_none=True)
                 (loss + model.gradient_penalty * penalty).backward()
@@ -228,7 +228,8 @@ def choose_device(wanted: str) -> torch.device:
     if not there[wanted]:
         raise UserError("train.device", wanted, "this machine has no such device")
     # torchrun gives each process of a machine a GPU of its own.
-    return torch.device(wanted, int(os.environ.get("LOCAL_RANK", "0"))) if wanted == "cuda" else torch.device(wanted)
+    number = int(os.environ.get("LOCAL_RANK", "0")) if wanted == "cuda" else None
+    return torch.device(wanted) if number is None else torch.device(wanted, number)
 
 
 def _adam(module: nn.Module, learning_rate: float, model: ModelConfig) -> torch.optim.Adam:
@@ -282,18 +283,19 @@ def _check(row: dict[str, float], state: State, state_path: Path) -> None:
 @contextmanager
 def _numerics(config: TrainConfig, device: torch.device) -> Iterator[None]:
     """Same seed, same bits on a CPU: deterministic kernels, fixed threads; put back afterwards."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    threads, was_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    deterministic: Any = torch.utils.deterministic  # of which the type checker knows no attribute
+    fills = deterministic.fill_uninitialized_memory
     torch.set_num_threads(config.threads or threads)
     torch.use_deterministic_algorithms(device.type == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # an eighth of a step, for nothing that is read
+    deterministic.fill_uninitialized_memory = False  # an eighth of a step, for what nobody reads
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        torch.use_deterministic_algorithms(was_deterministic)
+        deterministic.fill_uninitialized_memory = fills
         torch.set_flush_denormal(False)
 
 

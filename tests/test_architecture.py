@@ -17,7 +17,7 @@ STAGES = ("simulate", "ingest", "calibrate", "train", "generate", "validate", "e
 LAYERS = (
     "cli",
     "report",
-    "fidelity power",
+    "choice fidelity power",
     "training validity export",
     "windows pictures sampling checkpoint rules",
     "planes violations",
@@ -25,7 +25,7 @@ LAYERS = (
     "opencv_detector",
     "ring_detector",
     "circle_fit hough",
-    "circles files vision watershed",
+    "circles files parallel vision watershed",
     "config",
     "errors",
 )

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import conv2d
 
 from microgan.errors import UserError
 from microgan.networks import Critic, Generator, NetworkConfig, latent_cells, wrap
@@ -47,3 +49,22 @@ def test_only_the_critic_without_batch_norm_judges_each_sample_by_itself() -> No
     torch.testing.assert_close(alone(images)[:1], alone(images[:1]))
     together = Critic(SMALL, batch_norm=True)
     assert not torch.allclose(together(images)[:1], together(images[:1]))
+
+
+def test_first_convolution_is_torch_s_own() -> None:
+    layer = Critic(SMALL, batch_norm=False).layers[0]
+    assert isinstance(layer, nn.Conv2d)
+    images = torch.randn(2, 1, 12, 10)
+    torch.testing.assert_close(layer(images), conv2d(images, layer.weight, layer.bias, 2, 1))
+
+
+def test_input_gradient_is_that_of_autograd_and_so_is_its_own_gradient() -> None:
+    critic = Critic(NetworkConfig(latent_channels=4, base_channels=8), batch_norm=False).double()
+    images = torch.randn(3, 1, 64, 56, dtype=torch.double, requires_grad=True)
+    (expected,) = torch.autograd.grad(critic(images).mean(1).sum(), images, create_graph=True)
+    found = critic.input_gradient(images.detach())
+    torch.testing.assert_close(found, expected)
+    weights = [weight for name, weight in critic.named_parameters() if name.endswith("weight")]
+    norms = [gradient.flatten(1).norm(dim=1).square().sum() for gradient in (expected, found)]
+    for one, other in zip(*(torch.autograd.grad(norm, weights) for norm in norms), strict=True):
+        torch.testing.assert_close(other, one)

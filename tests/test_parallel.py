@@ -42,8 +42,8 @@ def test_two_processes_train_what_one_trains(model: str, tmp_path: Path) -> None
     two = _two_processes(tmp_path, model, 8)
     assert two.returncode == 0, two.stderr
     train(DiscWindows(), FOUR_STEPS, MODELS[model], tmp_path / "one")
-    start = train(DiscWindows(), FOUR_STEPS.model_copy(update={"steps": 1}), MODELS[model], tmp_path / "start")
-    assert start.steps == 1
+    one_step = FOUR_STEPS.model_copy(update={"steps": 1})
+    train(DiscWindows(), one_step, MODELS[model], tmp_path / "start")
     before, one, both = (load_file(tmp_path / name) for name in ("start", "one", "two"))
     for name in [name for name in one if name.startswith(("generator/", "critic/")) and one[name].ndim]:
         # By the mean: Adam moves a weight whose gradient is rounding alone as far as any other.
