@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from microgan.errors import UserError
 from microgan.files import atomic, read_json, write_json
-from microgan.networks import Generator, NetworkConfig
+from microgan.networks import Critic, Generator, NetworkConfig
 
 WEIGHTS = "generator.safetensors"
+LAST, CRITIC = "last.safetensors", "critic.safetensors"  # of the training's end; for going on from there
 CARD = "model.json"
 PROGRESS = ("step", "seconds", "history", "checks")
 
@@ -72,16 +73,26 @@ def load_state(path: Path, state: State) -> None:
         setattr(state, name, progress[name])
 
 
-def save_model(folder: Path, generator: Generator, card: Mapping[str, Any]) -> None:
-    """Write ``generator.safetensors`` and ``model.json`` into ``folder``, both or neither.
+def save_model(
+    folder: Path,
+    generator: Generator,
+    card: Mapping[str, Any],
+    last: Generator | None = None,
+    critic: Critic | None = None,
+) -> None:
+    """Write ``generator.safetensors`` and ``model.json`` into ``folder``, all or nothing.
 
     ``card`` says where the generator comes from (model, scan, training); the size of the network and the
-    digest of the weights are added.
+    digest of the weights are added. ``last`` and ``critic``, the generator and the critic at the end of the
+    training, are kept beside it when given.
     """
-    weights = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
+    weights = _weights(generator)
     with atomic(folder) as draft:
         draft.mkdir()
         _write_tensors(weights, draft / WEIGHTS)
+        for name, other in ((LAST, last), (CRITIC, critic)):
+            if other is not None:
+                _write_tensors(_weights(other), draft / name)
         network = generator.config.model_dump()
         write_json(draft / CARD, {**card, "network": network, "weights_sha256": weights_sha256(weights)})
 
@@ -110,6 +121,26 @@ def load_model(folder: Path) -> tuple[Generator, dict[str, Any]]:
     return generator.eval(), card
 
 
+def load_start(folder: Path, generator: Generator, critic: Critic) -> None:
+    """Give two networks the weights that a finished training, in ``folder``, ended with.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, or belongs to networks of another size or kind.
+    """
+    for name, network in ((LAST, generator), (CRITIC, critic)):
+        path = Path(folder) / name
+        try:
+            network.load_state_dict(load_file(path))
+        except FileNotFoundError:
+            raise UserError(path, "missing", "file must exist, to train on from there") from None
+        except (SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            rule = f"must hold a network of the same size and kind ({reason})"
+            raise UserError(path, "unusable", rule) from None
+
+
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     """Return a digest of names and values, independent of the file's layout."""
     sha = hashlib.sha256()
@@ -117,6 +148,10 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
         sha.update(key.encode())
         sha.update(weights[key].detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from microgan.checkpoint import State, load_state, save_state
+from microgan.checkpoint import State, load_start, load_state, save_state
 from microgan.config import Config
 from microgan.errors import UserError
 from microgan.losses import Adversarial, critic_loss, generator_loss, gradient_penalty
@@ -45,6 +45,7 @@ class TrainConfig(NetworkConfig):
     grid_count: int = Field(16, ge=1)
     check_every: int = Field(500, ge=1)
     check_count: int = Field(256, ge=1)
+    init_from: Path | None = None
     save_every: int = Field(250, ge=1)
 
 
@@ -132,6 +133,8 @@ def train(
             torch.manual_seed(config.seed)
             generator = Generator(config).to(**layout)
             critic = Critic(config, batch_norm=model.loss != "wasserstein").to(**layout)
+        if config.init_from:
+            load_start(config.init_from, generator, critic)
         average, best = (copy.deepcopy(generator).requires_grad_(False) for _ in range(2))
         generator_optimiser = _adam(generator, model.generator_learning_rate, model)
         critic_optimiser = _adam(critic, model.critic_learning_rate, model)

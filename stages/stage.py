@@ -20,6 +20,7 @@ PARAMS = Path("params.yaml")
 SECTIONS = (
     "scan",
     "window_px",
+    "launch",
     "scans",
     "simulate",
     "calibrate",
@@ -61,6 +62,11 @@ class Stage:
         """The side of a window."""
         return window_px(self.params)
 
+    @property
+    def writes(self) -> bool:
+        """Whether this is the only process, or the first of those that `torchrun` started."""
+        return _is_first()
+
     def config(self, path: str, kind: type[AnyConfig]) -> AnyConfig:
         """Build the parameters of ``path`` (say ``models.dcgan``) and track them."""
         config = kind.from_mapping(section(self.params, path), where=path)
@@ -74,7 +80,8 @@ def run(main: Callable[[Stage], None]) -> None:
         params = load_params()
         name = os.environ.get("DVC_STAGE") or "@".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
         tracker = Tracker()
-        tracker.start(name, flatten(selected(params)))
+        if _is_first():
+            tracker.start(name, flatten(selected(params)))
         try:
             main(Stage(params, tracker, sys.argv[1:]))
         except BaseException as error:
@@ -180,6 +187,10 @@ def drafts(*paths: str | Path) -> Iterator[list[Path]]:
             if not draft.suffix:
                 draft.mkdir()
         yield draft_paths
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _leave(status: int, text: str) -> None:

@@ -1,7 +1,8 @@
 """Train one model: ``python -m stages.train dcgan``.
 
 An interrupted run goes on from its state in checkpoints/ of the user's repository, under a name that stands
-for all that the weights depend on: parameters, planes and code. So no run goes on from the state of another.
+for all that the weights depend on: parameters, planes, rules and code. So no run goes on from the state of
+another. Started by `torchrun`, the processes train together, and the first one writes.
 """
 
 import json
@@ -12,22 +13,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from microgan.checkpoint import save_model
+from microgan.checkpoint import CRITIC, LAST, save_model
+from microgan.choice import Choice
 from microgan.files import atomic, digest, write_csv
 from microgan.planes import Planes
 from microgan.training import ModelConfig, TrainConfig, Trained, train
+from microgan.validity import Reference
 from microgan.vision import image_grid
 from microgan.windows import Windows
 from stages.project import git_commit, project_root
 from stages.stage import Stage, drafts, run
 
+REFERENCE = Path("reference/reference.json")
+
 
 def main(stage: Stage) -> None:
-    """Write models/MODEL, metrics/MODEL/training.csv and reports/train/MODEL."""
+    """Write models/MODEL, metrics/MODEL/training.csv and checks.csv, and reports/train/MODEL."""
     name, tracker = stage.model, stage.tracker
     config = stage.config("train", TrainConfig)
     model = stage.config(f"models.{name}", ModelConfig)
-    planes = Planes.load(Path("data/planes"))
+    planes, reference = Planes.load(Path("data/planes")), Reference.load(REFERENCE)
     tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "training")
     resume = resume_folder(config, model, stage.window_px, planes)
 
@@ -41,39 +46,51 @@ def main(stage: Stage) -> None:
             Image.fromarray(grid).save(draft)
 
     windows = Windows(planes, "train", stage.window_px)
-    trained = train(windows, config, model, resume / "state.safetensors", on_log, on_grid)
+    choice = Choice.on(planes, reference, config.seed)
+    trained = train(windows, config, model, resume / "state.safetensors", on_log, on_grid, choice)
+    if not stage.writes:
+        return
 
-    outputs = (f"models/{name}", f"metrics/{name}/training.csv", f"reports/train/{name}")
-    with drafts(*outputs) as (weights, curve, grids):
-        save_model(weights, trained.generator, card(name, stage.window_px, planes, config, model, trained))
-        write_csv(curve, list(trained.history[0]), [list(row.values()) for row in trained.history])
+    outputs = [f"models/{name}", f"metrics/{name}/training.csv", f"metrics/{name}/checks.csv"]
+    outputs += [f"reports/train/{name}"]
+    with drafts(*outputs) as (weights, curve, checks, grids):
+        about = card(name, stage.window_px, planes, config, model, trained)
+        save_model(weights, trained.generator, about, trained.last, trained.critic)
+        for path, rows in ((curve, trained.history), (checks, trained.checks)):
+            write_csv(path, list(rows[0]), [list(row.values()) for row in rows])
         shutil.copytree(resume / "grids", grids, dirs_exist_ok=True)
     shutil.rmtree(resume)
     tracker.artifact(*outputs)
+    for row in trained.checks:
+        on_log({"step": row["step"]} | {f"check.{key}": row[key] for key in row if key != "step"})
     tracker.headline({f"{name}.steps": trained.steps, f"{name}.train_seconds": trained.seconds})
 
 
 def resume_folder(config: TrainConfig, model: ModelConfig, window_px: int, planes: Planes) -> Path:
     """Return the folder for the state of this training and of no other."""
     loaded = sorted(name for name in sys.modules if name.partition(".")[0] == "microgan")
-    code = [Path(str(sys.modules[name].__file__)) for name in loaded]
-    params = json.dumps([config.model_dump(), model.model_dump(), window_px])
-    return project_root() / "checkpoints" / digest(params, planes.info.digest, *code)[:32]
+    files = [Path(str(sys.modules[name].__file__)) for name in loaded]
+    files += [REFERENCE] if REFERENCE.exists() else []
+    files += [config.init_from / file for file in (LAST, CRITIC)] if config.init_from else []
+    params = json.dumps([config.model_dump(mode="json"), model.model_dump(), window_px])
+    return project_root() / "checkpoints" / digest(params, planes.info.digest, *files)[:32]
 
 
 def card(
     name: str, window_px: int, planes: Planes, config: TrainConfig, model: ModelConfig, trained: Trained
 ) -> dict[str, object]:
-    """Say where the generator comes from."""
+    """Say where the generator comes from, and why this one was kept."""
+    reason = f"highest score of {len(trained.checks)} checks on calibration windows"
     return {
         "model": name,
         "window_px": window_px,
         "scan": planes.info.model_dump(),
         "training": {
-            "config": config.model_dump(),
+            "config": config.model_dump(mode="json"),
             "model": model.model_dump(),
             "steps": trained.steps,
             "seconds": trained.seconds,
+            "kept": {**trained.kept, "reason": reason},
             "git_commit": git_commit(),
         },
     }

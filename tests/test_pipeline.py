@@ -153,7 +153,7 @@ def lines(said: str) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"trian": {"batch": 3}}, "params.yaml: trian: unknown section: known are scan, window_px, scans,"),
+        ({"trian": {"batch": 3}}, "params.yaml: trian: unknown section: known are scan, window_px, launch,"),
         ({"simulate": None}, "params.yaml: simulate: missing: section must exist"),
         ({"simulate": 3}, "params.yaml: simulate: 3: must be a section of named values"),
         (
