@@ -9,7 +9,8 @@ Coordinates are (row, col) in pixels, pixel centres at integers; inside, discs a
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -25,10 +26,10 @@ SMOOTHING, LEAST_SMOOTHING_PX, MOST_SMOOTHING_PX = 0.2, 0.7, 1.5  # of the grey,
 SEARCH_BELOW_PX, SEARCH_ABOVE_PX = 1.5, 1.0  # dense packing pulls the votes to smaller radii
 BAND_SLACK_PX = 0.5  # the ends of the radius band are soft by this much
 RADIUS_STEP_PX = 1.0  # of the accumulator's planes
-RING_WIDTH_PX = 1.0
+RING_WIDTH_PX = 0.8
 MARGIN = 0.6  # centres are sought so many radii outside of the image
-LEAST_VOTE = 0.3  # weaker maxima are no circles
-VOTE, VOTE_WIDTH = 0.4, 0.04  # confidence is the sigmoid of (vote - VOTE) / VOTE_WIDTH
+LEAST_VOTE = 0.28  # weaker maxima are no circles
+VOTE, VOTE_WIDTH = 0.38, 0.04  # confidence is the sigmoid of (vote - VOTE) / VOTE_WIDTH
 MIN_SEPARATION = 0.55  # circles closer than this x (r1 + r2) are one disc read twice; below all overlaps
 SUPPRESSIONS = 3  # rounds after which it is settled who suppresses whom, but for long chains
 LEAST_BEND = 1e-4  # of a parabola through votes
@@ -38,19 +39,23 @@ RIM_PX = 0.42  # the soft phase crosses a rim like a sigmoid of this scale
 CELL_RADII = 0.4  # phase and circles are compared in cells about this wide
 NEWTON_STEPS, LONGEST_MOVE_PX = 2, 1.0
 HOLD = 0.15  # share of a whole rim that holds a circle where it was
+PROOF, PROOF_WIDTH = 0.6, 0.05  # share of a circle that must be phase and no other circle's
 REACH_PX = 2.5  # around the rim, in which a circle looks for what it does not explain
 NEAR_PX = 1.5  # beyond its rim, up to which phase belongs to a circle
 BAND = 0.05  # quantile of real windows, and 1 - it, at which a share is as expected
+LEAST_USUAL = 1e-5  # of a term's mean on real windows
+AT_ONCE = 32  # windows
+CIRCLE_TERMS = ("overlap", "unexplained", "unfilled", "claimed_twice")
 
 
 class PhysicsConfig(Config):
     """Weights of the terms of the physical loss; see `Terms`."""
 
-    overlap: float = Field(4.0, ge=0, description="pairs of circles closer than their radii allow")
+    overlap: float = Field(1.0, ge=0, description="pairs of circles closer than their radii allow")
     unexplained: float = Field(1.0, ge=0, description="disc phase in no circle")
     unfilled: float = Field(1.0, ge=0, description="circle without disc phase")
-    claimed_twice: float = Field(4.0, ge=0, description="area of two circles")
-    phase_share: float = Field(1.0, ge=0, description="more or less disc phase than in real windows")
+    claimed_twice: float = Field(1.0, ge=0, description="area of two circles")
+    phase_share: float = Field(3.0, ge=0, description="more or less disc phase than in real windows")
     mixed: float = Field(1.0, ge=0, description="more grey between the phases than in real windows")
     tolerance: float = Field(0.05, ge=0, lt=0.5, description="overlap, 1 - d / (r1 + r2), that costs nothing")
 
@@ -58,10 +63,13 @@ class PhysicsConfig(Config):
 class Terms(NamedTuple):
     """The physical loss of each image, tensors (B,); each term is a mean over the image, 0 at best.
 
-    ``total`` is the weighted sum. ``overlap``: over pairs, c_i c_j (1 - d / (r_i + r_j) - tolerance)_+^2, per
-    disc that would fill the image; ``unexplained``, ``unfilled``, ``claimed_twice``: squared misfit of phase
-    and rendered circles; ``phase_share``, ``mixed``: squared distance from what real windows have. Without
-    the last two a blank image would be the best of all, and a blurred one as good as a sharp one.
+    ``total`` is the sum of weight x log(1 + term / what is usual of it in real windows): of order 1 in real
+    windows of any material, and its gradient stays of that order on images that are far off.
+
+    ``overlap``: over pairs, c_i c_j (1 - d / (r_i + r_j) - tolerance)_+^2, per disc that would fill the image;
+    ``unexplained``, ``unfilled``, ``claimed_twice``: squared misfit of phase and rendered circles;
+    ``phase_share``, ``mixed``: squared distance from what real windows have. Without the last two a blank
+    image would be the best of all, and a slightly blurred one as good as a sharp one.
     """
 
     total: Tensor
@@ -75,7 +83,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class Material:
-    """What the physical loss knows of a material.
+    """What the physical loss knows of a material, measured once on real windows by `Material.of`.
 
     Attributes
     ----------
@@ -86,23 +94,27 @@ class Material:
     contrast : float
         Mean grey of the brighter phase minus that of the darker one.
     phase_share : (least, largest)
-        Of the soft disc phase in an image.
-    most_mixed : float
-        Largest mean of 4 p (1 - p) of the soft phase p: 1 where the grey is halfway between the phases.
+        Of the soft disc phase in an image: 5 % and 95 % quantiles.
+    mixed : (median, largest)
+        Of the mean of 4 p (1 - p) of the soft phase p, 1 where the grey is halfway between the phases: 50 %
+        and 95 % quantiles.
+    usual : Mapping
+        Term in `Terms` -> its size in real windows.
     """
 
     radius_px: tuple[float, float]
     polarity: Polarity
     phase_threshold: float
     contrast: float
-    phase_share: tuple[float, float]
-    most_mixed: float
+    phase_share: tuple[float, float] = (0.0, 1.0)
+    mixed: tuple[float, float] = (1.0, 1.0)
+    usual: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, windows: Tensor, radius_px: tuple[float, float], polarity: Polarity, phase_threshold: float
     ) -> "Material":
-        """Measure real windows (N, 1, H, W), a few hundred; of bands, the 5 % and 95 % quantiles.
+        """Measure real windows (N, 1, H, W), a few hundred, of the size of the images that will be judged.
 
         Raises
         ------
@@ -111,21 +123,40 @@ class Material:
         """
         if not 1 <= radius_px[0] < radius_px[1]:
             raise ValueError(f"radius_px: {radius_px}: must be (min, max) with 1 <= min < max")
-        smooth, _ = smoothed(windows.float(), _smoothing_px(radius_px), "bright")
-        above = smooth > phase_threshold
+        smooth, _ = smoothed(windows.float(), _smoothing_px(radius_px), polarity)
+        above = smooth > (-phase_threshold if polarity == "dark" else phase_threshold)
         if above.all() or not above.any():
             raise ValueError(f"phase_threshold: {phase_threshold}: must lie between the windows' grey values")
         contrast = float(smooth[above].mean() - smooth[~above].mean())
-        blank = cls(radius_px, polarity, phase_threshold, contrast, (0, 1), 1)
-        phase = blank.soft_phase(-smooth if polarity == "dark" else smooth).flatten(1)
-        low, high = torch.quantile(phase.mean(1), phase.new_tensor([BAND, 1 - BAND])).tolist()
-        mixed = torch.quantile(_mixed(phase), 1 - BAND)
-        return cls(radius_px, polarity, phase_threshold, contrast, (low, high), float(mixed))
+        material = cls(radius_px, polarity, phase_threshold, contrast)
+        phase = material.soft_phase(smooth).flatten(1)
+        share = _quantiles(phase.mean(1), BAND, 1 - BAND)
+        mixed = _quantiles(_mixed(phase), 0.5, 1 - BAND)
+        material = replace(material, phase_share=share, mixed=mixed)
+        return replace(material, usual=_usual(windows, material))
 
     def soft_phase(self, bright: Tensor) -> Tensor:
         """Share of the disc phase in each pixel of smoothed grey, negated already for dark discs."""
         threshold = -self.phase_threshold if self.polarity == "dark" else self.phase_threshold
         return torch.sigmoid((bright - threshold) / (PHASE_WIDTH * self.contrast))
+
+
+@torch.no_grad()
+def _usual(windows: Tensor, material: Material) -> dict[str, float]:
+    """Mean of the terms of circles in real windows, and squared half-widths of what shares are expected."""
+    terms = [_terms(part, material, PhysicsConfig().tolerance) for part in windows.split(AT_ONCE)]
+    circles = {
+        name: max(float(torch.cat([one[name] for one in terms]).mean()), LEAST_USUAL) for name in CIRCLE_TERMS
+    }
+    half_width = (material.phase_share[1] - material.phase_share[0]) / 2
+    mixed = material.mixed[1] - material.mixed[0]
+    shares = {"phase_share": half_width**2, "mixed": mixed**2}
+    return circles | {name: max(square, LEAST_USUAL) for name, square in shares.items()}
+
+
+def _quantiles(values: Tensor, low: float, high: float) -> tuple[float, float]:
+    least, largest = torch.quantile(values, values.new_tensor([low, high])).tolist()
+    return least, largest
 
 
 def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | None = None) -> Terms:
@@ -154,21 +185,30 @@ def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | No
     if images.ndim != 4 or images.shape[1] != 1:
         raise ValueError(f"images: shape {tuple(images.shape)}: must be (B, 1, H, W)")
     config = config or PhysicsConfig()
+    terms = _terms(images, material, config.tolerance)
+    costs = [
+        getattr(config, name) * torch.log1p(term / material.usual[name]) for name, term in terms.items()
+    ]
+    return Terms(total=torch.stack(costs).sum(0), **terms)
+
+
+def _terms(images: Tensor, material: Material, tolerance: float) -> dict[str, Tensor]:
     with torch.autocast(images.device.type, enabled=False):
         images = images if images.dtype == torch.float64 else images.float()
         smooth, gradient = smoothed(images, _smoothing_px(material.radius_px), material.polarity)
         phase = material.soft_phase(smooth)
         cells = Cells.of(phase, material.radius_px)
         circles, confidence = voted_circles(unit_field(gradient), material.radius_px)
-        circles = fitted(circles, confidence.detach(), cells, material.radius_px)
-        terms = (
-            _overlap(circles, confidence.detach(), (images.shape[2], images.shape[3]), config.tolerance),
-            *_misfit(circles, confidence, cells, material.radius_px[1]),
-            _outside(phase.flatten(1).mean(1), *material.phase_share),
-            _outside(_mixed(phase.flatten(1)), 0, material.most_mixed),
-        )
-    weights = (getattr(config, name) for name in Terms._fields[1:])
-    return Terms(sum(w * term for w, term in zip(weights, terms, strict=True)), *terms)
+        circles, confidence = fitted(circles, confidence, cells, material.radius_px)
+        shape, sure = (images.shape[2], images.shape[3]), confidence.detach()
+        overlap = _overlap(circles, sure, shape, tolerance)
+        misfit = _misfit(circles, confidence, cells, material.radius_px[1])
+        phase = phase.flatten(1)
+        shares = {
+            "phase_share": _outside(phase.mean(1), *material.phase_share),
+            "mixed": _outside(_mixed(phase), 0, material.mixed[0]),
+        }
+        return dict(zip(CIRCLE_TERMS, (overlap, *misfit), strict=True)) | shares
 
 
 def _smoothing_px(radius_px: tuple[float, float]) -> float:
@@ -258,7 +298,7 @@ def _unsuppressed(circles: Tensor, real: Tensor) -> Tensor:
 def _packed(circles: Tensor, confidence: Tensor, stays: Tensor) -> tuple[Tensor, Tensor]:
     """Leave out circles (B, K) that do not stay, as far as the fullest image allows."""
     most = max(int(stays.sum(1).max()), 1)
-    first = stays.long().argsort(1, descending=True, stable=True)[:, :most]
+    first = stays.long().argsort(dim=1, descending=True, stable=True)[:, :most]
     return circles.gather(1, first[..., None].expand(-1, -1, 3)), (confidence * stays).gather(1, first)
 
 
@@ -337,33 +377,46 @@ def _rim_px(side_px: int) -> float:
     return math.hypot(RIM_PX, side_px / (2 * math.pi))
 
 
-def fitted(circles: Tensor, confidence: Tensor, cells: Cells, radius_px: tuple[float, float]) -> Tensor:
-    """Move circles (B, K, 3) by Newton steps until the phase near each rim has the mass and the moments of theirs.
+def fitted(
+    circles: Tensor, confidence: Tensor, cells: Cells, radius_px: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """Move circles by Newton steps until the phase near each rim has the mass and the moments of theirs.
 
     Each cell belongs to the circle in which it lies deepest, softly, so that neighbours in contact do not
-    take from each other; of discs cut by the image's border only what is seen counts.
+    take from each other; of discs cut by the image's border only what is seen counts. Circles whose area is
+    neither phase nor their own lose their confidence.
+
+    Parameters
+    ----------
+    circles : Tensor of shape (B, K, 3)
+    confidence : Tensor of shape (B, K)
+
+    Returns
+    -------
+    circles, confidence
     """
-    around, rim_px = Around.of(circles, cells, radius_px[1]), _rim_px(cells.side_px)
-    seen = around.gathered(torch.ones_like(cells.phase))
-    weight = confidence[..., None, None]
-    hold = HOLD * 2 * math.pi * torch.diag(circles.new_tensor([0.5, 0.5, 1.0]))
     circles = _in_band(circles, radius_px)
+    around, rim_px = Around.of(circles, cells, radius_px[1]), _rim_px(cells.side_px)
+    seen, phase = around.gathered(torch.ones_like(cells.phase)), around.gathered(cells.phase)
+    hold = HOLD * 2 * math.pi * torch.diag(circles.new_tensor([0.5, 0.5, 1.0]))
+    weight = confidence
     for _ in range(NEWTON_STEPS):
         beyond, by_row, by_col = _beyond(circles, around)
-        disc = torch.sigmoid(-beyond / rim_px)
-        depth = weight * torch.exp(-beyond)
+        disc = torch.sigmoid(-beyond / rim_px) * seen
+        depth = weight[..., None, None] * torch.exp(-beyond)
         own = depth / (around.gathered(around.summed(depth)) + math.exp(-NEAR_PX))
-        own = own * torch.sigmoid(3 * (REACH_PX - beyond.abs())) * seen
-        misfit = own * around.gathered(cells.phase - around.summed(weight * disc).clamp_max(1))
-        slope = own * disc * (1 - disc) / rim_px
+        claimed = around.gathered(around.summed(weight[..., None, None] * disc).clamp_max(1))
+        near = own * torch.sigmoid(3 * (REACH_PX - beyond.abs())) * seen
+        slope = near * disc * (1 - disc) / rim_px
         normal = torch.stack([by_row, by_col, torch.ones_like(by_row)], 2).flatten(3)  # (B, K, 3, S S)
-        lacking = normal @ misfit.flatten(2)[..., None]
+        lacking = normal @ (near * (phase - claimed)).flatten(2)[..., None]
         response = (normal * slope.flatten(2)[:, :, None]) @ normal.transpose(2, 3)
         scale = circles[..., 2, None, None] / cells.side_px**2
         move = torch.linalg.solve(response + hold * scale, lacking)[..., 0]
-        circles = circles + LONGEST_MOVE_PX * torch.tanh(move / LONGEST_MOVE_PX)
-        circles = _in_band(circles, radius_px)
-    return circles
+        circles = _in_band(circles + LONGEST_MOVE_PX * torch.tanh(move / LONGEST_MOVE_PX), radius_px)
+        proof = (own * disc * phase).sum((2, 3)) / disc.sum((2, 3)).clamp_min(1)
+        weight = confidence * torch.sigmoid((proof - PROOF) / PROOF_WIDTH)
+    return circles, weight
 
 
 def _in_band(circles: Tensor, radius_px: tuple[float, float]) -> Tensor:
