@@ -186,9 +186,7 @@ def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | No
         raise ValueError(f"images: shape {tuple(images.shape)}: must be (B, 1, H, W)")
     config = config or PhysicsConfig()
     terms = _terms(images, material, config.tolerance)
-    costs = [
-        getattr(config, name) * torch.log1p(term / material.usual[name]) for name, term in terms.items()
-    ]
+    costs = [getattr(config, name) * torch.log1p(term / material.usual[name]) for name, term in terms.items()]
     return Terms(total=torch.stack(costs).sum(0), **terms)
 
 
