@@ -1,9 +1,11 @@
 """The physical loss on soft circles: how far images are from discs in a matrix that do not overlap.
 
-Maxima of the accumulator (`microgan.hough`) say which circles there are; a parabola through the votes around
-each says where, and a few Newton steps against the soft phase make them fit, all of it differentiable: in
-dense packings the rims of touching neighbours pull votes 0.8 px towards smaller radii. Then circles and phase
-must explain each other, and no area may be claimed twice.
+Maxima of the accumulator (`microgan.hough`) say which circles there are and how sure they are; a few Newton
+steps against the soft phase make them fit: in dense packings the rims of touching neighbours pull the votes
+0.8 px towards smaller radii. Then circles and phase must explain each other, and no area may be claimed twice.
+
+The gradient flows through the phase alone, not through the votes. Descent through votes draws dark rings into
+sound discs, which raise or ruin the votes of others; descent through the phase parts discs where they overlap.
 
 Coordinates are (row, col) in pixels, pixel centres at integers; inside, discs are bright.
 """
@@ -66,8 +68,9 @@ class Terms(NamedTuple):
     ``total`` is the sum of weight x log(1 + term / what is usual of it in real windows): of order 1 in real
     windows of any material, and its gradient stays of that order on images that are far off.
 
-    ``overlap``: over pairs, c_i c_j (1 - d / (r_i + r_j) - tolerance)_+^2, per disc that would fill the image;
-    ``unexplained``, ``unfilled``, ``claimed_twice``: squared misfit of phase and rendered circles;
+    ``overlap``: over pairs, c_i c_j (1 - d / (r_i + r_j) - tolerance)_+^2, over the number of discs that
+    would fill the image (c: confidence, without a gradient); ``unexplained``, ``unfilled``, ``claimed_twice``:
+    squared misfit of phase and rendered circles;
     ``phase_share``, ``mixed``: squared distance from what real windows have. Without the last two a blank
     image would be the best of all, and a slightly blurred one as good as a sharp one.
     """
@@ -160,7 +163,7 @@ def _quantiles(values: Tensor, low: float, high: float) -> tuple[float, float]:
 
 
 def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | None = None) -> Terms:
-    """Judge each image by itself, differentiably almost everywhere, in float32 also under autocast.
+    """Judge each image by itself, differentiably, in float32 also under autocast.
 
     Parameters
     ----------
@@ -179,8 +182,8 @@ def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | No
 
     Notes
     -----
-    Which circles there are, and which are one disc read twice, is decided without a gradient: there the loss
-    jumps.
+    Which circles there are, where they start and how sure they are is decided without a gradient; where one
+    appears or goes, the loss jumps.
     """
     if images.ndim != 4 or images.shape[1] != 1:
         raise ValueError(f"images: shape {tuple(images.shape)}: must be (B, 1, H, W)")
@@ -216,8 +219,9 @@ def _smoothing_px(radius_px: tuple[float, float]) -> float:
 # Circles -----------------------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def voted_circles(unit: Tensor, radius_px: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """Find circles where the accumulator has local maxima.
+    """Find circles where the accumulator has local maxima, to sub-pixels by parabolas.
 
     Parameters
     ----------
@@ -246,7 +250,7 @@ def voted_circles(unit: Tensor, radius_px: tuple[float, float]) -> tuple[Tensor,
     )
     vote = _along(votes, 1, plane, row, col)[0]
     confidence = torch.sigmoid((vote - VOTE) / VOTE_WIDTH)
-    return _packed(circles, confidence, _unsuppressed(circles.detach(), real))
+    return _packed(circles, confidence, _unsuppressed(circles, real))
 
 
 def _radii(radius_px: tuple[float, float]) -> tuple[float, ...]:
@@ -255,7 +259,6 @@ def _radii(radius_px: tuple[float, float]) -> tuple[float, ...]:
     return tuple(lowest + RADIUS_STEP_PX * k for k in range(count))
 
 
-@torch.no_grad()
 def _maxima(votes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Plane, row, col (B, K) of maxima over 3 x 3 places, the strongest first, and which are no padding."""
     best, plane = votes[:, 1:-1].max(1)  # each has neighbours along all axes
@@ -323,7 +326,7 @@ class Cells(NamedTuple):
 
 
 class Around(NamedTuple):
-    """The cells around each circle: ``rows``, ``cols`` (B, K, S) in px, their ``place`` (B, K S S) on a canvas.
+    """Cells around each circle: ``rows``, ``cols`` (B, K, S) in px, their ``place`` (B, K S S) on a canvas.
 
     The canvas is the image with a border of ``border`` cells.
     """
