@@ -2,10 +2,11 @@
 
 Maxima of the accumulator (`microgan.hough`) say which circles there are and how sure they are; a few Newton
 steps against the soft phase make them fit: in dense packings the rims of touching neighbours pull the votes
-0.8 px towards smaller radii. Then circles and phase must explain each other, and no area may be claimed twice.
+towards radii that are 0.8 px too small. Then circles and phase must explain each other, and no area may be
+claimed twice.
 
 The gradient flows through the phase alone, not through the votes. Descent through votes draws dark rings into
-sound discs, which raise or ruin the votes of others; descent through the phase parts discs where they overlap.
+sound discs, which ruin their votes or raise others; descent through the phase parts discs where they overlap.
 
 Coordinates are (row, col) in pixels, pixel centres at integers; inside, discs are bright.
 """
@@ -69,8 +70,8 @@ class Terms(NamedTuple):
     windows of any material, and its gradient stays of that order on images that are far off.
 
     ``overlap``: over pairs, c_i c_j (1 - d / (r_i + r_j) - tolerance)_+^2, over the number of discs that
-    would fill the image (c: confidence, without a gradient); ``unexplained``, ``unfilled``, ``claimed_twice``:
-    squared misfit of phase and rendered circles;
+    would fill the image (c: confidence, without a gradient); ``unexplained``, ``unfilled`` and
+    ``claimed_twice``: squared misfit of phase and rendered circles;
     ``phase_share``, ``mixed``: squared distance from what real windows have. Without the last two a blank
     image would be the best of all, and a slightly blurred one as good as a sharp one.
     """
