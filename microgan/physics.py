@@ -54,13 +54,15 @@ CIRCLE_TERMS = ("overlap", "unexplained", "unfilled", "claimed_twice")
 class PhysicsConfig(Config):
     """Weights of the terms of the physical loss; see `Terms`."""
 
-    overlap: float = Field(1.0, ge=0, description="pairs of circles closer than their radii allow")
-    unexplained: float = Field(1.0, ge=0, description="disc phase in no circle")
-    unfilled: float = Field(1.0, ge=0, description="circle without disc phase")
-    claimed_twice: float = Field(1.0, ge=0, description="area of two circles")
-    phase_share: float = Field(3.0, ge=0, description="more or less disc phase than in real windows")
-    mixed: float = Field(1.0, ge=0, description="more grey between the phases than in real windows")
-    tolerance: float = Field(0.05, ge=0, lt=0.5, description="overlap, 1 - d / (r1 + r2), that costs nothing")
+    overlap: float = Field(default=1.0, ge=0, description="pairs of circles closer than their radii allow")
+    unexplained: float = Field(default=1.0, ge=0, description="disc phase in no circle")
+    unfilled: float = Field(default=1.0, ge=0, description="circle without disc phase")
+    claimed_twice: float = Field(default=1.0, ge=0, description="area of two circles")
+    phase_share: float = Field(default=3.0, ge=0, description="more or less disc phase than in real windows")
+    mixed: float = Field(default=1.0, ge=0, description="more grey between the phases than in real windows")
+    tolerance: float = Field(
+        default=0.05, ge=0, lt=0.5, description="overlap, 1 - d / (r1 + r2), that costs nothing"
+    )
 
 
 class Terms(NamedTuple):
