@@ -21,7 +21,7 @@ LAYERS = (
     "training validity export",
     "windows pictures sampling checkpoint rules",
     "planes violations",
-    "descriptors detection losses networks scan simulate",
+    "descriptors detection losses networks physics scan simulate",
     "opencv_detector",
     "ring_detector",
     "circle_fit hough",

@@ -1,0 +1,191 @@
+"""The physical loss on drawn discs, whose faults are known."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from microgan import physics
+from microgan.circles import Polarity
+from microgan.physics import Material, Terms, physical_loss
+from tests.helpers import drawn
+
+BAND = (4.0, 8.0)
+PLACES = [(row, col) for row in (9.0, 24.0, 39.0, 54.0) for col in (9.0, 24.0, 39.0, 54.0)]
+
+
+def packing(seed: int, *extra: tuple[float, float, float], without: int = 0) -> Tensor:
+    """Draw sixteen discs apart from each other, but for the first few, and others."""
+    rng = np.random.default_rng(seed)
+    shifts = rng.uniform(-1, 1, (16, 2)).tolist()
+    discs = [
+        (row + down, col + right, rng.uniform(5, 6.5))
+        for (row, col), (down, right) in zip(PLACES, shifts, strict=True)
+    ]
+    return drawn(*discs[without:], *extra)
+
+
+@cache
+def material(polarity: Polarity = "bright") -> Material:
+    windows = torch.cat([packing(seed, without=seed % 3) for seed in range(12)])
+    return Material.of(windows if polarity == "bright" else -windows, BAND, polarity, 0.0)
+
+
+def score(images: Tensor) -> Terms:
+    with torch.no_grad():
+        return physical_loss(images, material())
+
+
+def blurred(image: Tensor, sd_px: float) -> Tensor:
+    axis = torch.arange(-12.0, 13)
+    weights = torch.exp(-0.5 * (axis / sd_px) ** 2)
+    weights = (weights / weights.sum()).outer(weights / weights.sum())
+    padded = torch.nn.functional.pad(image, (12,) * 4, mode="replicate")
+    return torch.nn.functional.conv2d(padded, weights[None, None])
+
+
+def hull() -> Tensor:
+    return drawn(*[(32.0, 26 + 12 * k / 32, 6.0) for k in range(33)])
+
+
+def test_discs_apart_cost_next_to_nothing() -> None:
+    terms = score(packing(99))
+    for name in ("overlap", "claimed_twice"):
+        assert float(getattr(terms, name)) < 1e-6
+    assert float(terms.unexplained) < 2e-3
+    assert float(terms.unfilled) < 2e-3
+    assert float(terms.total) < 4
+
+
+def test_overlap_grows_with_its_degree() -> None:
+    apart = [12.5, 11.0, 10.0, 9.0, 8.0]  # of two discs of radius 6: overlaps of 0, 8, 17, 25, 33 %
+    pairs = torch.cat([drawn((32, 32 - d / 2, 6), (32, 32 + d / 2, 6)) for d in apart])
+    terms = score(pairs)
+    assert (terms.overlap.diff() > 0).all() or float(terms.overlap[0]) == 0
+    assert (terms.overlap[1:].diff() > 0).all()
+    # To where circles are found: 1 - d / 12 - 0.05, squared, over discs of this radius that fill the image.
+    expected = (1 - torch.tensor(apart[2:]) / 12 - 0.05).square() * torch.pi * 36 / 64**2
+    torch.testing.assert_close(terms.overlap[2:], expected, rtol=0.35, atol=0)
+    assert (terms.claimed_twice[1:].diff() > 0).all()
+
+
+def test_a_merged_pair_costs_more_than_two_discs() -> None:
+    terms = score(torch.cat([hull(), drawn((32, 25.5, 6), (32, 38.5, 6))]))
+    misfit = terms.unexplained + terms.unfilled + terms.claimed_twice
+    assert float(misfit[0]) > 3 * float(misfit[1])
+    assert float(terms.total[0]) > float(terms.total[1])
+
+
+@pytest.mark.parametrize("fault", ["matrix", "disc", "grey", "noise", "blurred", "soft"])
+def test_what_is_no_packing_of_discs_is_worse(fault: str) -> None:
+    good = packing(98)
+    shuffled = torch.randperm(4096, generator=torch.Generator().manual_seed(0))
+    bad = {
+        "matrix": torch.full_like(good, -0.6),
+        "disc": torch.full_like(good, 0.6),
+        "grey": torch.zeros_like(good),
+        "noise": good.flatten()[shuffled].view_as(good),
+        "blurred": blurred(good, 3.0),
+        "soft": blurred(good, 1.8),
+    }[fault]
+    terms = score(torch.cat([good, bad]))
+    assert float(terms.total[1]) > float(terms.total[0]) + 1
+
+
+@pytest.mark.parametrize("grey", [-1.0, -0.6, 0.0, 1.0])
+def test_gradients_of_blank_images_are_finite(grey: float) -> None:
+    image = torch.full((2, 1, 64, 64), grey, requires_grad=True)
+    physical_loss(image, material()).total.sum().backward()
+    assert image.grad is not None
+    assert image.grad.isfinite().all()
+
+
+def test_the_derivative_is_that_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pair = drawn((16, 12, 5.2), (16.3, 20.2, 5.6), side=36)
+    image = blurred(pair, 0.7).double() + torch.from_numpy(0.02 * rng.normal(size=(1, 1, 36, 36)))
+    direction = torch.from_numpy(rng.normal(size=(3, 1, 36, 36)))
+    # The votes have no gradient, by intent: they stay what they are.
+    votes = (
+        torch.tensor([[[16, 12.2, 5.4], [16.2, 20.0, 5.5]]]).double(),
+        torch.tensor([[0.999, 0.99]]).double(),
+    )
+    monkeypatch.setattr(physics, "voted_circles", lambda *_: votes)
+
+    def total(image: Tensor) -> Tensor:
+        terms = physical_loss(image, material())
+        # Nor have confidences in the overlap of pairs.
+        return sum(getattr(terms, name).sum() for name in Terms._fields if name not in ("total", "overlap"))
+
+    image.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(total(image), image)
+    step = 1e-6
+    with torch.no_grad():
+        for along in direction:
+            slope = (total(image + step * along) - total(image - step * along)) / (2 * step)
+            assert abs(float(slope)) > 1e-5
+            torch.testing.assert_close((gradient * along).sum(), slope, rtol=1e-4, atol=1e-9)
+
+
+def test_the_derivative_of_overlap_parts_the_discs() -> None:
+    image = drawn((32, 27.5, 6), (32, 36.5, 6)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(physical_loss(image, material()).overlap.sum(), image)
+    apart = drawn((32, 27.3, 6), (32, 36.7, 6)) - drawn((32, 27.5, 6), (32, 36.5, 6))
+    assert float((gradient * apart).sum()) < 0
+
+
+def test_flips_and_turns_change_nothing() -> None:
+    image = packing(97, (31.5, 31.5, 6.0))
+    turned = torch.cat([image, image.flip(2), image.flip(3), image.transpose(2, 3)])
+    terms = score(turned)
+    for term in terms:
+        torch.testing.assert_close(term, term[:1].expand(4), rtol=1e-3, atol=1e-6)
+
+
+def test_dark_discs_are_bright_ones_of_the_negated_image() -> None:
+    image = packing(96, (31.5, 31.5, 6.0))
+    dark = physical_loss(-image, material("dark"))
+    for one, other in zip(dark, score(image), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+
+
+def test_an_image_does_not_depend_on_the_rest_of_the_batch() -> None:
+    batch = torch.cat([packing(95), hull(), torch.zeros(1, 1, 64, 64), packing(94, (31.5, 31.5, 6.0))])
+    for index, alone in enumerate(batch.split(1)):
+        for one, other in zip(score(alone), score(batch), strict=True):
+            torch.testing.assert_close(one[0], other[index], rtol=1e-4, atol=1e-7)
+
+
+def test_autocast_changes_nothing() -> None:
+    image = packing(93, (31.5, 31.5, 6.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = score(image)
+    assert lowered.total.dtype == torch.float32
+    torch.testing.assert_close(lowered.total, score(image).total)
+
+
+def test_descent_parts_a_merged_pair() -> None:
+    """Descend on the pixels: the waist of the hull goes, both discs stay."""
+    image = blurred(hull(), 0.8).requires_grad_(True)
+    optimiser = torch.optim.Adam([image], lr=0.03)
+    for _ in range(40):
+        optimiser.zero_grad()
+        terms = physical_loss(image, material())
+        (terms.unexplained + terms.unfilled + terms.claimed_twice).sum().backward()
+        optimiser.step()
+    after = image.detach()[0, 0]
+    assert after[28:37, 25].mean() > 0.3
+    assert after[28:37, 39].mean() > 0.3
+    assert after[27, 32] < 0
+    assert after[37, 32] < 0
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="images: shape"):
+        physical_loss(torch.zeros(2, 3, 8, 8), material())
+    with pytest.raises(ValueError, match="phase_threshold"):
+        Material.of(packing(0), BAND, "bright", 2.0)
+    with pytest.raises(ValueError, match="radius_px"):
+        Material.of(packing(0), (8.0, 4.0), "bright", 0.0)
