@@ -79,14 +79,14 @@ def mean(values: Tensor) -> Tensor:
     return values / world_size()
 
 
-def first_says(answer: bool) -> bool:
-    """Return the answer of the first process, so that all do the same."""
+def of_first(value: float) -> float:
+    """Return the value of the first process, so that all decide alike."""
     if world_size() == 1:
-        return answer
+        return value
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    said = torch.tensor(int(answer), device=device)
+    said = torch.tensor(value, device=device, dtype=torch.double)
     dist.broadcast(said, 0)
-    return bool(said.item())
+    return said.item()
 
 
 class BatchNorm2d(nn.BatchNorm2d):

@@ -52,8 +52,12 @@ CIRCLE_TERMS = ("overlap", "unexplained", "unfilled", "claimed_twice")
 
 
 class PhysicsConfig(Config):
-    """Weights of the terms of the physical loss; see `Terms`."""
+    """The physical loss in a training, and the weights of its terms; see `Terms`."""
 
+    weight: float = Field(default=1.0, ge=0, description="its gradient at an image over the adversarial one; 0: off")
+    images: int = Field(default=8, ge=1, description="of a batch, that it judges")
+    warm_up: int = Field(default=500, ge=0, description="steps before it begins, in which circles come to be")
+    ramp: int = Field(default=500, ge=1, description="steps in which its weight then rises")
     overlap: float = Field(default=1.0, ge=0, description="pairs of circles closer than their radii allow")
     unexplained: float = Field(default=1.0, ge=0, description="disc phase in no circle")
     unfilled: float = Field(default=1.0, ge=0, description="circle without disc phase")
@@ -163,6 +167,11 @@ def _usual(windows: Tensor, material: Material) -> dict[str, float]:
 def _quantiles(values: Tensor, low: float, high: float) -> tuple[float, float]:
     least, largest = torch.quantile(values, values.new_tensor([low, high])).tolist()
     return least, largest
+
+
+def weight_at(step: int, config: PhysicsConfig) -> float:
+    """Return the weight of the physical loss in a training step: 0, then rising, then full."""
+    return config.weight * min(max((step - config.warm_up) / config.ramp, 0.0), 1.0)
 
 
 def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | None = None) -> Terms:

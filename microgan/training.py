@@ -22,7 +22,8 @@ from microgan.config import Config
 from microgan.errors import UserError
 from microgan.losses import Adversarial, critic_loss, generator_loss, gradient_penalty
 from microgan.networks import Critic, Generator, NetworkConfig, latent_cells
-from microgan.parallel import average_gradients, first_says, mean, process_group, rank, share
+from microgan.parallel import average_gradients, mean, of_first, process_group, rank, share
+from microgan.physics import Material, PhysicsConfig, physical_loss, weight_at
 from microgan.sampling import sample
 from microgan.windows import Windows
 
@@ -46,6 +47,8 @@ class TrainConfig(NetworkConfig):
     check_every: int = Field(500, ge=1)
     check_count: int = Field(256, ge=1)
     init_from: Path | None = None
+    decay_share: float = Field(0.5, ge=0, le=1)
+    physics: PhysicsConfig = PhysicsConfig()
     save_every: int = Field(250, ge=1)
 
 
@@ -94,6 +97,7 @@ def train(
     on_log: Callable[[dict[str, float]], None] = lambda row: None,
     on_grid: Callable[[int, np.ndarray], None] = lambda step, images: None,
     check: Callable[[Tensor], dict[str, float]] | None = None,
+    material: Material | None = None,
 ) -> Trained:
     """Train a generator against a critic until ``config.steps`` or ``config.minutes``, whichever comes first.
 
@@ -116,6 +120,9 @@ def train(
     check
         Maps samples (n, 1, S, S) of the averaged generator to figures, among them ``score``. The generator
         with the highest score is kept; without a check, the last one.
+
+    material
+        What the physical loss knows of the material; without it there is no physical loss.
 
     Raises
     ------
@@ -151,10 +158,15 @@ def train(
             total=config.steps, initial=state.step, desc="train", unit="step", disable=None if first else True
         )
         started = time.monotonic() - state.seconds
-        while not first_says(state.step >= config.steps or state.seconds >= 60 * config.minutes):
+        while not _is_over(state, config):
             # Random numbers of this step: windows, latents, interpolation, for all processes
             rng = np.random.default_rng([config.seed, state.step])
             losses: dict[str, Tensor] = {}
+            for optimiser, rate in (
+                (generator_optimiser, model.generator_learning_rate),
+                (critic_optimiser, model.critic_learning_rate),
+            ):
+                optimiser.param_groups[0]["lr"] = rate * _decay(state, config)
 
             # Critic: tell real windows from generated ones
             critic.requires_grad_(True)
@@ -183,7 +195,13 @@ def train(
                 scores = critic(fake)
             loss = generator_loss(model.loss, scores.float())
             generator_optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            weight = weight_at(state.step, config.physics)
+            if material:
+                losses["physical_loss"] = torch.zeros((), device=device)
+            if material and weight:
+                losses["physical_loss"] = _backward_with_physics(loss, fake, weight, material, config)
+            else:
+                loss.backward()
             average_gradients(generator.parameters())
             generator_optimiser.step()
             losses |= {"generator_loss": loss, "image_spread": fake.detach().float().std()}
@@ -193,10 +211,10 @@ def train(
 
             # Log, look, check, save
             state.step += 1
-            state.seconds = time.monotonic() - started
+            state.seconds = of_first(time.monotonic() - started)
+            stopped = bool(of_first(interrupted()))
+            ended = _is_over(state, config)
             bar.update()
-            stopped = first_says(interrupted())
-            ended = first_says(state.step >= config.steps or state.seconds >= 60 * config.minutes)
             if ended or stopped or state.step % config.log_every == 0:
                 row = {name: mean(value).item() for name, value in losses.items()}
                 _check(row, state, state_path)
@@ -204,7 +222,7 @@ def train(
                 if first:
                     on_log(state.history[-1])
                 bar.set_postfix(_figures(state, config))
-                bar.total = min(config.steps, round(state.step * 60 * config.minutes / state.seconds))
+                bar.total = _planned_steps(state, config)
             if first and (ended or state.step % config.grid_every == 0):
                 on_grid(state.step, _samples(average, config.grid_count, windows, config)[:, 0].numpy())
             if first and check and (ended or state.step % config.check_every == 0):
@@ -237,6 +255,46 @@ def choose_device(wanted: str) -> torch.device:
 
 def _adam(module: nn.Module, learning_rate: float, model: ModelConfig) -> torch.optim.Adam:
     return torch.optim.Adam(module.parameters(), lr=learning_rate, betas=model.betas, fused=True)
+
+
+def _is_over(state: State, config: TrainConfig) -> bool:
+    return state.step >= config.steps or state.seconds >= 60 * config.minutes
+
+
+def _planned_steps(state: State, config: TrainConfig) -> int:
+    """How many steps there will be: as many as are asked for, or as the time allows at the pace so far."""
+    if not state.step:
+        return config.steps
+    return min(config.steps, round(state.step * 60 * config.minutes / state.seconds))
+
+
+def _decay(state: State, config: TrainConfig) -> float:
+    """Share of the learning rates that is left: all at first, then as much as there are steps left."""
+    planned = _planned_steps(state, config)
+    left = max(planned - state.step, 0)
+    return min(1.0, left / (config.decay_share * planned)) if config.decay_share else 1.0
+
+
+def _backward_with_physics(
+    loss: Tensor, fake: Tensor, weight: float, material: Material, config: TrainConfig
+) -> Tensor:
+    """Back-propagate the adversarial ``loss`` and the physical one; return the latter.
+
+    The gradients are joined at the images, where the physical one, of some images, is scaled to ``weight``
+    times the size of the adversarial one. So one weight suits all models and scans, and the generator is
+    passed through once.
+    """
+    (gradient,) = torch.autograd.grad(loss, fake, retain_graph=False)
+    every = max(1, config.batch // config.physics.images)
+    some = fake[::every].detach().float().requires_grad_(True)
+    physical = physical_loss(some, material, config.physics).total.mean()
+    (physical_gradient,) = torch.autograd.grad(physical, some)
+    square, physical_square = (mean(g.float().square().mean()) for g in (gradient, physical_gradient))
+    scale = weight * (square / physical_square.clamp_min(1e-30)).sqrt()
+    gradient = gradient.clone()
+    gradient[::every] += (scale * physical_gradient).to(gradient.dtype)
+    fake.backward(gradient)
+    return physical.detach()
 
 
 def _samples(generator: Generator, count: int, windows: Windows, config: TrainConfig) -> Tensor:

@@ -16,6 +16,7 @@ from PIL import Image
 from microgan.checkpoint import CRITIC, LAST, save_model
 from microgan.choice import Choice
 from microgan.files import atomic, digest, write_csv
+from microgan.physics import Material
 from microgan.planes import Planes
 from microgan.training import ModelConfig, TrainConfig, Trained, train
 from microgan.validity import Reference
@@ -25,6 +26,7 @@ from stages.project import git_commit, project_root
 from stages.stage import Stage, drafts, run
 
 REFERENCE = Path("reference/reference.json")
+MATERIAL_WINDOWS = 400  # real ones, on which rests what the physical loss expects
 
 
 def main(stage: Stage) -> None:
@@ -47,7 +49,10 @@ def main(stage: Stage) -> None:
 
     windows = Windows(planes, "train", stage.window_px)
     choice = Choice.on(planes, reference, config.seed)
-    trained = train(windows, config, model, resume / "state.safetensors", on_log, on_grid, choice)
+    real = windows.draw(np.random.default_rng(config.seed), MATERIAL_WINDOWS)
+    material = Material.of(real, reference.radius_px, reference.polarity, reference.phase_threshold)
+    state = resume / "state.safetensors"
+    trained = train(windows, config, model, state, on_log, on_grid, choice, material)
     if not stage.writes:
         return
 

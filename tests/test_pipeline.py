@@ -43,7 +43,8 @@ ROOT = Path(__file__).parents[1]
 SMALL: dict[str, dict[str, Any]] = {
     "simulate": {"planes": 3, "size_px": 96, "angles": 60},
     "train": {"steps": 100_000, "minutes": 5.0, "batch": 2, "latent_channels": 2, "base_channels": 4}
-    | {"grid_count": 4, "grid_every": 5, "save_every": 5, "log_every": 5, "threads": 1},
+    | {"grid_count": 4, "grid_every": 5, "save_every": 5, "log_every": 5, "threads": 1}
+    | {"check_every": 5, "check_count": 4},
 }
 
 
@@ -71,8 +72,9 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as monkeypatch:
         _enter(folder, monkeypatch)
-        edit(train__steps=5)
-        for main in (simulate.main, ingest.main):
+        edit(train__steps=5, calibrate__windows=100, calibrate__planted=10, calibrate__bootstrap=0)
+        edit(evaluate__windows=20, evaluate__floor_repeats=2)
+        for main in (simulate.main, ingest.main, calibrate.main):
             assert start(main, monkeypatch=monkeypatch) == 0
         assert start(train.main, "dcgan", monkeypatch=monkeypatch) == 0
     signal.signal(signal.SIGTERM, handler)
@@ -81,7 +83,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(project: Path, trained_once: Path) -> Path:
-    """A project whose scan is ingested and whose model dcgan was trained for a few steps."""
+    """A project whose scan is ingested and calibrated and whose model dcgan was trained for a few steps."""
     shutil.copytree(trained_once, project, dirs_exist_ok=True)
     return project
 
@@ -295,10 +297,8 @@ def test_a_full_disk_is_told_in_one_line_and_earlier_results_stay(
 def test_all_stages_in_a_row_make_everything_that_is_promised(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edit(generate__count=12, calibrate__windows=100, evaluate__windows=20, evaluate__floor_repeats=2)
-    edit(calibrate__planted=10)
+    edit(generate__count=12)
     assert start(train.main, "wgan_gp", monkeypatch=monkeypatch) == 0
-    assert start(calibrate.main, monkeypatch=monkeypatch) == 0
     assert json.loads(Path("reference/reference.json").read_text())["power"]["blank"]["rejected"] == 1
     assert Path("reports/calibrate/violations.png").is_file()
     # Of one model, whatever it makes is taken for valid; of the other, nothing is
