@@ -53,6 +53,7 @@ def train_plainly(
     torch.manual_seed(config.seed)
     generator = Generator(config).to(device)
     critic = Critic(config, batch_norm=model.loss != "wasserstein").to(device)
+    critic.layers[0] = nn.Conv2d(1, config.base_channels, 4, 2, 1).to(device)  # torch's own
     crops = Crops(planes, window_px, config.seed)
     cells = latent_cells(window_px)
 

@@ -18,7 +18,6 @@ from microgan.windows import Windows
 GROUPS = {
     "window gathering": ("windows.draw",),
     "optimisers": ("Optimizer",),
-    "convolutions, double backward": ("ConvolutionBackwardBackward",),
     "convolutions, backward": ("ConvolutionBackward", "convolution_backward"),
     "convolutions, forward": ("aten::conv",),
     "batch norm": ("batch_norm", "BatchNorm"),

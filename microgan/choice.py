@@ -39,7 +39,7 @@ class Choice:
         reference = reference.model_copy(update={"own": {}, "limits": limits})
         windows = Windows(planes, "calibration", reference.window_px)
         real = windows.draw(np.random.default_rng(seed), REAL_WINDOWS)
-        return cls(reference, reference.calibration_pass_rate, _two_point(real, reference))
+        return cls(reference, reference.calibration_pass_rate, two_point(phase_image(real, reference)))
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
         """Judge samples (n, 1, H, W) in [-1, 1].
@@ -52,11 +52,11 @@ class Choice:
             ``score``: the first, at most 1, minus the second; the higher the better.
         """
         ratio = pass_rate(judge(samples, self.reference, progress=False)) / max(self.pass_rate, 1e-9)
-        difference = _two_point(samples, self.reference) - self.two_point
+        difference = two_point(phase_image(samples, self.reference)) - self.two_point
         error = float(np.linalg.norm(difference) / np.linalg.norm(self.two_point))
         return {"pass_rate_ratio": ratio, "two_point_error": error, "score": min(ratio, 1.0) - error}
 
 
-def _two_point(images: Tensor, reference: Reference) -> np.ndarray:
-    phase = phase_image(images, reference).numpy()
-    return two_point_correlation(phase).mean(0)
+def two_point(phase: Tensor) -> np.ndarray:
+    """Return the mean two-point correlation by lag of phase images (n, H, W), bool."""
+    return two_point_correlation(phase.numpy()).mean(0)

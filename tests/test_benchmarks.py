@@ -191,10 +191,15 @@ def test_operations_are_those_of_the_layers(jobs: dict[str, training.Job]) -> No
     ours = training.step_flops(jobs["dcgan"])
     assert ours == trained_generator + critic_step + 2 * critic  # the critic's weights need no gradient
     plain = training.step_flops(jobs["dcgan"].model_copy(update={"contender": "plain"}))
-    assert plain == ours + critic
-    # Penalty: scores, their gradient, and the way back through both
-    wasserstein = trained_generator + generator + 2 * (critic_step + 6 * critic) + 2 * critic
-    assert training.step_flops(jobs["wgan_gp"]) == pytest.approx(wasserstein, rel=0.02)
+    assert plain == ours + critic  # but there they get one, and nobody uses it
+    # Penalty: scores, their gradient, and the way back through the gradient alone; tutorials: through both
+    steps = jobs["wgan_gp"].model.critic_steps
+    for contender, passes in (("microgan", 4), ("plain", 6)):
+        again = generator if contender == "plain" else 0  # a fake batch of its own for the generator's step
+        expected = trained_generator + (steps - 1) * generator + again
+        expected += steps * (critic_step + passes * critic) + 2 * critic
+        job = jobs["wgan_gp"].model_copy(update={"contender": contender})
+        assert training.step_flops(job) == pytest.approx(expected, rel=0.03)
 
 
 def test_plain_crops_lie_in_the_training_regions(planes: Planes) -> None:
@@ -213,6 +218,5 @@ def test_profile_finds_all_parts_of_a_step(name: str, planes: Planes, jobs: dict
     assert sum(shares.values()) == pytest.approx(1)
     least = ["convolutions, forward", "convolutions, backward", "optimisers", "window gathering"]
     assert all(shares[part] > 0 for part in least)
-    assert (shares["convolutions, double backward"] > 0) == (name == "wgan_gp")
     assert min(shares.values()) >= 0
     assert all(0 < share < 1 for share in operators.values())

@@ -1,0 +1,215 @@
+"""Does the physical loss help? `python -m benchmarks.physical_loss [--seeds 5] [--steps 3000]`.
+
+Pairs of trainings with equal seeds, one with the physical loss of params.yaml and one without, are judged by
+their samples before any filtering: by the filter with the ring detector, and by the same rules calibrated for
+the watershed, a detector that works in another way and that no training has seen. Both filters reject about
+5 % of real calibration windows. The last generator is judged, not a chosen one.
+
+A ratio is the share of rejected samples with the loss over that without it: the geometric mean over the
+seeds, with the 95 % interval of Student's t for its logarithm. Each run is a line of
+``physical_loss.csv``, which a second call reads and completes; ``physical_loss.md`` is what is printed.
+"""
+
+import argparse
+import csv
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy import stats
+from torch import Tensor
+
+from microgan.choice import two_point
+from microgan.config import Config
+from microgan.files import atomic, write_csv
+from microgan.physics import Material
+from microgan.planes import Planes
+from microgan.sampling import sample
+from microgan.training import ModelConfig, TrainConfig, train
+from microgan.validity import CalibrationConfig, Reference, calibrate, judge, phase_image, rejected_by
+from microgan.windows import Windows
+from stages.project import git_commit
+
+ROOT = Path(__file__).parents[1]
+JUDGES = ("ring", "watershed")
+MATERIAL_WINDOWS = 400
+SAMPLE_SEED, REAL_SEED = 1000, 1001
+
+
+class Run(Config):
+    """One training, judged; shares of rejected samples, relative errors of what they are like."""
+
+    model: str
+    seed: int
+    physics: bool
+    steps: int
+    seconds: float
+    ring: float
+    ring_overlap: float
+    watershed: float
+    watershed_overlap: float
+    volume_fraction_error: float
+    two_point_error: float
+
+
+@dataclass(frozen=True)
+class Court:
+    """Who judges: a filter for each detector, on held-out windows (n, 1, S, S)."""
+
+    references: dict[str, Reference]
+    real: Tensor
+
+    @classmethod
+    def of(cls, planes: Planes, params: dict[str, Any], count: int) -> "Court":
+        """Calibrate both filters on the scan."""
+        references = {}
+        for name in JUDGES:
+            values = {**params["calibrate"], "bootstrap": 0}
+            values["detector"] = {**values["detector"], "backend": name}
+            config = CalibrationConfig.from_mapping(values, "calibrate")
+            references[name] = calibrate(planes, params["window_px"], config)
+        windows = Windows(planes, "held_out", params["window_px"])
+        return cls(references, windows.draw(np.random.default_rng(REAL_SEED), count, augment=False))
+
+    def rejected(self, images: Tensor) -> dict[str, float]:
+        """Return the shares of images that each judge rejects, for any reason and for an overlap."""
+        shares = {}
+        for name, reference in self.references.items():
+            verdicts = judge(images, reference, progress=False)
+            shares[name] = mean(not verdict.valid for verdict in verdicts)
+            shares[f"{name}_overlap"] = rejected_by(verdicts)["overlap"] / len(images)
+        return shares
+
+    def errors(self, images: Tensor) -> dict[str, float]:
+        """Return relative errors of volume fraction and two-point correlation."""
+        reference = self.references["ring"]
+        one, other = (two_point(phase_image(group, reference)) for group in (images, self.real))
+        return {
+            "volume_fraction_error": float(one[0] / other[0] - 1),
+            "two_point_error": float(np.linalg.norm(one - other) / np.linalg.norm(other)),
+        }
+
+
+def trained_and_judged(
+    planes: Planes, name: str, seed: int, physics: bool, config: TrainConfig, model: ModelConfig, court: Court
+) -> Run:
+    """Train once, and judge as many samples as there are real windows."""
+    reference = court.references["ring"]
+    windows = Windows(planes, "train", reference.window_px)
+    real = windows.draw(np.random.default_rng(seed), MATERIAL_WINDOWS)
+    material = Material.of(real, reference.radius_px, reference.polarity, reference.phase_threshold)
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder) / "state.safetensors"
+        config = config.model_copy(update={"seed": seed})
+        done = train(windows, config, model, state, material=material if physics else None)
+    size_px = (reference.window_px, reference.window_px)
+    images = sample(done.last, len(court.real), size_px, SAMPLE_SEED, progress=False)
+    about = {"model": name, "seed": seed, "physics": physics, "steps": done.steps, "seconds": done.seconds}
+    return Run.model_validate(about | court.rejected(images) | court.errors(images))
+
+
+def ratio(runs: Sequence[Run], measure: str) -> tuple[float, float, float]:
+    """Return with over without the loss, and its 95 % interval over the seeds."""
+    pairs: dict[int, dict[bool, float]] = {}
+    for run in runs:
+        pairs.setdefault(run.seed, {})[run.physics] = getattr(run, measure)
+    floor = 1e-3  # of a share, so that none found is not a ratio of 0
+    logs = [
+        math.log(max(pair[True], floor) / max(pair[False], floor))
+        for pair in pairs.values()
+        if len(pair) == 2
+    ]
+    middle = mean(logs)
+    half = (
+        stats.t.ppf(0.975, len(logs) - 1) * stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+    )
+    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+
+
+def table(runs: Sequence[Run], court: Court) -> str:
+    """Format the means over the seeds and the ratios in Markdown."""
+    measures = ("ring", "ring_overlap", "watershed", "watershed_overlap")
+    real = court.rejected(court.real)
+    lines = ["| | " + " | ".join(f"rejected: {name.replace('_', ', ')}" for name in measures)]
+    lines[0] += " | volume fraction error | two-point error | minutes |"
+    lines.append("|---" * 8 + "|")
+    lines.append(
+        "| real held-out windows | " + " | ".join(f"{real[name]:.3f}" for name in measures) + " | | | |"
+    )
+    for model in dict.fromkeys(run.model for run in runs):
+        own = [run for run in runs if run.model == model]
+        for physics in (False, True):
+            these = [run for run in own if run.physics == physics]
+            cells = [f"{mean(getattr(run, name) for run in these):.3f}" for name in measures]
+            cells += [f"{100 * mean(run.volume_fraction_error for run in these):+.2f} %"]
+            cells += [f"{100 * mean(run.two_point_error for run in these):.2f} %"]
+            cells += [f"{mean(run.seconds for run in these) / 60:.1f}"]
+            label = f"{model}, {'with' if physics else 'without'} ({len(these)} seeds)"
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        shown = [ratio(own, name) for name in measures]
+        cells = [f"**{middle:.2f}** ({low:.2f} to {high:.2f})" for middle, low, high in shown]
+        lines.append(f"| {model}, ratio | " + " | ".join(cells) + " | | | |")
+    return "\n".join(lines)
+
+
+def read_runs(path: Path) -> list[Run]:
+    """Read what an earlier call has measured."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as stream:
+        return [Run.model_validate(row) for row in csv.DictReader(stream)]
+
+
+def measured(
+    planes: Planes, models: dict[str, ModelConfig], seeds: int, config: TrainConfig, court: Court, path: Path
+) -> list[Run]:
+    """Train and judge all pairs that ``path`` does not hold yet; write each there at once."""
+    runs = read_runs(path)
+    for seed, (name, model), physics in product(range(seeds), models.items(), (False, True)):
+        if (name, seed, physics) in [(run.model, run.seed, run.physics) for run in runs]:
+            continue
+        runs.append(trained_and_judged(planes, name, seed, physics, config, model, court))
+        write_csv(path, list(Run.model_fields), [list(run.model_dump().values()) for run in runs])
+        print(runs[-1], flush=True)
+    return runs
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--planes", type=Path, default=ROOT / "data/planes", help="of the ingest stage")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder of the results")
+    options = parser.parse_args()
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    config = TrainConfig.from_mapping(params["train"], "train")
+    config = config.model_copy(update={"steps": options.steps, "minutes": 1e6})
+    models = {
+        name: ModelConfig.from_mapping(values, f"models.{name}") for name, values in params["models"].items()
+    }
+    planes = Planes.load(options.planes)
+    court = Court.of(planes, params, options.samples)
+    runs = measured(planes, models, options.seeds, config, court, options.out / "physical_loss.csv")
+    command = f"python -m benchmarks.physical_loss --seeds {options.seeds} --steps {options.steps}"
+    text = f"""# Trainings with and without the physical loss
+
+`{command}` at commit {git_commit() or "unknown"}, scan {planes.info.name}, {options.samples} samples each.
+
+{table(runs, court)}
+"""
+    with atomic(options.out / "physical_loss.md") as draft:
+        draft.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
