@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from microgan import training
-from microgan.checkpoint import load_model, save_model, weights_sha256
+from microgan.checkpoint import State, load_model, save_model, weights_sha256
 from microgan.errors import UserError
+from microgan.physics import Material, PhysicsConfig
+from microgan.sampling import sample
 from microgan.training import ModelConfig, TrainConfig, train
 from tests.helpers import DiscWindows
 
@@ -21,6 +24,17 @@ TINY = TrainConfig(
 )
 DCGAN = ModelConfig(loss="non_saturating")
 WGAN_GP = ModelConfig(loss="wasserstein", gradient_penalty=10, critic_steps=2, betas=(0.0, 0.9))
+PHYSICAL = PhysicsConfig(warm_up=4, ramp=4, images=2)
+
+
+def material() -> Material:
+    """What the physical loss expects of one disc in a window."""
+    return Material.of(DiscWindows().draw(np.random.default_rng(0), 64), (8, 12), "bright", 0.0)
+
+
+def brightness(samples: Tensor) -> dict[str, float]:
+    """Stand for a check: the higher, the brighter the samples."""
+    return {"score": samples.mean().item()}
 
 
 def _digest(trained: training.Trained) -> str:
@@ -41,13 +55,14 @@ from pathlib import Path
 from microgan.checkpoint import weights_sha256
 from microgan.training import train
 from tests.helpers import DiscWindows
-from tests.test_training import DCGAN, TINY, WGAN_GP
+from tests.test_training import DCGAN, PHYSICAL, TINY, WGAN_GP, brightness, material
 model = {"dcgan": DCGAN, "wgan_gp": WGAN_GP}[sys.argv[1]]
 config = TINY.model_copy(update={"steps": 40})
 print("ready", flush=True)
 slowly = lambda row: time.sleep(float(sys.argv[3]))
-done = train(DiscWindows(), config, model, Path(sys.argv[2]), on_log=slowly)
-print(weights_sha256(done.generator.state_dict()), len(done.history))
+config = config.model_copy(update={"physics": PHYSICAL, "check_every": 7, "check_count": 2})
+done = train(DiscWindows(), config, model, Path(sys.argv[2]), slowly, check=brightness, material=material())
+print(weights_sha256(done.generator.state_dict()), len(done.history), len(done.checks))
 """
 
 
@@ -71,7 +86,7 @@ def test_killed_and_resumed_equals_never_stopped(model: str, tmp_path: Path) -> 
     assert killed.wait() == -signal.SIGKILL
     killed.stdout.close()
     assert _start(model, tmp_path / "killed", 0).communicate()[0].split()[1:] == whole
-    assert whole[1] == "40"
+    assert whole[1:] == ["40", "6"]
 
 
 def test_ctrl_c_finishes_the_step_saves_and_goes_on_later(tmp_path: Path) -> None:
@@ -89,6 +104,60 @@ def test_ctrl_c_finishes_the_step_saves_and_goes_on_later(tmp_path: Path) -> Non
     rest = train(DiscWindows(), TINY, DCGAN, state)
     assert [row["step"] for row in rest.history] == list(range(1, 13))
     assert _digest(rest) == _digest(whole)
+
+
+def test_the_physical_loss_begins_after_the_warm_up_and_changes_the_weights(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"physics": PHYSICAL})
+    without = train(DiscWindows(), config, DCGAN, tmp_path / "without")
+    done = train(DiscWindows(), config, DCGAN, tmp_path / "with", material=material())
+    losses = [row["physical_loss"] for row in done.history]
+    assert losses[:5] == [0] * 5 and min(losses[5:]) > 0
+    assert done.history[4]["generator_loss"] == without.history[4]["generator_loss"]
+    assert _digest(done) != _digest(without)
+    off = config.model_copy(update={"physics": PhysicsConfig(weight=0)})
+    assert _digest(train(DiscWindows(), off, DCGAN, tmp_path / "off", material=material())) == _digest(
+        without
+    )
+
+
+def test_the_generator_with_the_best_check_is_kept(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"check_every": 3, "check_count": 5})
+    seen: list[Tensor] = []
+
+    def check(samples: Tensor) -> dict[str, float]:
+        seen.append(samples)
+        return {"score": float(len(seen) == 2)}
+
+    done = train(DiscWindows(), config, DCGAN, tmp_path / "s", check=check)
+    assert [row["step"] for row in done.checks] == [3, 6, 9, 12]
+    assert done.kept == {"step": 6, "score": 1}
+    assert torch.equal(sample(done.generator, 5, (64, 64), config.seed), seen[1])
+    assert torch.equal(sample(done.last, 5, (64, 64), config.seed), seen[3])
+
+
+def test_learning_rates_fall_with_the_steps_that_are_left_or_the_time() -> None:
+    state = State(modules={}, optimisers={}, step=80, seconds=80)
+    config = TINY.model_copy(update={"steps": 100, "minutes": 5, "decay_share": 0.5})
+    assert training._decay(state, config) == pytest.approx(0.4)
+    hurried = config.model_copy(update={"steps": 1000, "minutes": 100 / 60})
+    assert training._decay(state, hurried) == pytest.approx(0.4)
+    state.step = 30
+    assert training._decay(state, config) == 1
+
+
+def test_a_training_starts_from_another_model(tmp_path: Path) -> None:
+    done = train(DiscWindows(), TINY, DCGAN, tmp_path / "s")
+    save_model(tmp_path / "model", done.generator, {}, done.last, done.critic)
+    frozen = ModelConfig(loss="non_saturating", generator_learning_rate=1e-30, critic_learning_rate=1e-30)
+    config = TINY.model_copy(update={"init_from": tmp_path / "model", "steps": 1})
+    again = train(DiscWindows(), config, frozen, tmp_path / "again")
+    for name, weight in done.last.named_parameters():
+        torch.testing.assert_close(dict(again.last.named_parameters())[name], weight)
+    with pytest.raises(UserError, match=r"critic.safetensors: unusable: must hold a network of the same"):
+        train(DiscWindows(), config, WGAN_GP, tmp_path / "other")
+    nowhere = TINY.model_copy(update={"init_from": tmp_path / "nowhere"})
+    with pytest.raises(UserError, match=r"last.safetensors: missing"):
+        train(DiscWindows(), nowhere, DCGAN, tmp_path / "other")
 
 
 def test_it_learns(tmp_path: Path) -> None:
