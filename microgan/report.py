@@ -43,6 +43,8 @@ class ModelResult:
         Rows of the training log: ``step``, ``critic_loss``, ``generator_loss``.
     training_steps, training_seconds
         Length of the training.
+    kept_step
+        After which the generator was kept, as samples did best on calibration windows then.
     accepted, rejected
         Some samples (n, H, W) in [-1, 1]; the first few are shown.
     reasons
@@ -59,6 +61,7 @@ class ModelResult:
     curves: Mapping[str, Any]
     history: Sequence[Mapping[str, float]]
     training_steps: int
+    kept_step: int
     training_seconds: float
     accepted: np.ndarray
     rejected: np.ndarray
@@ -200,6 +203,7 @@ def _headline(models: Sequence[ModelResult]) -> str:
     rows = [
         ("Training time", [f"{model.training_seconds / 60:.1f} min" for model in models]),
         ("Training steps", [f"{model.training_steps:,}" for model in models]),
+        ("Kept after step", [f"{model.kept_step:,}" for model in models]),
         ("Samples that pass, before filtering", [_pass_rate(model) for model in models]),
         (
             "Real held-out windows that pass",

@@ -48,6 +48,7 @@ def result(name: str, info: ScanInfo) -> ModelResult:
         curves=read_json(metrics / "curves.json"),
         history=history,
         training_steps=card["training"]["steps"],
+        kept_step=int(card["training"]["kept"]["step"]),
         training_seconds=card["training"]["seconds"],
         accepted=info.normalise(samples.grey[accepted]),
         rejected=info.normalise(samples.grey[rejected]),

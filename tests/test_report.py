@@ -63,6 +63,7 @@ def result(name: str, after: float | None = 0.0111) -> ModelResult:
         },
         history=[{"step": s, "critic_loss": 1.0, "generator_loss": 2.0} for s in range(10, 60, 10)],
         training_steps=2345,
+        kept_step=2000,
         training_seconds=492.0,
         accepted=rng.uniform(-1, 1, (3, 16, 16)),
         rejected=rng.uniform(-1, 1, (2, 16, 16)),
