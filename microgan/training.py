@@ -33,10 +33,10 @@ COLLAPSED_SPREAD = 1e-3  # standard deviation of grey values, of a range of 2, b
 class TrainConfig(NetworkConfig):
     """What all models share: sizes of the networks, length of the run, numerics, log."""
 
-    steps: int = Field(4000, ge=1)
-    minutes: float = Field(7.0, gt=0)
+    steps: int = Field(6000, ge=1)
+    minutes: float = Field(10.0, gt=0)
     batch: int = Field(32, ge=2)
-    average_decay: float = Field(0.995, ge=0, lt=1)
+    average_decay: float = Field(0.998, ge=0, lt=1)
     seed: int = Field(0, ge=0)
     precision: Literal["bf16", "fp32"] = "bf16"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -58,8 +58,8 @@ class ModelConfig(Config):
     loss: Adversarial
     critic_steps: int = Field(1, ge=1)
     gradient_penalty: float = Field(0.0, ge=0)
-    generator_learning_rate: float = Field(2e-4, gt=0)
-    critic_learning_rate: float = Field(2e-4, gt=0)
+    generator_learning_rate: float = Field(4e-4, gt=0)
+    critic_learning_rate: float = Field(4e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
 
     @model_validator(mode="after")
