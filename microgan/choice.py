@@ -49,12 +49,14 @@ class Choice:
         dict
             ``pass_rate_ratio``: share of samples that pass, over that of calibration windows.
             ``two_point_error``: relative L2 distance of the two-point correlations.
-            ``score``: the first, at most 1, minus the second; the higher the better.
+            ``score``: the first, at most 1, minus what the second is above the noise floor, which real windows of
+        other planes have, too; the higher the better.
         """
         ratio = pass_rate(judge(samples, self.reference, progress=False)) / max(self.pass_rate, 1e-9)
         difference = two_point(phase_image(samples, self.reference)) - self.two_point
         error = float(np.linalg.norm(difference) / np.linalg.norm(self.two_point))
-        return {"pass_rate_ratio": ratio, "two_point_error": error, "score": min(ratio, 1.0) - error}
+        excess = max(error - self.reference.noise_floor.get("two_point_correlation", 0.0), 0.0)
+        return {"pass_rate_ratio": ratio, "two_point_error": error, "score": min(ratio, 1.0) - excess}
 
 
 def two_point(phase: Tensor) -> np.ndarray:

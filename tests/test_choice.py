@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -23,5 +25,7 @@ def test_real_windows_score_high_and_others_lower(choice: tuple[Choice, Windows]
     found = judge(real)
     assert found["pass_rate_ratio"] > 0.8 and found["two_point_error"] < 0.05
     assert found["score"] == pytest.approx(min(found["pass_rate_ratio"], 1) - found["two_point_error"])
+    floor = judge.reference.model_copy(update={"noise_floor": {"two_point_correlation": 1.0}})
+    assert replace(judge, reference=floor)(real)["score"] == min(found["pass_rate_ratio"], 1)
     for worse in (torch.full_like(real, -0.5), torch.randn_like(real), -real):
         assert judge(worse)["score"] < found["score"] - 0.3
