@@ -49,8 +49,8 @@ class Choice:
         dict
             ``pass_rate_ratio``: share of samples that pass, over that of calibration windows.
             ``two_point_error``: relative L2 distance of the two-point correlations.
-            ``score``: the first, at most 1, minus what the second is above the noise floor, which real windows of
-        other planes have, too; the higher the better.
+                ``score``: the first, at most 1, minus what the second is above the noise floor, which real
+            windows of other planes have, too.
         """
         ratio = pass_rate(judge(samples, self.reference, progress=False)) / max(self.pass_rate, 1e-9)
         difference = two_point(phase_image(samples, self.reference)) - self.two_point
