@@ -291,6 +291,22 @@ def test_a_full_disk_is_told_in_one_line_and_earlier_results_stay(
     assert {path: after[path] for path in after if not path.startswith("checkpoints/")} == before
 
 
+def test_two_processes_train_one_model_and_the_first_one_writes(trained: Path) -> None:
+    edit(train__seed=3)
+    before = state_of(trained / "models")
+    Path("both.py").write_text(
+        "import sys; sys.modules['mlflow'] = None\nfrom stages import stage, train\nstage.run(train.main)\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    both = subprocess.run([*command, "both.py", "dcgan"], env=environment, capture_output=True, text=True)
+    assert both.returncode == 0, both.stderr
+    after = state_of(trained / "models")
+    assert before.keys() == after.keys()
+    assert before["dcgan/generator.safetensors"] != after["dcgan/generator.safetensors"]
+    assert json.loads(after["dcgan/model.json"])["training"]["steps"] == 5
+
+
 # The whole way ------------------------------------------------------------------------------------------
 
 
