@@ -20,6 +20,7 @@ WGAN-GP: I. Gulrajani's loop as ported in https://github.com/caogang/wgan-gp (ga
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,9 +45,9 @@ def train_plainly(
     ValueError
         If the loss is neither non_saturating nor wasserstein: no tutorial stands for another.
     """
-    loops = {"non_saturating": _dcgan, "wasserstein": _wgan_gp}
-    if model.loss not in loops:
-        raise ValueError(f"loss {model.loss}: must be one of {', '.join(loops)} to have a plain loop")
+    steps = {"non_saturating": _dcgan_step, "wasserstein": _wgan_gp_step}
+    if model.loss not in steps:
+        raise ValueError(f"loss {model.loss}: must be one of {', '.join(steps)} to have a plain loop")
     device = choose_device(config.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads or threads)
@@ -63,7 +64,19 @@ def train_plainly(
     def latent() -> Tensor:
         return torch.randn(config.batch, config.latent_channels, cells, cells, device=device)
 
-    loops[model.loss](generator, critic, real, latent, config.steps, model, on_step)
+    game = _Game(
+        generator,
+        critic,
+        torch.optim.Adam(generator.parameters(), lr=model.generator_learning_rate, betas=model.betas),
+        torch.optim.Adam(critic.parameters(), lr=model.critic_learning_rate, betas=model.betas),
+        real,
+        latent,
+        model,
+    )
+    history = []
+    for _ in range(config.steps):
+        history.append(steps[model.loss](game))
+        on_step()
     torch.set_num_threads(threads)
     return generator, critic
 
@@ -98,77 +111,57 @@ class Crops:
         return np.rot90(window, int(self.rng.integers(2)))
 
 
-def _dcgan(
-    generator: Generator,
-    critic: Critic,
-    real: Draw,
-    latent: Draw,
-    steps: int,
-    model: ModelConfig,
-    on_step: OnStep,
-) -> None:
-    generator_optimiser = torch.optim.Adam(
-        generator.parameters(), lr=model.generator_learning_rate, betas=model.betas
-    )
-    critic_optimiser = torch.optim.Adam(critic.parameters(), lr=model.critic_learning_rate, betas=model.betas)
-    history = []
-    for _ in range(steps):
-        for _ in range(model.critic_steps):
-            critic.zero_grad()
-            scores = critic(real())
-            error_real = binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
-            error_real.backward()
-            fake = generator(latent())
-            scores = critic(fake.detach())
-            error_fake = binary_cross_entropy_with_logits(scores, torch.zeros_like(scores))
-            error_fake.backward()
-            critic_optimiser.step()
-
-        generator.zero_grad()
-        scores = critic(fake)
-        error = binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
-        error.backward()
-        generator_optimiser.step()
-        history.append((error_real.item() + error_fake.item(), error.item()))
-        on_step()
+class _Game(NamedTuple):
+    generator: Generator
+    critic: Critic
+    generator_optimiser: torch.optim.Adam
+    critic_optimiser: torch.optim.Adam
+    real: Draw
+    latent: Draw
+    model: ModelConfig
 
 
-def _wgan_gp(
-    generator: Generator,
-    critic: Critic,
-    real: Draw,
-    latent: Draw,
-    steps: int,
-    model: ModelConfig,
-    on_step: OnStep,
-) -> None:
-    generator_optimiser = torch.optim.Adam(
-        generator.parameters(), lr=model.generator_learning_rate, betas=model.betas
-    )
-    critic_optimiser = torch.optim.Adam(critic.parameters(), lr=model.critic_learning_rate, betas=model.betas)
-    history = []
-    for _ in range(steps):
-        critic.requires_grad_(True)
-        for _ in range(model.critic_steps):
-            critic.zero_grad()
-            images = real()
-            score_real = critic(images).mean()
-            (-score_real).backward()
-            with torch.no_grad():
-                fake = generator(latent())
-            score_fake = critic(fake).mean()
-            score_fake.backward()
-            penalty = model.gradient_penalty * _penalty(critic, images, fake)
-            penalty.backward()
-            critic_optimiser.step()
+def _dcgan_step(game: _Game) -> tuple[float, float]:
+    for _ in range(game.model.critic_steps):
+        game.critic.zero_grad()
+        scores = game.critic(game.real())
+        error_real = binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
+        error_real.backward()
+        fake = game.generator(game.latent())
+        scores = game.critic(fake.detach())
+        error_fake = binary_cross_entropy_with_logits(scores, torch.zeros_like(scores))
+        error_fake.backward()
+        game.critic_optimiser.step()
 
-        critic.requires_grad_(False)
-        generator.zero_grad()
-        error = -critic(generator(latent())).mean()
-        error.backward()
-        generator_optimiser.step()
-        history.append((score_fake.item() - score_real.item() + penalty.item(), error.item()))
-        on_step()
+    game.generator.zero_grad()
+    scores = game.critic(fake)
+    error = binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
+    error.backward()
+    game.generator_optimiser.step()
+    return error_real.item() + error_fake.item(), error.item()
+
+
+def _wgan_gp_step(game: _Game) -> tuple[float, float]:
+    game.critic.requires_grad_(True)
+    for _ in range(game.model.critic_steps):
+        game.critic.zero_grad()
+        images = game.real()
+        score_real = game.critic(images).mean()
+        (-score_real).backward()
+        with torch.no_grad():
+            fake = game.generator(game.latent())
+        score_fake = game.critic(fake).mean()
+        score_fake.backward()
+        penalty = game.model.gradient_penalty * _penalty(game.critic, images, fake)
+        penalty.backward()
+        game.critic_optimiser.step()
+
+    game.critic.requires_grad_(False)
+    game.generator.zero_grad()
+    error = -game.critic(game.generator(game.latent())).mean()
+    error.backward()
+    game.generator_optimiser.step()
+    return score_fake.item() - score_real.item() + penalty.item(), error.item()
 
 
 def _penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:

@@ -108,14 +108,7 @@ def load_model(folder: Path) -> tuple[Generator, dict[str, Any]]:
     folder = Path(folder)
     card = read_json(folder / CARD)
     generator = Generator(NetworkConfig.from_mapping(card.get("network"), f"{folder / CARD}: network"))
-    try:
-        weights = load_file(folder / WEIGHTS)
-        generator.load_state_dict(weights)
-    except FileNotFoundError:
-        raise UserError(folder / WEIGHTS, "missing", "file must exist") from None
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(folder / WEIGHTS, "unusable", f"must hold the weights of {CARD} ({reason})") from None
+    weights = _load_weights(folder / WEIGHTS, generator, f"must hold the weights of {CARD}")
     if weights_sha256(weights) != card.get("weights_sha256"):
         raise UserError(folder / WEIGHTS, "changed", f"must have the weights_sha256 of {CARD}")
     return generator.eval(), card
@@ -130,15 +123,7 @@ def load_start(folder: Path, generator: Generator, critic: Critic) -> None:
         If a file is missing or damaged, or belongs to networks of another size or kind.
     """
     for name, network in ((LAST, generator), (CRITIC, critic)):
-        path = Path(folder) / name
-        try:
-            network.load_state_dict(load_file(path))
-        except FileNotFoundError:
-            raise UserError(path, "missing", "file must exist, to train on from there") from None
-        except (SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            rule = f"must hold a network of the same size and kind ({reason})"
-            raise UserError(path, "unusable", rule) from None
+        _load_weights(Path(folder) / name, network, "must hold a network of the same size and kind")
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
@@ -152,6 +137,18 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+
+
+def _load_weights(path: Path, network: nn.Module, rule: str) -> dict[str, Tensor]:
+    """Give ``network`` the weights in a file, and return them; ``rule`` says which they must be."""
+    try:
+        weights = load_file(path)
+        network.load_state_dict(weights)
+    except FileNotFoundError:
+        raise UserError(path, "missing", "file must exist") from None
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(path, "unusable", f"{rule} ({str(error).splitlines()[0]})") from None
+    return weights
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

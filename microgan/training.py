@@ -284,7 +284,7 @@ def _backward_with_physics(
     times the size of the adversarial one. So one weight suits all models and scans, and the generator is
     passed through once.
     """
-    (gradient,) = torch.autograd.grad(loss, fake, retain_graph=False)
+    (gradient,) = torch.autograd.grad(loss, fake)
     every = max(1, config.batch // config.physics.images)
     some = fake[::every].detach().float().requires_grad_(True)
     physical = physical_loss(some, material, config.physics).total.mean()
