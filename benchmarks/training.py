@@ -1,9 +1,9 @@
 """Time a training step against the tutorials' loop: `python -m benchmarks.training [--quick] [--profile]`.
 
 Ours is `microgan.training.train` itself, timed from outside through its callback ``on_log`` in every step
-(which makes it read its losses in every step; by default it reads one in ten), without grids, states or
-samples. The other is `benchmarks.plain_training`; its docstring says what is plain. Models, batch, precision
-and threads are those of params.yaml.
+(which makes it read its losses in every step; by default it reads one in ten), without grids, states,
+checks or the physical loss. The other is `benchmarks.plain_training`; its docstring says what is plain.
+Models, batch, precision and threads are those of params.yaml.
 
 Each block of steps runs in a process of its own, so that its peak memory is its own, and blocks of the two
 alternate, so that a busy machine slows both. Images are real windows in generator steps: a batch counts once,
