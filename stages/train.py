@@ -18,7 +18,7 @@ from microgan.choice import Choice
 from microgan.files import atomic, digest, write_csv
 from microgan.physics import Material
 from microgan.planes import Planes
-from microgan.training import ModelConfig, TrainConfig, Trained, train
+from microgan.training import ModelConfig, TrainConfig, Trained, choose_device, choose_precision, train
 from microgan.validity import Reference
 from microgan.vision import image_grid
 from microgan.windows import Windows
@@ -85,6 +85,7 @@ def card(
     name: str, window_px: int, planes: Planes, config: TrainConfig, model: ModelConfig, trained: Trained
 ) -> dict[str, object]:
     """Say where the generator comes from, and why this one was kept."""
+    device = choose_device(config.device)
     reason = f"highest score of {len(trained.checks)} checks on calibration windows"
     return {
         "model": name,
@@ -93,6 +94,8 @@ def card(
         "training": {
             "config": config.model_dump(mode="json"),
             "model": model.model_dump(),
+            "device": device.type,
+            "precision": choose_precision(config.precision, device),
             "steps": trained.steps,
             "seconds": trained.seconds,
             "kept": {**trained.kept, "reason": reason},

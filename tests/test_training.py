@@ -16,7 +16,7 @@ from microgan.checkpoint import State, load_model, save_model, weights_sha256
 from microgan.errors import UserError
 from microgan.physics import Material, PhysicsConfig
 from microgan.sampling import sample
-from microgan.training import ModelConfig, TrainConfig, train
+from microgan.training import ModelConfig, TrainConfig, choose_precision, train
 from tests.helpers import DiscWindows
 
 TINY = TrainConfig(
@@ -184,6 +184,15 @@ def test_the_other_losses_train(loss: str, tmp_path: Path) -> None:
     done = train(DiscWindows(), TINY, ModelConfig(loss=loss), tmp_path / "s")
     assert done.steps == 12
     assert all(np.isfinite(list(row.values())).all() for row in done.history)
+
+
+@pytest.mark.parametrize(("has_bf16", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_chosen_where_the_processor_multiplies_it(
+    has_bf16: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": has_bf16})
+    assert choose_precision("auto", torch.device("cpu")) == chosen
+    assert choose_precision("bf16", torch.device("cpu")) == "bf16"
 
 
 def test_minutes_end_a_run(tmp_path: Path) -> None:
