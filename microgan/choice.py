@@ -26,20 +26,26 @@ class Choice:
         Share of calibration windows that pass.
     two_point
         Two-point correlation of calibration windows, by lag.
+    two_point_floor
+        Relative L2 distance of that of training windows from it.
     """
 
     reference: Reference
     pass_rate: float
     two_point: np.ndarray
+    two_point_floor: float
 
     @classmethod
     def on(cls, planes: Planes, reference: Reference, seed: int) -> "Choice":
-        """Measure the calibration windows of a scan."""
+        """Measure the calibration windows of a scan, and the training windows for the floor."""
+        rng = np.random.default_rng(seed)
         limits = {name: limit for name, limit in reference.limits.items() if name in RULES}
         reference = reference.model_copy(update={"own": {}, "limits": limits})
-        windows = Windows(planes, "calibration", reference.window_px)
-        real = windows.draw(np.random.default_rng(seed), REAL_WINDOWS)
-        return cls(reference, reference.calibration_pass_rate, two_point(phase_image(real, reference)))
+        real, train = (
+            two_point(phase_image(Windows(planes, role, reference.window_px).draw(rng, REAL_WINDOWS), reference))
+            for role in ("calibration", "train")
+        )
+        return cls(reference, reference.calibration_pass_rate, real, _distance(train, real))
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
         """Judge samples (n, 1, H, W) in [-1, 1].
@@ -49,16 +55,19 @@ class Choice:
         dict
             ``pass_rate_ratio``: share of samples that pass, over that of calibration windows.
             ``two_point_error``: relative L2 distance of the two-point correlations.
-                ``score``: the first, at most 1, minus what the second is above the noise floor, which real
-            windows of other planes have, too.
+            ``score``: the first, at most 1, minus what the second is above the noise floor, which real
+            windows of other places have, too.
         """
         ratio = pass_rate(judge(samples, self.reference, progress=False)) / max(self.pass_rate, 1e-9)
-        difference = two_point(phase_image(samples, self.reference)) - self.two_point
-        error = float(np.linalg.norm(difference) / np.linalg.norm(self.two_point))
-        excess = max(error - self.reference.noise_floor.get("two_point_correlation", 0.0), 0.0)
+        error = _distance(two_point(phase_image(samples, self.reference)), self.two_point)
+        excess = max(error - self.two_point_floor, 0.0)
         return {"pass_rate_ratio": ratio, "two_point_error": error, "score": min(ratio, 1.0) - excess}
 
 
 def two_point(phase: Tensor) -> np.ndarray:
     """Return the mean two-point correlation by lag of phase images (n, H, W), bool."""
     return two_point_correlation(phase.numpy()).mean(0)
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.linalg.norm(one - other) / np.linalg.norm(other))

@@ -2,40 +2,37 @@
 
 Two sets of real windows differ too, by chance and from place to place. The floor is that difference,
 between training windows and calibration windows; ``error / floor`` near 1 is as good as real. Samples are
-compared with held-out windows, which nothing else ever uses.
+compared with held-out windows, which nothing else ever uses, and whether they differ, or are shown to be
+equivalent, is tested with the windows of a place kept together (`microgan.comparison`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from scipy.stats import wasserstein_distance
-from torch import Tensor
 
+from microgan.comparison import Equivalence, GlobalTest, Resampled, equivalence, global_test
 from microgan.config import Config
-from microgan.descriptors import (
-    Discs,
-    Distribution,
-    nearest_neighbour_distribution,
-    radial_lags,
-    radius_distribution,
-    two_point_correlation,
-    volume_fraction,
-)
+from microgan.description import DESCRIPTORS, Description, describe_samples
 from microgan.errors import UserError
+from microgan.estimates import Curve, Distribution
+from microgan.files import read_json, write_json
 from microgan.planes import ROLES, Planes
-from microgan.validity import Reference, detect_all, phase_image
+from microgan.validity import Reference, detect_all
 from microgan.windows import Windows
 
-DESCRIPTORS = ("volume_fraction", "two_point_correlation", "radius", "nearest_neighbour_distance")
 HISTOGRAM_BINS = 32
-BAND_QUANTILE = 0.95
+DESCRIPTIONS, FLOOR = "descriptions.safetensors", "noise_floor.json"
 
 
 class FidelityConfig(Config):
-    """How much is compared, and in which part of the windows."""
+    """How much is compared."""
 
     windows: int = Field(
         default=1000,
@@ -43,61 +40,59 @@ class FidelityConfig(Config):
         description="real windows of each kind, and at most as many samples; also the floor's",
     )
     floor_repeats: int = Field(default=100, ge=1, description="draws that the noise floor is the mean of")
+    resamples: int = Field(default=499, ge=19, description="of the tests and intervals")
     max_lag_px: int | None = Field(
-        default=None, ge=1, description="largest distance of the two-point correlation; none: half a window"
+        default=None, ge=1, description="largest distance of the curves; none: half a window"
     )
-    margin_px: float | None = Field(
-        default=None, ge=0, description="radii count of centres that far inside; none: the largest radius"
-    )
-    seed: int = Field(default=0, ge=0, description="of the real windows and of the floor's draws")
+    seed: int = Field(default=0, ge=0, description="of the real windows and of all draws")
 
 
 @dataclass(frozen=True)
-class Description:
-    """The descriptors of a set of N images, image by image.
+class RealWindows:
+    """What samples are compared with, measured once for all models.
 
     Attributes
     ----------
-    volume_fraction
-        Shape (N,).
-    two_point_correlation
-        Shape (N, n_lags), at the distances ``lags_px``.
-    lags_px
-        Shape (n_lags,).
-    radius, nearest_neighbour_distance
-        Of the circles, in pixels.
+    held_out, train
+        Descriptions of as many windows as `FidelityConfig.windows`.
+    floor
+        Descriptor -> mean error between real windows of two places; see `floor_between`.
     """
 
-    volume_fraction: np.ndarray
-    two_point_correlation: np.ndarray
-    lags_px: np.ndarray
-    radius: Distribution
-    nearest_neighbour_distance: Distribution
+    held_out: Description
+    train: Description
+    floor: Mapping[str, float]
 
-    def __len__(self) -> int:
-        return len(self.volume_fraction)
-
-    def take(self, images: np.ndarray) -> "Description":
-        """Keep ``images`` (indices, none twice)."""
-        return Description(
-            self.volume_fraction[images],
-            self.two_point_correlation[images],
-            self.lags_px,
-            self.radius.take(images),
-            self.nearest_neighbour_distance.take(images),
+    @classmethod
+    def of(cls, planes: Planes, reference: Reference, config: FidelityConfig) -> "RealWindows":
+        """Describe windows of the scan; twice as many for the floor, so that draws from them differ."""
+        twice = {
+            role: describe_windows(planes, role, reference, config, 2) for role in ("train", "calibration")
+        }
+        floor = floor_between(
+            twice["train"], twice["calibration"], config.windows, config.floor_repeats, config.seed
+        )
+        return cls(
+            held_out=describe_windows(planes, "held_out", reference, config),
+            train=twice["train"].take(np.arange(config.windows)),
+            floor={name: error for name, error in floor.items() if np.isfinite(error)},
         )
 
-    def summary(self) -> dict[str, float]:
-        """Return one figure a descriptor: the mean, or of a correlation its length; NaN for no values."""
-        if not len(self):
-            return dict.fromkeys(DESCRIPTORS, float("nan"))
-        curve = self.two_point_correlation.mean(axis=0)
-        return {
-            "volume_fraction": float(self.volume_fraction.mean()),
-            "two_point_correlation": correlation_length(self.lags_px, curve),
-            "radius": self.radius.mean(),
-            "nearest_neighbour_distance": self.nearest_neighbour_distance.mean(),
-        }
+    def save(self, folder: Path) -> None:
+        """Write ``descriptions.safetensors`` and ``noise_floor.json`` into ``folder``."""
+        arrays = self.held_out.arrays("held_out") | self.train.arrays("train")
+        save_file(arrays, folder / DESCRIPTIONS)
+        write_json(folder / FLOOR, dict(self.floor))
+
+    @classmethod
+    def load(cls, folder: Path) -> "RealWindows":
+        """Read what `save` wrote."""
+        try:
+            arrays = load_file(folder / DESCRIPTIONS)
+        except (OSError, SafetensorError) as error:
+            raise UserError(folder / DESCRIPTIONS, "unreadable", f"must be whole ({error})") from None
+        described = (Description.from_arrays(arrays, role) for role in ("held_out", "train"))
+        return cls(*described, read_json(folder / FLOOR))
 
 
 @dataclass(frozen=True)
@@ -108,94 +103,35 @@ class Fidelity:
     curves: dict[str, list[dict[str, float | None]]]
 
 
-def describe(
-    phase: np.ndarray,
-    circles: Sequence[Discs],
-    margin_px: float,
-    max_lag_px: int | None = None,
-    periodic: bool = False,
+def describe_windows(
+    planes: Planes, role: str, reference: Reference, config: FidelityConfig, times: int = 1
 ) -> Description:
-    """Compute the descriptors of a set of images.
-
-    Parameters
-    ----------
-    phase
-        Stack (N, H, W) of bool, true in the disc phase.
-    circles
-        The circles of each image, in pixels.
-    margin_px
-        Radii are taken of discs with their centre that far inside the border; see `radius_distribution`.
-    max_lag_px
-        Largest distance of the correlation; half of the shorter side by default.
-    periodic
-        Whether opposite borders of the images fit together.
-
-    Raises
-    ------
-    UserError
-        If there is not one set of circles an image, or the margin leaves nothing of the window.
-    """
-    if len(phase) != len(circles):
-        raise UserError("circles", len(circles), f"must be as many as images, {len(phase)}")
-    shape = phase.shape[1], phase.shape[2]
-    margin_px = 0.0 if periodic else margin_px
-    if 2 * margin_px >= min(shape):
-        rule = (
-            f"must be below half of the window, {min(shape) / 2:g} px (by default it is the largest radius)"
-        )
-        raise UserError("evaluate.margin_px", margin_px, rule)
-    correlation = two_point_correlation(phase, max_lag_px, periodic)
-    return Description(
-        volume_fraction=volume_fraction(phase),
-        two_point_correlation=correlation,
-        lags_px=radial_lags(correlation.shape[1] - 1),
-        radius=radius_distribution(circles, shape, margin_px),
-        nearest_neighbour_distance=nearest_neighbour_distribution(circles, shape, periodic),
-    )
-
-
-def correlation_length(lags_px: np.ndarray, curve: np.ndarray) -> float:
-    """Return the distance in pixels at which (S2 - f^2) / (f - f^2) falls to 1 / e, f the volume fraction.
-
-    NaN if the images are blank or the curve stays above. Both arguments have the shape (n_lags,).
-
-    Examples
-    --------
-    >>> lags = np.arange(10.0)
-    >>> round(correlation_length(lags, 0.25 + 0.25 * np.exp(-lags / 3)), 3)
-    3.0
-    """
-    variance = curve[0] - curve[0] ** 2
-    if variance <= 0:
-        return float("nan")
-    covariance = (curve - curve[0] ** 2) / variance
-    below = np.flatnonzero(covariance < np.exp(-1))
-    if not len(below):
-        return float("nan")
-    pair = slice(below[0] - 1, below[0] + 1)
-    return float(np.interp(-np.exp(-1), -covariance[pair], lags_px[pair]))
+    """Describe ``times * config.windows`` windows of a role, always the same."""
+    windows = Windows(planes, role, reference.window_px)
+    rng = np.random.default_rng([config.seed, ROLES.index(role)])
+    images, block = windows.draw_in_blocks(rng, times * config.windows)
+    circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
+    return describe_samples(images, circles, reference, block, config.max_lag_px)
 
 
 def errors(samples: Description, reference: Description) -> dict[str, float]:
     """Return how far apart two sets are, one figure a descriptor; NaN where one of them has no values.
 
-    The volume fraction's is the difference over the reference; that of the two-point correlation the L2
-    norm of the difference over that of the reference's curve; that of radius and nearest-neighbour distance
-    the Wasserstein-1 distance over the reference's mean (Vallender, Theory Probab. Appl. 18 (1974) 784-786).
+    Of a number: the difference over the reference. Of a curve: the L2 norm of the difference over that of
+    the reference's curve. Of a distribution: the Wasserstein-1 distance over the reference's mean (Vallender,
+    Theory Probab. Appl. 18 (1974) 784-786).
     """
     if not len(samples) or not len(reference):
         return dict.fromkeys(DESCRIPTORS, float("nan"))
-    fraction, curve = reference.volume_fraction.mean(), reference.two_point_correlation.mean(axis=0)
-    return {
-        "volume_fraction": _relative(abs(samples.volume_fraction.mean() - fraction), fraction),
-        "two_point_correlation": _relative(
-            np.linalg.norm(samples.two_point_correlation.mean(axis=0) - curve), np.linalg.norm(curve)
-        ),
-        "radius": _wasserstein(samples.radius, reference.radius),
-        "nearest_neighbour_distance": _wasserstein(
-            samples.nearest_neighbour_distance, reference.nearest_neighbour_distance
-        ),
+    curves = {
+        name: _curve_error(curve.mean(), reference.curves[name].mean())
+        for name, curve in samples.curves.items()
     }
+    distances = {
+        name: _wasserstein(values, reference.distributions[name])
+        for name, values in samples.distributions.items()
+    }
+    return {name: (curves | distances)[name] for name in DESCRIPTORS}
 
 
 def floor_between(
@@ -223,79 +159,52 @@ def floor_between(
     return {name: float(np.mean([draw[name] for draw in draws])) for name in DESCRIPTORS}
 
 
-def band_between(one: Description, other: Description, count: int, repeats: int, seed: int) -> np.ndarray:
-    """Return by how much two-point correlations differ between real sets: the 95 % quantile at each lag.
+@dataclass(frozen=True)
+class Comparison:
+    """One set of images beside held-out windows.
 
-    Parameters as in `floor_between`; the result has the shape (n_lags,).
+    Attributes
+    ----------
+    table
+        Descriptor -> ``value`` and ``reference`` (see `Description.summary`), ``error`` (see `errors`),
+        ``floor``, ``ratio`` = error / floor, ``p`` of the test that the two are equal; and where means are
+        compared ``difference``, its 90 % interval from ``low`` to ``high``, ``margin``, and ``equivalent``.
+        None where there is nothing to tell, such as the radius of no circles.
+    envelopes
+        Descriptor -> half width of the global 95 % envelope of the difference, along its curve.
     """
-    gaps = [
-        np.abs(a.two_point_correlation.mean(axis=0) - b.two_point_correlation.mean(axis=0))
-        for a, b in _drawn_pairs(one, other, count, repeats, seed)
-    ]
-    return np.quantile(gaps, BAND_QUANTILE, axis=0)
+
+    table: dict[str, dict[str, float | bool | None]]
+    envelopes: dict[str, np.ndarray]
 
 
 def compare(
-    samples: Description, held_out: Description, floor: Mapping[str, float]
-) -> dict[str, dict[str, float | None]]:
-    """Compare samples with held-out windows.
-
-    Parameters
-    ----------
-    samples, held_out
-        Descriptions of both.
-    floor
-        Real-versus-real error of each descriptor, from `noise_floor`; may lack some.
-
-    Returns
-    -------
-    dict
-        For each descriptor ``value`` and ``reference`` (see `Description.summary`), ``error`` (see `errors`),
-        ``floor``, and ``ratio`` = error / floor. None where there is nothing to tell, such as the radius of
-        no circles.
-    """
-    found = errors(samples, held_out)
-    value, reference = samples.summary(), held_out.summary()
-    table = {}
+    samples: Description, held_out: Description, floor: Mapping[str, float], config: FidelityConfig
+) -> Comparison:
+    """Compare a set of images with held-out windows; ``floor`` may lack some descriptors."""
+    found, value, reference = errors(samples, held_out), samples.summary(), held_out.summary()
+    tests = _tests(samples, held_out, config) if len(samples) and len(held_out) else {}
+    table, envelopes = {}, {}
     for name in DESCRIPTORS:
         ratio = found[name] / floor[name] if floor.get(name) else float("nan")
-        row = {"value": value[name], "reference": reference[name], "error": found[name]}
-        row |= {"floor": floor.get(name, float("nan")), "ratio": ratio}
-        table[name] = {key: _or_none(number) for key, number in row.items()}
-    return table
-
-
-def describe_windows(images: Tensor, reference: Reference, config: FidelityConfig) -> Description:
-    """Find phase and circles in normalised images (N, 1, H, W), and describe them."""
-    circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
-    return describe_samples(images, circles, reference, config)
-
-
-def describe_samples(
-    images: Tensor, circles: Sequence[Discs], reference: Reference, config: FidelityConfig
-) -> Description:
-    """Describe normalised images (N, 1, H, W) with circles found before, such as by `validity.judge`."""
-    phase = phase_image(images, reference).reshape(len(images), *images.shape[-2:]).cpu().numpy()
-    margin_px = reference.radius_px[1] if config.margin_px is None else config.margin_px
-    return describe(phase, circles, margin_px, config.max_lag_px)
-
-
-def noise_floor(planes: Planes, reference: Reference, config: FidelityConfig) -> dict[str, float]:
-    """Return the error of each descriptor between real windows, training against calibration.
-
-    ``config.windows`` on either side, as many as samples are compared. Descriptors without any value, such as
-    the radius in a scan without circles, are left out.
-    """
-    one, other = (
-        describe_windows(_draw(planes, role, reference, config, 2), reference, config)
-        for role in ("train", "calibration")
-    )
-    floor = floor_between(one, other, config.windows, config.floor_repeats, config.seed)
-    return {name: error for name, error in floor.items() if np.isfinite(error)}
+        row: dict[str, float | bool | None] = {
+            "value": _or_none(value[name]),
+            "reference": _or_none(reference[name]),
+            "error": _or_none(found[name]),
+            "floor": _or_none(floor.get(name, float("nan"))),
+            "ratio": _or_none(ratio),
+        }
+        if name in tests:
+            test, equal = tests[name]
+            row["p"] = _or_none(test.p)
+            row |= _row_of(equal) if equal else {}
+            envelopes[name] = test.half_width
+        table[name] = row
+    return Comparison(table, envelopes)
 
 
 def evaluate(
-    samples: Description, valid: np.ndarray, planes: Planes, reference: Reference, config: FidelityConfig
+    samples: Description, valid: np.ndarray, real: RealWindows, config: FidelityConfig
 ) -> Fidelity:
     """Compare samples with held-out windows, before and after filtering.
 
@@ -306,10 +215,8 @@ def evaluate(
         and among the valid ones.
     valid
         Verdict of each image, shape (N,) of bool.
-    planes
-        The scan.
-    reference
-        From calibration; its ``noise_floor`` is used, or computed now if it is empty.
+    real
+        Real windows, with the noise floor.
     config
         Parameters.
 
@@ -317,81 +224,94 @@ def evaluate(
     -------
     Fidelity
         ``metrics`` holds ``before``, ``after`` and, for scale, ``training_windows``: what a generator would
-        get that repeats its training data. Each is a table of `compare`; ``n`` holds the sizes of the sets.
-        ``curves`` holds a list of rows for each curve; see `curves`.
+        get that repeats its training data. Each is the table of a `Comparison`. ``shift`` holds the error of
+        each descriptor between after and before, in units of the floor: what filtering itself changes. ``n``
+        holds the sizes of the sets. ``curves`` holds a list of rows for each curve; see `curves`.
     """
     if len(valid) != len(samples):
         raise UserError("verdicts", len(valid), f"must be as many as samples, {len(samples)}")
     sets = {
-        "held_out": describe_windows(_draw(planes, "held_out", reference, config), reference, config),
-        "training_windows": describe_windows(_draw(planes, "train", reference, config), reference, config),
+        "held_out": real.held_out,
+        "training_windows": real.train,
         "before": samples.take(np.arange(len(samples))[: config.windows]),
         "after": samples.take(np.flatnonzero(valid)[: config.windows]),
     }
-    floor = reference.noise_floor or noise_floor(planes, reference, config)
-    metrics: dict[str, Any] = {
-        name: compare(sets[name], sets["held_out"], floor) for name in ("before", "after", "training_windows")
+    compared = {
+        name: compare(sets[name], real.held_out, real.floor, config)
+        for name in ("before", "after", "training_windows")
+    }
+    metrics: dict[str, Any] = {name: comparison.table for name, comparison in compared.items()}
+    shift = errors(sets["after"], sets["before"])
+    metrics["shift"] = {
+        name: _or_none(shift[name] / real.floor[name] if real.floor.get(name) else float("nan"))
+        for name in DESCRIPTORS
     }
     metrics["n"] = {name: len(described) for name, described in sets.items()} | {"floor": config.windows}
-    return Fidelity(metrics, curves(sets, two_point_band(planes, reference, config)))
+    return Fidelity(metrics, curves(sets, compared["before"].envelopes))
 
 
-def two_point_band(planes: Planes, reference: Reference, config: FidelityConfig) -> np.ndarray:
-    """Return the half width (n_lags,) of the noise floor of the two-point correlation; see `band_between`."""
-    none = [_NO_DISCS] * (2 * config.windows)
-    one, other = (
-        describe_samples(_draw(planes, role, reference, config, 2), none, reference, config)
-        for role in ("train", "calibration")
-    )
-    return band_between(one, other, config.windows, config.floor_repeats, config.seed)
-
-
-def curves(sets: Mapping[str, Description], band: np.ndarray) -> dict[str, list[dict[str, float | None]]]:
+def curves(
+    sets: Mapping[str, Description], envelopes: Mapping[str, np.ndarray]
+) -> dict[str, list[dict[str, float | None]]]:
     """Tabulate curves for plots, one row a point, one column a set.
 
     Parameters
     ----------
     sets
         Descriptions by name; one of them is ``held_out`` and gives the axes.
-    band
-        Half width of the noise floor of the two-point correlation, shape (n_lags,).
+    envelopes
+        Half widths of the envelopes of curves.
 
     Returns
     -------
     dict
-        ``two_point_correlation``: rows of ``lag_px``, the sets, and ``floor``, the half width of the band;
-        ``radius``: rows of ``radius_px`` (centre of the bin) and the sets' probability density per pixel;
-        ``nearest_neighbour_distance``: the same with ``distance_px``. None for a set without values.
+        Curve -> rows of ``axis``, the sets, and ``envelope``; distribution -> rows of ``axis`` (centre of the
+        bin) and the sets' probability density. None for a set without values.
     """
     real = sets["held_out"]
-    correlation = {
-        name: described.two_point_correlation.mean(axis=0) if len(described) else np.full(len(band), np.nan)
-        for name, described in sets.items()
-    }
+    tables = {}
+    for name in DESCRIPTORS:
+        if name in real.distributions:
+            tables[name] = _histogram({key: one.distributions[name] for key, one in sets.items()})
+        elif len(real.curves[name].axis) > 1:
+            columns = {key: one.curves[name].mean() for key, one in sets.items()}
+            axis, nothing = real.curves[name].axis, np.full(len(real.curves[name].axis), np.nan)
+            tables[name] = _rows({"axis": axis, **columns, "envelope": envelopes.get(name, nothing)})
+    return tables
+
+
+def _tests(
+    samples: Description, held_out: Description, config: FidelityConfig
+) -> dict[str, tuple[GlobalTest, Equivalence | None]]:
+    draws = Resampled.of(samples.group, config.resamples, config.seed)
+    other_draws = Resampled.of(held_out.group, config.resamples, config.seed + 1)
+    tests = {}
+    for name, descriptor in DESCRIPTORS.items():
+        pair = _as_curves(name, samples, held_out)
+        means = samples.mean(name), held_out.mean(name)
+        equal = None
+        if descriptor.margin and all(np.isfinite(one.mean()).all() for one in means):
+            equal = equivalence(*means, draws, other_draws, descriptor.margin)
+        tests[name] = global_test(*pair, draws, other_draws), equal
+    return tests
+
+
+def _as_curves(name: str, samples: Description, held_out: Description) -> tuple[Curve, Curve]:
+    """Curves as they are; of distributions the cumulative ones, over bins that span the real one."""
+    if name in samples.curves:
+        return samples.curves[name], held_out.curves[name]
+    edges = _edges([held_out.distributions[name]])
+    return tuple(one.distributions[name].cumulative(edges, len(one)) for one in (samples, held_out))
+
+
+def _row_of(equal: Equivalence) -> dict[str, float | bool | None]:
     return {
-        "two_point_correlation": _rows({"lag_px": real.lags_px, **correlation, "floor": band}),
-        "radius": _histogram("radius_px", {name: part.radius for name, part in sets.items()}),
-        "nearest_neighbour_distance": _histogram(
-            "distance_px", {name: part.nearest_neighbour_distance for name, part in sets.items()}
-        ),
+        "difference": _or_none(equal.difference),
+        "low": _or_none(equal.low),
+        "high": _or_none(equal.high),
+        "margin": equal.margin,
+        "equivalent": equal.shown,
     }
-
-
-@dataclass(frozen=True)
-class _NoDiscs:
-    row: np.ndarray
-    col: np.ndarray
-    radius: np.ndarray
-
-
-_NO_DISCS = _NoDiscs(*(np.empty(0),) * 3)
-
-
-def _draw(planes: Planes, role: str, reference: Reference, config: FidelityConfig, times: int = 1) -> Tensor:
-    """Draw ``times * config.windows`` real windows, always the same."""
-    windows = Windows(planes, role, reference.window_px)
-    rng = np.random.default_rng([config.seed, ROLES.index(role)])
-    return windows.draw(rng, times * config.windows, augment=False)
 
 
 def _drawn_pairs(
@@ -404,28 +324,32 @@ def _drawn_pairs(
         yield one.take(rng.permutation(len(one))[:count]), other.take(rng.permutation(len(other))[:count])
 
 
-def _relative(difference: float | np.floating, whole: float | np.floating) -> float:
-    """A difference in units of the reference; without a reference, NaN."""
-    return float(difference / whole) if whole > 0 else float("nan")
+def _curve_error(one: np.ndarray, other: np.ndarray) -> float:
+    told = np.isfinite(one) & np.isfinite(other)
+    whole = float(np.linalg.norm(other[told]))
+    return float(np.linalg.norm((one - other)[told])) / whole if whole > 0 else float("nan")
 
 
 def _wasserstein(samples: Distribution, reference: Distribution) -> float:
-    if not len(samples) or not len(reference):
+    if not len(samples) or not len(reference) or not reference.mean() > 0:
         return float("nan")
     distance = wasserstein_distance(samples.values, reference.values, samples.weights, reference.weights)
-    return _relative(distance, reference.mean())
+    return float(distance / reference.mean())
 
 
-def _histogram(axis: str, sets: Mapping[str, Distribution]) -> list[dict[str, float | None]]:
-    """Densities of all sets over the same bins, which span what real windows and most of the samples have."""
-    spans = [np.quantile(part.values, (0.001, 0.999)) for part in sets.values() if len(part)]
-    if not spans:
-        return []
-    low, high = np.min(spans), np.max(spans)
-    edges = np.linspace(low, max(high, low + 1e-3), HISTOGRAM_BINS + 1)
+def _edges(parts: list[Distribution]) -> np.ndarray:
+    """Edges (HISTOGRAM_BINS + 1,) of bins that span nearly all values."""
+    spans = [np.quantile(part.values, (0.001, 0.999)) for part in parts if len(part)]
+    low, high = (np.min(spans), np.max(spans)) if spans else (0.0, 1.0)
+    return np.linspace(low, max(high, low + 1e-3), HISTOGRAM_BINS + 1)
+
+
+def _histogram(sets: Mapping[str, Distribution]) -> list[dict[str, float | None]]:
+    """Densities of all sets over the same bins."""
+    edges = _edges(list(sets.values()))
     nothing = np.full(HISTOGRAM_BINS, np.nan)
     columns = {name: part.density(edges) if len(part) else nothing for name, part in sets.items()}
-    return _rows({axis: (edges[:-1] + edges[1:]) / 2, **columns})
+    return _rows({"axis": (edges[:-1] + edges[1:]) / 2, **columns})
 
 
 def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, float | None]]:

@@ -105,7 +105,6 @@ class Reference(Config):
     false_rejection_interval : 90 % of the resamples, on the windows that each left out
     held_out_pass_rate : share of windows of held-out planes that pass, measured after all limits were frozen
     power : kind of fault -> share that the filter rejects; see `microgan.power`
-    noise_floor : error of each descriptor, real against real; see `microgan.fidelity.noise_floor`
     """
 
     scan: ScanInfo
@@ -122,7 +121,6 @@ class Reference(Config):
     held_out_windows: int = 0
     held_out_pass_rate: float | None = None
     power: dict[str, Power] = Field(default_factory=dict)
-    noise_floor: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _limits_have_rules(self) -> Self:

@@ -1,5 +1,7 @@
 """Square windows of the planes, straight from disk: at random for training, in order for statistics."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -51,16 +53,38 @@ class Windows:
         -------
         Tensor of shape (count, 1, size_px, size_px), float32, in [-1, 1]
         """
-        windows = np.empty((count, 1, self.size_px, self.size_px), np.float16)
         symmetries = rng.integers(8, size=count) if augment else np.zeros(count, int)
-        filled = 0
-        while filled < count:
-            for plane, row, col in self._candidates(rng, count - filled):
-                # Rejection needs no table of allowed corners, which would grow with the scan.
-                rows, cols = slice(row, row + self.size_px), slice(col, col + self.size_px)
-                if self._mask[plane, rows, cols].all():
-                    windows[filled, 0] = _turned(self._grey[plane, rows, cols], symmetries[filled])
-                    filled += 1
+        return self._taken(self._places(rng, count), symmetries)
+
+    def draw_in_blocks(self, rng: np.random.Generator, count: int) -> tuple[Tensor, np.ndarray]:
+        """Draw windows as `draw` does, not turned, and say which of them lie in one place of the scan.
+
+        Returns
+        -------
+        windows : Tensor of shape (count, 1, size_px, size_px)
+        block : ndarray of shape (count,)
+            Number of the square of the plane, twice as wide as a window, that holds the window's middle.
+            Windows of one square are alike and overlap, so statistics resample whole squares.
+        """
+        places = np.array(self._places(rng, count))
+        middle = (places[:, 1:] + self.size_px // 2) // (2 * self.size_px)
+        _, block = np.unique(np.column_stack([places[:, 0], middle]), axis=0, return_inverse=True)
+        return self._taken(places.tolist(), np.zeros(count, int)), block.reshape(-1)
+
+    def _places(self, rng: np.random.Generator, count: int) -> list[tuple[int, int, int]]:
+        """Draw plane, row, col of corners; rejection needs no table of allowed ones, which would grow."""
+        places: list[tuple[int, int, int]] = []
+        while len(places) < count:
+            for plane, row, col in self._candidates(rng, count - len(places)):
+                if self._mask[plane, row : row + self.size_px, col : col + self.size_px].all():
+                    places.append((plane, row, col))
+        return places
+
+    def _taken(self, places: Sequence[Sequence[int]], symmetries: np.ndarray) -> Tensor:
+        windows = np.empty((len(places), 1, self.size_px, self.size_px), np.float16)
+        for index, (plane, row, col) in enumerate(places):
+            window = self._grey[plane, row : row + self.size_px, col : col + self.size_px]
+            windows[index, 0] = _turned(window, symmetries[index])
         return torch.from_numpy(windows).float()  # ten times as fast as numpy's conversion
 
     def grid(self, stride_px: int | None = None) -> Tensor:

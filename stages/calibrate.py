@@ -1,8 +1,7 @@
-"""Fix validity and noise floor on real windows, before any training: ``python -m stages.calibrate``."""
+"""Fix validity on real windows, before any training: ``python -m stages.calibrate``."""
 
 from pathlib import Path
 
-from microgan.fidelity import FidelityConfig, noise_floor
 from microgan.pictures import calibration_sheet, verdict_sheet, violation_sheet
 from microgan.planes import Planes
 from microgan.power import plant_all
@@ -15,7 +14,6 @@ PICTURED = 500  # calibration windows in the picture of the limits
 def main(stage: Stage) -> None:
     """Write reference/reference.json and reports/calibrate."""
     config = stage.config("calibrate", CalibrationConfig)
-    statistics = stage.config("evaluate", FidelityConfig)
     planes = Planes.load(Path("data/planes"))
     stage.tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "calibration")
     reference = calibrate(planes, stage.window_px, config)
@@ -23,10 +21,9 @@ def main(stage: Stage) -> None:
     real = judge(windows, reference, allow_own_rules=True)  # those of params.yaml, which the user wrote
     planted = plant_all(reference, planes, config.seed, config.planted, allow_own_rules=True)
     power = {name: one.power for name, one in planted.items()}
-    floor = noise_floor(planes, reference, statistics)
     # Everything is fixed now; held-out planes are only looked at.
     reference = with_held_out(reference, planes, config.seed, allow_own_rules=True)
-    reference = reference.model_copy(update={"noise_floor": floor, "power": power})
+    reference = reference.model_copy(update={"power": power})
     with drafts("reference", "reports/calibrate") as (folder, pictures):
         reference.save(folder / "reference.json")
         calibration_sheet([verdict.measures for verdict in real], reference, pictures / "limits.png")
@@ -34,7 +31,6 @@ def main(stage: Stage) -> None:
         violation_sheet(planted, pictures / "violations.png")
     rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
     stage.tracker.metrics({name: rate for name, rate in rates.items() if rate is not None})
-    stage.tracker.metrics({f"noise_floor.{name}": value for name, value in floor.items()})
     stage.tracker.metrics({f"power.{name}": one.rejected for name, one in power.items()})
     stage.tracker.artifact("reference/reference.json", "reports/calibrate")
 

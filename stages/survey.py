@@ -1,0 +1,24 @@
+"""Describe real windows as samples will be, and find the noise floor: ``python -m stages.survey``."""
+
+from pathlib import Path
+
+from microgan.fidelity import FidelityConfig, RealWindows
+from microgan.planes import Planes
+from microgan.validity import Reference
+from stages.stage import Stage, drafts, run
+
+
+def main(stage: Stage) -> None:
+    """Write survey."""
+    config = stage.config("evaluate", FidelityConfig)
+    planes = Planes.load(Path("data/planes"))
+    stage.tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "held_out")
+    reference = Reference.load(Path("reference/reference.json"))
+    real = RealWindows.of(planes, reference, config)
+    with drafts("survey") as (folder,):
+        real.save(folder)
+    stage.tracker.metrics({f"noise_floor.{name}": value for name, value in real.floor.items()})
+
+
+if __name__ == "__main__":
+    run(main)
