@@ -15,17 +15,11 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from microgan.config import Config
-from microgan.descriptors import (
-    Discs,
-    Distribution,
-    nearest_neighbour_distribution,
-    radial_lags,
-    radius_distribution,
-    two_point_correlation,
-    volume_fraction,
-)
+from microgan.descriptors import radial_lags, two_point_correlation, volume_fraction
 from microgan.errors import UserError
+from microgan.estimates import Distribution
 from microgan.planes import ROLES, Planes
+from microgan.point_patterns import Discs, nearest_neighbour_distribution, radius_distribution
 from microgan.validity import Reference, detect_all, phase_image
 from microgan.windows import Windows
 
