@@ -104,9 +104,27 @@ def test_noise_is_uncorrelated() -> None:
 
 def test_large_image_goes_through_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     phase = np.random.default_rng(2).random((5, 20, 30)) < 0.5
-    at_once = two_point_correlation(phase)
+    at_once, clusters_at_once = two_point_correlation(phase), two_point_cluster(phase)
     monkeypatch.setattr("microgan.descriptors.FFT_BATCH_PX", 1)
     np.testing.assert_array_equal(two_point_correlation(phase), at_once)
+    np.testing.assert_array_equal(two_point_cluster(phase), clusters_at_once)
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_blank_images_among_others(periodic: bool) -> None:
+    phase = np.zeros((3, 12, 10), bool)
+    phase[1] = True
+    expected = np.array([0, 1, 0])
+    np.testing.assert_allclose(
+        two_point_cluster(phase, 5, periodic), np.outer(expected, np.ones(6)), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        lineal_path(phase, 5, periodic)[:, 0], np.outer(expected, np.ones(6)), atol=1e-12
+    )
+    assert len(chord_lengths(phase, periodic)) == 0
+    found = minkowski(phase, periodic)
+    np.testing.assert_array_equal(found.area_fraction, expected)
+    np.testing.assert_array_equal([found.perimeter_per_px, found.euler_per_px2], 0)
 
 
 def test_radial_lags_are_the_mean_lengths_of_the_rings() -> None:
