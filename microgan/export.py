@@ -24,9 +24,10 @@ from pydantic import Field
 
 from microgan import __version__
 from microgan.config import Config
-from microgan.descriptors import Discs, volume_fraction
+from microgan.descriptors import volume_fraction
 from microgan.errors import UserError
 from microgan.files import atomic, write_csv, write_json, write_tiff
+from microgan.point_patterns import Discs
 
 SCHEMA = "microgan-export-1"
 SIDECAR, MANIFEST = "export.json", "manifest.csv"

@@ -21,11 +21,11 @@ LAYERS = (
     "training validity export",
     "windows pictures sampling checkpoint rules",
     "planes violations",
-    "descriptors detection losses networks physics scan simulate",
+    "descriptors detection losses networks physics point_patterns scan simulate",
     "opencv_detector",
     "ring_detector",
     "circle_fit hough",
-    "circles files parallel vision watershed",
+    "circles estimates files parallel vision watershed",
     "config",
     "errors",
 )

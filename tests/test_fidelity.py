@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from microgan import fidelity
-from microgan.descriptors import Distribution
 from microgan.errors import UserError
+from microgan.estimates import Distribution
 from microgan.fidelity import (
     DESCRIPTORS,
     Description,
