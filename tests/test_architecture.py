@@ -20,7 +20,7 @@ LAYERS = (
     "choice fidelity power",
     "training validity export",
     "windows pictures sampling checkpoint rules",
-    "planes violations",
+    "planes properties violations",
     "descriptors detection losses networks physics scan simulate",
     "opencv_detector",
     "ring_detector",
