@@ -234,8 +234,8 @@ def _of_phase(phase: np.ndarray, max_lag_px: int | None, periodic: bool) -> dict
         "two_point_correlation": _per_image(correlation, lags_px),
         "two_point_direction": _per_image(directions),
         "two_point_cluster": _per_image(two_point_cluster(phase, max_lag_px, periodic), lags_px),
-        "lineal_path_discs": _per_image(lineal_path(phase, max_lag_px, periodic)),
-        "lineal_path_matrix": _per_image(lineal_path(~phase, max_lag_px, periodic)),
+        "lineal_path_discs": _per_image(lineal_path(phase, max_lag_px, periodic).mean(axis=1)),
+        "lineal_path_matrix": _per_image(lineal_path(~phase, max_lag_px, periodic).mean(axis=1)),
         "perimeter": _per_image(area.perimeter_per_px),
         "euler_number": _per_image(area.euler_per_px2),
     }

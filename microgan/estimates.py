@@ -75,6 +75,17 @@ class Distribution:
         return counts
 
 
+    def means(self, images: int) -> "Curve":
+        """Return the mean as a curve of a single place, from the sums in each of ``images``."""
+        sums = np.bincount(self.image, self.weights * self.values, images)
+        return Curve(np.zeros(1), sums[:, None], np.bincount(self.image, self.weights, images)[:, None])
+
+    def cumulative(self, edges: np.ndarray, images: int) -> "Curve":
+        """Return the share of values up to each of ``edges`` (n,), from the sums in each of ``images``."""
+        counts = self.histograms(np.concatenate([[-np.inf], edges]), images)
+        return Curve(edges, counts.cumsum(axis=1), np.bincount(self.image, self.weights, images)[:, None])
+
+
 @dataclass(frozen=True)
 class Curve:
     """A function estimated as a ratio, such as pairs found over pairs that were possible.
