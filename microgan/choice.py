@@ -42,7 +42,9 @@ class Choice:
         limits = {name: limit for name, limit in reference.limits.items() if name in RULES}
         reference = reference.model_copy(update={"own": {}, "limits": limits})
         real, train = (
-            two_point(phase_image(Windows(planes, role, reference.window_px).draw(rng, REAL_WINDOWS), reference))
+            two_point(
+                phase_image(Windows(planes, role, reference.window_px).draw(rng, REAL_WINDOWS), reference)
+            )
             for role in ("calibration", "train")
         )
         return cls(reference, reference.calibration_pass_rate, real, _distance(train, real))

@@ -1,8 +1,8 @@
 """Whether two sets of images differ, by resampling: tests, intervals and equivalence.
 
-A descriptor of a set is a ratio of sums over its images (`microgan.estimates.Curve`), so resampling the images is a
-matrix product. Real windows of one place are alike and overlap; they are resampled block by block, and samples
-of a generator, which are independent, one by one (Kuensch, Ann. Statist. 17 (1989) 1217-1241).
+A descriptor of a set is a ratio of sums over its images (`microgan.estimates.Curve`), so resampling them is a
+matrix product. Real windows of one place are alike and overlap; they are resampled block by block,
+and samples of a generator, which are independent, one by one (Kuensch, Ann. Statist. 17 (1989) 1217-1241).
 """
 
 from dataclasses import dataclass

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from torch import Tensor
 
 from microgan.descriptors import (
-    directional_correlation,
     chord_lengths,
+    directional_correlation,
     lineal_path,
     minkowski,
     radial_lags,
@@ -29,7 +28,7 @@ from microgan.point_patterns import (
     radius_distribution,
     ripley_k,
 )
-from microgan.validity import Reference, phase_image
+from microgan.properties import PropertiesConfig, conductivity, stiffness
 
 BANDWIDTH_RADII = 0.15  # of the pair correlation's kernel, over the largest radius; at least half a pixel
 LEAST_BANDWIDTH_PX = 0.5
@@ -66,12 +65,15 @@ DESCRIPTORS: Mapping[str, Descriptor] = {
     "pair_correlation": Descriptor("Pair correlation", "mean"),
     "local_volume_fraction": Descriptor("Local volume fraction (Voronoi)", "", 0.02),
     "hexatic_order": Descriptor("Hexatic order", "", 0.05),
+    "stiffness": Descriptor("In-plane stiffness", "GPa", 0.02),
+    "shear_stiffness": Descriptor("In-plane shear stiffness", "GPa", 0.02),
+    "conductivity": Descriptor("Transverse conductivity", "W/(m K)", 0.02),
 }
 
 
 @dataclass(frozen=True)
 class Description:
-    """The descriptors of a set of N images; each name of `DESCRIPTORS` is in one of the two mappings.
+    """Descriptors of a set of N images, by their names in `DESCRIPTORS`.
 
     Attributes
     ----------
@@ -90,6 +92,11 @@ class Description:
     def __len__(self) -> int:
         return len(self.group)
 
+    @property
+    def names(self) -> list[str]:
+        """Which descriptors there are."""
+        return [name for name in DESCRIPTORS if name in self.curves or name in self.distributions]
+
     def take(self, images: np.ndarray) -> "Description":
         """Keep ``images`` (indices, none twice)."""
         return Description(
@@ -106,9 +113,9 @@ class Description:
         """Return one figure a descriptor, in the unit of `DESCRIPTORS`; NaN for no values."""
         figures = {name: float(np.mean(curve.mean())) for name, curve in self.curves.items()}
         figures |= {name: values.mean() for name, values in self.distributions.items()}
-        correlation = self.curves["two_point_correlation"]
-        figures["two_point_correlation"] = correlation_length(correlation.axis, correlation.mean())
-        return {name: figures[name] for name in DESCRIPTORS}
+        if correlation := self.curves.get("two_point_correlation"):
+            figures["two_point_correlation"] = correlation_length(correlation.axis, correlation.mean())
+        return {name: figures[name] for name in self.names}
 
     def arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Return all arrays by name, to be kept in a file."""
@@ -134,7 +141,7 @@ class Description:
             if f"{prefix}.{name}.axis" in arrays:
                 degree = int(part(name, "degree")[0])
                 curves[name] = Curve(part(name, "axis"), part(name, "hits"), part(name, "chances"), degree)
-            else:
+            elif f"{prefix}.{name}.values" in arrays:
                 values, weights, image = (part(name, key) for key in ("values", "weights", "image"))
                 distributions[name] = Distribution(values, weights, image)
         return cls(curves, distributions, arrays[f"{prefix}.group"])
@@ -190,16 +197,17 @@ def describe(
     return Description(curves, distributions, np.arange(len(phase)) if group is None else group)
 
 
-def describe_samples(
-    images: Tensor,
-    circles: Sequence[Discs],
-    reference: Reference,
-    group: np.ndarray | None = None,
-    max_lag_px: int | None = None,
+def describe_properties(
+    phase: np.ndarray, config: PropertiesConfig, group: np.ndarray | None = None
 ) -> Description:
-    """Describe normalised images (N, 1, H, W) with circles found before, such as by `validity.judge`."""
-    phase = phase_image(images, reference).reshape(len(images), *images.shape[-2:]).cpu().numpy()
-    return describe(phase, circles, reference.radius_px[1], group, max_lag_px)
+    """Solve for the effective properties of phase images (N, H, W) of bool; ``group`` as in `describe`."""
+    stiffness_gpa, conductivity_w_mk = stiffness(phase, config), conductivity(phase, config)
+    curves = {
+        "stiffness": _per_image((stiffness_gpa[:, 0, 0] + stiffness_gpa[:, 1, 1]) / 2),
+        "shear_stiffness": _per_image(stiffness_gpa[:, 2, 2]),
+        "conductivity": _per_image(np.trace(conductivity_w_mk, axis1=1, axis2=2) / 2),
+    }
+    return Description(curves, {}, np.arange(len(phase)) if group is None else group)
 
 
 def correlation_length(lags_px: np.ndarray, curve: np.ndarray) -> float:

@@ -74,7 +74,6 @@ class Distribution:
         counts, _, _ = np.histogram2d(self.image, self.values, [by_image, edges], weights=self.weights)
         return counts
 
-
     def means(self, images: int) -> "Curve":
         """Return the mean as a curve of a single place, from the sums in each of ``images``."""
         sums = np.bincount(self.image, self.weights * self.values, images)

@@ -6,7 +6,7 @@ compared with held-out windows, which nothing else ever uses, and whether they d
 equivalent, is tested with the windows of a place kept together (`microgan.comparison`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,18 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.stats import wasserstein_distance
+from torch import Tensor
 
 from microgan.comparison import Equivalence, GlobalTest, Resampled, equivalence, global_test
 from microgan.config import Config
-from microgan.description import DESCRIPTORS, Description, describe_samples
+from microgan.description import DESCRIPTORS, Description, describe, describe_properties
 from microgan.errors import UserError
 from microgan.estimates import Curve, Distribution
 from microgan.files import read_json, write_json
 from microgan.planes import ROLES, Planes
-from microgan.validity import Reference, detect_all
+from microgan.point_patterns import Discs
+from microgan.properties import PropertiesConfig
+from microgan.validity import Reference, detect_all, phase_image
 from microgan.windows import Windows
 
 HISTOGRAM_BINS = 32
@@ -48,40 +51,95 @@ class FidelityConfig(Config):
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A set of images as evaluation sees it.
+
+    Attributes
+    ----------
+    structure
+        Descriptors of phase and circles.
+    properties
+        Effective properties, of the first `PropertiesConfig.count` images, as they take long.
+    """
+
+    structure: Description
+    properties: Description
+
+    @classmethod
+    def of(
+        cls,
+        images: Tensor,
+        circles: Sequence[Discs],
+        reference: Reference,
+        config: FidelityConfig,
+        properties: PropertiesConfig,
+        group: np.ndarray | None = None,
+    ) -> "Measured":
+        """Measure normalised images (N, 1, H, W), with their circles; ``group`` as in `describe`."""
+        phase = phase_image(images, reference).cpu().numpy()
+        group = np.arange(len(phase)) if group is None else group
+        some = slice(properties.count)
+        return cls(
+            describe(phase, circles, reference.radius_px[1], group, config.max_lag_px),
+            describe_properties(phase[some], properties, group[some]),
+        )
+
+    def take(self, images: np.ndarray) -> "Measured":
+        """Keep ``images`` (indices, none twice)."""
+        solved = images[images < len(self.properties)]
+        return Measured(self.structure.take(images), self.properties.take(solved))
+
+    def arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """Return all arrays by name, to be kept in a file."""
+        return self.structure.arrays(f"{prefix}.structure") | self.properties.arrays(f"{prefix}.properties")
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> "Measured":
+        """Return what `arrays` was made of."""
+        parts = (Description.from_arrays(arrays, f"{prefix}.{part}") for part in ("structure", "properties"))
+        return cls(*parts)
+
+
+@dataclass(frozen=True)
 class RealWindows:
     """What samples are compared with, measured once for all models.
 
     Attributes
     ----------
     held_out, train
-        Descriptions of as many windows as `FidelityConfig.windows`.
+        As many windows as `FidelityConfig.windows`.
     floor
         Descriptor -> mean error between real windows of two places; see `floor_between`.
     """
 
-    held_out: Description
-    train: Description
+    held_out: Measured
+    train: Measured
     floor: Mapping[str, float]
 
     @classmethod
-    def of(cls, planes: Planes, reference: Reference, config: FidelityConfig) -> "RealWindows":
-        """Describe windows of the scan; twice as many for the floor, so that draws from them differ."""
-        twice = {
-            role: describe_windows(planes, role, reference, config, 2) for role in ("train", "calibration")
-        }
-        floor = floor_between(
-            twice["train"], twice["calibration"], config.windows, config.floor_repeats, config.seed
-        )
-        return cls(
-            held_out=describe_windows(planes, "held_out", reference, config),
-            train=twice["train"].take(np.arange(config.windows)),
-            floor={name: error for name, error in floor.items() if np.isfinite(error)},
-        )
+    def of(
+        cls, planes: Planes, reference: Reference, config: FidelityConfig, properties: PropertiesConfig
+    ) -> "RealWindows":
+        """Measure windows of the scan; twice as many for the floor, so that draws from them differ."""
+
+        def measured(role: str, count: int) -> Measured:
+            windows = Windows(planes, role, reference.window_px)
+            rng = np.random.default_rng([config.seed, ROLES.index(role)])
+            images, block = windows.draw_in_blocks(rng, count)
+            circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
+            return Measured.of(images, circles, reference, config, properties, block)
+
+        train, calibration = (measured(role, 2 * config.windows) for role in ("train", "calibration"))
+        draws = (config.windows, config.floor_repeats, config.seed)
+        floor = floor_between(train.structure, calibration.structure, *draws)
+        floor |= errors(train.properties, calibration.properties)
+        held_out = measured("held_out", config.windows)
+        told = {name: error for name, error in floor.items() if np.isfinite(error)}
+        return cls(held_out, train.take(np.arange(config.windows)), told)
 
     def save(self, folder: Path) -> None:
         """Write ``descriptions.safetensors`` and ``noise_floor.json`` into ``folder``."""
-        arrays = self.held_out.arrays("held_out") | self.train.arrays("train")
-        save_file(arrays, folder / DESCRIPTIONS)
+        save_file(self.held_out.arrays("held_out") | self.train.arrays("train"), folder / DESCRIPTIONS)
         write_json(folder / FLOOR, dict(self.floor))
 
     @classmethod
@@ -91,8 +149,8 @@ class RealWindows:
             arrays = load_file(folder / DESCRIPTIONS)
         except (OSError, SafetensorError) as error:
             raise UserError(folder / DESCRIPTIONS, "unreadable", f"must be whole ({error})") from None
-        described = (Description.from_arrays(arrays, role) for role in ("held_out", "train"))
-        return cls(*described, read_json(folder / FLOOR))
+        held_out, train = (Measured.from_arrays(arrays, role) for role in ("held_out", "train"))
+        return cls(held_out, train, read_json(folder / FLOOR))
 
 
 @dataclass(frozen=True)
@@ -103,17 +161,6 @@ class Fidelity:
     curves: dict[str, list[dict[str, float | None]]]
 
 
-def describe_windows(
-    planes: Planes, role: str, reference: Reference, config: FidelityConfig, times: int = 1
-) -> Description:
-    """Describe ``times * config.windows`` windows of a role, always the same."""
-    windows = Windows(planes, role, reference.window_px)
-    rng = np.random.default_rng([config.seed, ROLES.index(role)])
-    images, block = windows.draw_in_blocks(rng, times * config.windows)
-    circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
-    return describe_samples(images, circles, reference, block, config.max_lag_px)
-
-
 def errors(samples: Description, reference: Description) -> dict[str, float]:
     """Return how far apart two sets are, one figure a descriptor; NaN where one of them has no values.
 
@@ -122,7 +169,7 @@ def errors(samples: Description, reference: Description) -> dict[str, float]:
     Theory Probab. Appl. 18 (1974) 784-786).
     """
     if not len(samples) or not len(reference):
-        return dict.fromkeys(DESCRIPTORS, float("nan"))
+        return dict.fromkeys(reference.names, float("nan"))
     curves = {
         name: _curve_error(curve.mean(), reference.curves[name].mean())
         for name, curve in samples.curves.items()
@@ -131,7 +178,7 @@ def errors(samples: Description, reference: Description) -> dict[str, float]:
         name: _wasserstein(values, reference.distributions[name])
         for name, values in samples.distributions.items()
     }
-    return {name: (curves | distances)[name] for name in DESCRIPTORS}
+    return {name: (curves | distances)[name] for name in reference.names}
 
 
 def floor_between(
@@ -156,7 +203,7 @@ def floor_between(
         Same seed, same floor.
     """
     draws = [errors(*pair) for pair in _drawn_pairs(one, other, count, repeats, seed)]
-    return {name: float(np.mean([draw[name] for draw in draws])) for name in DESCRIPTORS}
+    return {name: float(np.mean([draw[name] for draw in draws])) for name in one.names}
 
 
 @dataclass(frozen=True)
@@ -178,41 +225,46 @@ class Comparison:
     envelopes: dict[str, np.ndarray]
 
 
+def differences(samples: Measured, reference: Measured) -> dict[str, float]:
+    """Return the errors of structure and properties."""
+    return errors(samples.structure, reference.structure) | errors(samples.properties, reference.properties)
+
+
 def compare(
-    samples: Description, held_out: Description, floor: Mapping[str, float], config: FidelityConfig
+    samples: Measured, held_out: Measured, floor: Mapping[str, float], config: FidelityConfig
 ) -> Comparison:
     """Compare a set of images with held-out windows; ``floor`` may lack some descriptors."""
-    found, value, reference = errors(samples, held_out), samples.summary(), held_out.summary()
-    tests = _tests(samples, held_out, config) if len(samples) and len(held_out) else {}
-    table, envelopes = {}, {}
-    for name in DESCRIPTORS:
-        ratio = found[name] / floor[name] if floor.get(name) else float("nan")
-        row: dict[str, float | bool | None] = {
-            "value": _or_none(value[name]),
-            "reference": _or_none(reference[name]),
-            "error": _or_none(found[name]),
-            "floor": _or_none(floor.get(name, float("nan"))),
-            "ratio": _or_none(ratio),
-        }
-        if name in tests:
-            test, equal = tests[name]
-            row["p"] = _or_none(test.p)
-            row |= _row_of(equal) if equal else {}
-            envelopes[name] = test.half_width
-        table[name] = row
+    table: dict[str, dict[str, float | bool | None]] = {}
+    envelopes: dict[str, np.ndarray] = {}
+    for one, other in (
+        (samples.structure, held_out.structure),
+        (samples.properties, held_out.properties),
+    ):
+        found, value, reference = errors(one, other), one.summary(), other.summary()
+        tests = _tests(one, other, config) if len(one) and len(other) else {}
+        for name in other.names:
+            numbers = {
+                "value": value[name],
+                "reference": reference[name],
+                "error": found[name],
+                "floor": floor.get(name, float("nan")),
+                "ratio": _over(found[name], floor.get(name)),
+            }
+            table[name] = {key: _or_none(number) for key, number in numbers.items()}
+            if name in tests:
+                test, equal = tests[name]
+                table[name] |= {"p": _or_none(test.p)} | (_row_of(equal) if equal else {})
+                envelopes[name] = test.half_width
     return Comparison(table, envelopes)
 
 
-def evaluate(
-    samples: Description, valid: np.ndarray, real: RealWindows, config: FidelityConfig
-) -> Fidelity:
+def evaluate(samples: Measured, valid: np.ndarray, real: RealWindows, config: FidelityConfig) -> Fidelity:
     """Compare samples with held-out windows, before and after filtering.
 
     Parameters
     ----------
     samples
-        All generated images, from `describe_samples`. The first ``config.windows`` count, before filtering
-        and among the valid ones.
+        All generated images. The first ``config.windows`` count, before filtering and among the valid ones.
     valid
         Verdict of each image, shape (N,) of bool.
     real
@@ -228,26 +280,23 @@ def evaluate(
         each descriptor between after and before, in units of the floor: what filtering itself changes. ``n``
         holds the sizes of the sets. ``curves`` holds a list of rows for each curve; see `curves`.
     """
-    if len(valid) != len(samples):
-        raise UserError("verdicts", len(valid), f"must be as many as samples, {len(samples)}")
+    count = len(samples.structure)
+    if len(valid) != count:
+        raise UserError("verdicts", len(valid), f"must be as many as samples, {count}")
     sets = {
-        "held_out": real.held_out,
-        "training_windows": real.train,
-        "before": samples.take(np.arange(len(samples))[: config.windows]),
+        "before": samples.take(np.arange(count)[: config.windows]),
         "after": samples.take(np.flatnonzero(valid)[: config.windows]),
+        "training_windows": real.train,
     }
-    compared = {
-        name: compare(sets[name], real.held_out, real.floor, config)
-        for name in ("before", "after", "training_windows")
-    }
+    compared = {name: compare(one, real.held_out, real.floor, config) for name, one in sets.items()}
     metrics: dict[str, Any] = {name: comparison.table for name, comparison in compared.items()}
-    shift = errors(sets["after"], sets["before"])
-    metrics["shift"] = {
-        name: _or_none(shift[name] / real.floor[name] if real.floor.get(name) else float("nan"))
-        for name in DESCRIPTORS
-    }
-    metrics["n"] = {name: len(described) for name, described in sets.items()} | {"floor": config.windows}
-    return Fidelity(metrics, curves(sets, compared["before"].envelopes))
+    shift = differences(sets["after"], sets["before"])
+    metrics["shift"] = {name: _or_none(_over(shift[name], real.floor.get(name))) for name in shift}
+    sizes = {"held_out": real.held_out, **sets}
+    metrics["n"] = {name: len(one.structure) for name, one in sizes.items()} | {"floor": config.windows}
+    metrics["n"]["solved"] = {name: len(one.properties) for name, one in sizes.items()}
+    structures = {"held_out": real.held_out.structure} | {name: one.structure for name, one in sets.items()}
+    return Fidelity(metrics, curves(structures, compared["before"].envelopes))
 
 
 def curves(
@@ -270,7 +319,7 @@ def curves(
     """
     real = sets["held_out"]
     tables = {}
-    for name in DESCRIPTORS:
+    for name in real.names:
         if name in real.distributions:
             tables[name] = _histogram({key: one.distributions[name] for key, one in sets.items()})
         elif len(real.curves[name].axis) > 1:
@@ -286,22 +335,23 @@ def _tests(
     draws = Resampled.of(samples.group, config.resamples, config.seed)
     other_draws = Resampled.of(held_out.group, config.resamples, config.seed + 1)
     tests = {}
-    for name, descriptor in DESCRIPTORS.items():
-        pair = _as_curves(name, samples, held_out)
+    for name in held_out.names:
+        margin, pair = DESCRIPTORS[name].margin, _as_curves(name, samples, held_out)
         means = samples.mean(name), held_out.mean(name)
         equal = None
-        if descriptor.margin and all(np.isfinite(one.mean()).all() for one in means):
-            equal = equivalence(*means, draws, other_draws, descriptor.margin)
+        if margin and all(np.isfinite(one.mean()).all() for one in means):
+            equal = equivalence(*means, draws, other_draws, margin)
         tests[name] = global_test(*pair, draws, other_draws), equal
     return tests
 
 
 def _as_curves(name: str, samples: Description, held_out: Description) -> tuple[Curve, Curve]:
     """Curves as they are; of distributions the cumulative ones, over bins that span the real one."""
-    if name in samples.curves:
+    if name in held_out.curves:
         return samples.curves[name], held_out.curves[name]
-    edges = _edges([held_out.distributions[name]])
-    return tuple(one.distributions[name].cumulative(edges, len(one)) for one in (samples, held_out))
+    one, other = samples.distributions[name], held_out.distributions[name]
+    edges = _edges([other])
+    return one.cumulative(edges, len(samples)), other.cumulative(edges, len(held_out))
 
 
 def _row_of(equal: Equivalence) -> dict[str, float | bool | None]:
@@ -356,6 +406,10 @@ def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, float | None]]:
     return [
         dict(zip(columns, map(_or_none, row), strict=True)) for row in zip(*columns.values(), strict=True)
     ]
+
+
+def _over(error: float, floor: float | None) -> float:
+    return error / floor if floor else float("nan")
 
 
 def _or_none(number: float) -> float | None:

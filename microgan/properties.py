@@ -20,7 +20,7 @@ cancellous bone, Biomechanics and Modeling in Mechanobiology 7 (2008) 463-476.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -75,13 +75,26 @@ class PropertiesConfig(Config):
     By default E-glass (Silenka) in epoxy (MY750), elastic constants of P. D. Soden, M. J. Hinton and A. S.
     Kaddour, Composites Science and Technology 58 (1998) 1011-1022. Their T300 carbon fibre has a transverse
     modulus of 15 GPa and a transverse shear modulus of 7 GPa: Poisson's ratio 0.07. Conductivities are
-    rounded handbook values.
+    rounded handbook values. ``discs`` and ``matrix`` may also be names in ``materials``.
     """
 
     discs: Phase = Phase(young_modulus_gpa=74.0, poisson_ratio=0.2, conductivity_w_mk=1.0)
     matrix: Phase = Phase(young_modulus_gpa=3.35, poisson_ratio=0.35, conductivity_w_mk=0.2)
     boundary: Literal["periodic", "mixed"] = Field(default="periodic", description="of the image")
     count: int = Field(default=500, ge=2, description="images of each kind that are solved")
+    materials: dict[str, Phase] = Field(default_factory=dict, description="by name")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        materials = values.get("materials") or {}
+        named = {key: values[key] for key in ("discs", "matrix") if isinstance(values.get(key), str)}
+        for key, name in named.items():
+            if name not in materials:
+                raise ValueError(f"{key} must be one of {', '.join(materials)}, the names of materials")
+        return {**values, **{key: materials[name] for key, name in named.items()}}
 
     @model_validator(mode="after")
     def _contrast_is_moderate(self) -> Self:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from microgan.fidelity import FidelityConfig, describe_samples, evaluate
+from microgan.fidelity import FidelityConfig, Measured, RealWindows, evaluate
 from microgan.files import write_json
-from microgan.planes import Planes
+from microgan.properties import PropertiesConfig
 from microgan.validity import Reference
 from stages.samples import read_samples
 from stages.stage import Stage, drafts, flatten, run
@@ -16,11 +16,12 @@ def main(stage: Stage) -> None:
     """Write metrics/MODEL/fidelity.json and curves.json."""
     name = stage.model
     config = stage.config("evaluate", FidelityConfig)
+    properties = stage.config("properties", PropertiesConfig)
     reference = Reference.load(Path("reference/reference.json"))
     samples = read_samples(Path("samples") / name)
     images = torch.from_numpy(reference.scan.normalise(samples.grey))[:, None]
-    described = describe_samples(images, samples.circles, reference, config)
-    fidelity = evaluate(described, samples.valid, Planes.load(Path("data/planes")), reference, config)
+    measured = Measured.of(images, samples.circles, reference, config, properties)
+    fidelity = evaluate(measured, samples.valid, RealWindows.load(Path("survey")), config)
 
     outputs = (f"metrics/{name}/fidelity.json", f"metrics/{name}/curves.json")
     with drafts(*outputs) as (summary, curves):

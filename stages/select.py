@@ -16,6 +16,7 @@ from microgan.errors import UserError
 from microgan.export import ExportConfig
 from microgan.fidelity import FidelityConfig
 from microgan.files import atomic
+from microgan.properties import PropertiesConfig
 from microgan.sampling import SampleConfig
 from microgan.scan import ScanConfig
 from microgan.simulate import SimulateConfig
@@ -30,6 +31,7 @@ KINDS: dict[str, type[Config]] = {
     "train": TrainConfig,
     "generate": SampleConfig,
     "evaluate": FidelityConfig,
+    "properties": PropertiesConfig,
     "export": ExportConfig,
 }
 GROUPS: dict[str, type[Config]] = {"scans": ScanConfig, "models": ModelConfig}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from microgan.fidelity import FidelityConfig, RealWindows
 from microgan.planes import Planes
+from microgan.properties import PropertiesConfig
 from microgan.validity import Reference
 from stages.stage import Stage, drafts, run
 
@@ -11,10 +12,11 @@ from stages.stage import Stage, drafts, run
 def main(stage: Stage) -> None:
     """Write survey."""
     config = stage.config("evaluate", FidelityConfig)
+    properties = stage.config("properties", PropertiesConfig)
     planes = Planes.load(Path("data/planes"))
     stage.tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "held_out")
     reference = Reference.load(Path("reference/reference.json"))
-    real = RealWindows.of(planes, reference, config)
+    real = RealWindows.of(planes, reference, config, properties)
     with drafts("survey") as (folder,):
         real.save(folder)
     stage.tracker.metrics({f"noise_floor.{name}": value for name, value in real.floor.items()})

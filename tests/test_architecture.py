@@ -11,16 +11,28 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 CORE = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "microgan").glob("*.py"))
-STAGES = ("simulate", "ingest", "calibrate", "train", "generate", "validate", "evaluate", "export", "report")
+STAGES = (
+    "simulate",
+    "ingest",
+    "calibrate",
+    "survey",
+    "train",
+    "generate",
+    "validate",
+    "evaluate",
+    "export",
+    "report",
+)
 
 # Imports go from a line to lines below it.
 LAYERS = (
     "cli",
     "report",
-    "choice fidelity power",
-    "description training validity export",
+    "choice fidelity",
+    "description power",
+    "training validity export",
     "windows pictures sampling checkpoint rules",
-    "planes properties violations",
+    "comparison planes properties violations",
     "descriptors detection losses networks physics point_patterns scan simulate",
     "opencv_detector",
     "ring_detector",

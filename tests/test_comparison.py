@@ -1,4 +1,4 @@
-"""Tests whose answers are known: equal sets are told apart as often as the level says, planted differences are."""
+"""Equal sets are told apart as often as the level says, and planted differences are found."""
 
 import numpy as np
 import pytest
