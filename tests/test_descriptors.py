@@ -175,6 +175,16 @@ def test_one_cluster_has_the_two_point_correlation_and_two_have_less() -> None:
     assert np.all(cluster[10:] < correlation[10:])
 
 
+@pytest.mark.parametrize("ends", [((0, 3), (8, 4)), ((4, 0), (3, 9)), ((0, 0), (8, 9)), ((0, 9), (8, 0))])
+def test_clusters_join_across_the_border_of_a_periodic_cell(ends: tuple[tuple[int, int], ...]) -> None:
+    phase = np.zeros((1, 9, 10), bool)
+    phase[0, *np.transpose(ends)] = True  # two pixels that share a corner, in the next cell
+    joined, apart = two_point_cluster(phase, 3, True, 2), two_point_cluster(phase, 3, True, 1)
+    np.testing.assert_array_equal(joined, two_point_correlation(phase, 3, periodic=True))
+    assert joined[0, 1] > 0
+    assert not apart[0, 1:].any()
+
+
 @pytest.mark.parametrize(("periodic", "size_px"), [(True, 40), (False, 47)])
 def test_lineal_path_of_a_laminate_ends_at_the_thickness(periodic: bool, size_px: int) -> None:
     phase = laminate(10, 3, size_px)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
 from microgan.errors import UserError
 from microgan.estimates import Curve
@@ -141,6 +142,17 @@ def test_pair_correlation_of_a_square_lattice_has_a_kernel_at_each_shell() -> No
     neighbours = np.array([0, 4 * 0.75 / 2 * 0.75, 4 * 0.75 / 2, 4 * 0.75 / 2])  # per px, at these distances
     neighbours[3] += 8 * 0.75 / 2 * max(0, 1 - ((np.sqrt(320) - 16) / 2) ** 2)
     np.testing.assert_allclose(found.mean(), 64 * neighbours / 2 / np.pi / found.axis, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("distance_px", [0.0, 0.5, 1.9, 2.5])
+def test_pair_correlation_near_zero_is_over_what_the_kernel_sees_of_the_plane(distance_px: float) -> None:
+    def kernel(radius_px: float) -> float:
+        return 0.375 * max(0.0, 1 - ((radius_px - distance_px) / 2) ** 2)
+
+    pair = [discs((10, 10, 3), (10, 11, 3))]
+    found = pair_correlation(pair, (30, 40), np.array([distance_px]), 2, periodic=True)
+    plane, _ = quad(lambda radius_px: 2 * np.pi * radius_px * kernel(radius_px), 0, distance_px + 2)
+    assert found.mean() == pytest.approx(kernel(1) / plane / (2 / 1200), rel=1e-7)
 
 
 @pytest.mark.parametrize("periodic", [False, True])
