@@ -60,7 +60,7 @@ DESCRIPTORS: Mapping[str, Descriptor] = {
     "discs_per_area": Descriptor("Discs per area", "1/px²", 0.05),
     "radius": Descriptor("Radius", "px", 0.02),
     "nearest_neighbour_distance": Descriptor("Nearest-neighbour distance", "px", 0.02),
-    "nearest_neighbour_angle": Descriptor("Nearest-neighbour angle", "degrees", 0.05),
+    "nearest_neighbour_angle": Descriptor("Nearest-neighbour angle", "degrees"),
     "ripley_k": Descriptor("Ripley's K", "mean, px²"),
     "pair_correlation": Descriptor("Pair correlation", "mean"),
     "local_volume_fraction": Descriptor("Local volume fraction (Voronoi)", "", 0.02),

@@ -139,7 +139,9 @@ class RealWindows:
 
     def save(self, folder: Path) -> None:
         """Write ``descriptions.safetensors`` and ``noise_floor.json`` into ``folder``."""
-        save_file(self.held_out.arrays("held_out") | self.train.arrays("train"), folder / DESCRIPTIONS)
+        arrays = self.held_out.arrays("held_out") | self.train.arrays("train")
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # or it mixes them up
+        save_file(whole, folder / DESCRIPTIONS)
         write_json(folder / FLOOR, dict(self.floor))
 
     @classmethod
