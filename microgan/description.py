@@ -269,6 +269,6 @@ def _count_inside(discs: Discs, shape: tuple[int, int]) -> int:
 
 def _per_image(values: np.ndarray, axis: np.ndarray | None = None) -> Curve:
     """A number or a curve that each image has with equal weight: (N,) or (N, L)."""
-    values = values.reshape(len(values), -1)
+    values = np.ascontiguousarray(values.reshape(len(values), -1))
     axis = np.arange(values.shape[1], dtype=float) if axis is None else axis
     return Curve(axis, values, np.ones((len(values), 1)))

@@ -140,8 +140,10 @@ class RealWindows:
     def save(self, folder: Path) -> None:
         """Write ``descriptions.safetensors`` and ``noise_floor.json`` into ``folder``."""
         arrays = self.held_out.arrays("held_out") | self.train.arrays("train")
-        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # or it mixes them up
-        save_file(whole, folder / DESCRIPTIONS)
+        # Written as they lie in memory: the values of others than contiguous arrays would be mixed up.
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / DESCRIPTIONS
+        )
         write_json(folder / FLOOR, dict(self.floor))
 
     @classmethod

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from microgan.config import Config
 from microgan.errors import UserError
 from microgan.files import atomic, write_csv, write_tiff
+from microgan.hard_discs import place, relax
 
 DARK_GREY, BRIGHT_GREY = 20000, 40000  # of the less and of the more attenuating phase, without noise
 
@@ -127,8 +128,12 @@ def pack(rng: np.random.Generator, config: SimulateConfig) -> tuple[np.ndarray, 
     """
     box_px = 2 * _specimen_radius_px(config)
     radii = _draw_radii(rng, config, box_px)
-    centres = _place(rng, radii, box_px, config.min_gap_px)
-    centres = _relax(centres, radii, box_px, config.min_gap_px)
+    centres = place(rng, radii, box_px, config.min_gap_px)
+    try:
+        centres = relax(centres, radii, box_px, config.min_gap_px)
+    except UserError:
+        rule = "the discs with their gap do not fit, lower it"
+        raise UserError("simulate.min_gap_px", config.min_gap_px, rule) from None
     middle_px = config.size_px // 2  # the rotation axis, see scan_plane
     offset = centres - box_px / 2
     whole = np.hypot(*offset.T) + radii < _specimen_radius_px(config)
@@ -151,43 +156,6 @@ def _draw_radii(rng: np.random.Generator, config: SimulateConfig, box_px: float)
     radii = config.radius_px + config.radius_sd_px * deviation
     count = int(np.searchsorted(np.cumsum(np.pi * radii**2), wanted_px2))
     return np.sort(radii[: max(count, 1)])[::-1]
-
-
-def _place(rng: np.random.Generator, radii: np.ndarray, box_px: float, gap_px: float) -> np.ndarray:
-    """Random sequential placement; once it jams, the rest goes anywhere, for `_relax` to sort out."""
-    centres = rng.uniform(0, box_px, (len(radii), 2))
-    for index, radius in enumerate(radii):
-        for _ in range(20):  # 320 tries in all
-            tries = rng.uniform(0, box_px, (16, 2))
-            offset = np.abs(tries[:, None] - centres[None, :index])  # (16, placed, 2)
-            offset = np.minimum(offset, box_px - offset)
-            reach_px = radii[:index] + radius + gap_px
-            free = np.flatnonzero(np.all((offset**2).sum(-1) >= reach_px**2, axis=1))
-            if len(free):
-                centres[index] = tries[free[0]]
-                break
-        else:
-            return centres
-    return centres
-
-
-def _relax(centres: np.ndarray, radii: np.ndarray, box_px: float, gap_px: float) -> np.ndarray:
-    """Push overlapping discs apart, all pairs at once, until every pair keeps its gap."""
-    slack_px = 1e-3  # push a little too far, so that the approach to contact ends
-    for _ in range(5000):
-        centres = centres % box_px
-        pairs = cKDTree(centres, boxsize=box_px).query_pairs(2 * radii.max() + gap_px, output_type="ndarray")
-        offset = centres[pairs[:, 0]] - centres[pairs[:, 1]]
-        offset -= box_px * np.round(offset / box_px)
-        distance_px = np.maximum(np.hypot(*offset.T), 1e-9)
-        missing_px = radii[pairs].sum(1) + gap_px - distance_px
-        if not np.any(missing_px > 0):
-            return centres
-        push = offset * (np.maximum(missing_px + slack_px, 0) / distance_px / 2)[:, None]
-        for axis in (0, 1):
-            centres[:, axis] += np.bincount(pairs[:, 0], push[:, axis], len(centres))
-            centres[:, axis] -= np.bincount(pairs[:, 1], push[:, axis], len(centres))
-    raise UserError("simulate.min_gap_px", gap_px, "the discs with their gap do not fit, lower it")
 
 
 def _touches_field_of_view(circles: np.ndarray, size_px: int) -> np.ndarray:

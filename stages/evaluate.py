@@ -1,4 +1,7 @@
-"""Compare the samples of one model with held-out windows: ``python -m stages.evaluate dcgan``."""
+"""Compare the samples of one model or of the baseline with held-out windows.
+
+``python -m stages.evaluate dcgan``, or ``packing``.
+"""
 
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from stages.stage import Stage, drafts, flatten, run
 
 def main(stage: Stage) -> None:
     """Write metrics/MODEL/fidelity.json and curves.json."""
-    name = stage.model
+    name = stage.model_or_baseline
     config = stage.config("evaluate", FidelityConfig)
     properties = stage.config("properties", PropertiesConfig)
     reference = Reference.load(Path("reference/reference.json"))

@@ -31,6 +31,8 @@ SECTIONS = (
     "export",
 )
 
+BASELINE = "packing"  # random packing: validated and evaluated as the models are
+
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
@@ -45,10 +47,17 @@ class Stage:
     @property
     def model(self) -> str:
         """The model that this stage is about: the program's only argument."""
-        models = sorted(section(self.params, "models"))
-        if len(self.arguments) != 1 or self.arguments[0] not in models:
+        return self._one_of(sorted(section(self.params, "models")))
+
+    @property
+    def model_or_baseline(self) -> str:
+        """The same, or the baseline."""
+        return self._one_of([*sorted(section(self.params, "models")), BASELINE])
+
+    def _one_of(self, known: list[str]) -> str:
+        if len(self.arguments) != 1 or self.arguments[0] not in known:
             raise UserError(
-                "model", " ".join(self.arguments) or "missing", f"must be one of {', '.join(models)}"
+                "model", " ".join(self.arguments) or "missing", f"must be one of {', '.join(known)}"
             )
         return self.arguments[0]
 

@@ -1,4 +1,7 @@
-"""Judge the samples of one model by the rules fixed on real windows: ``python -m stages.validate dcgan``."""
+"""Judge the samples of one model or of the baseline by the rules fixed on real windows.
+
+``python -m stages.validate dcgan``, or ``packing``.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from stages.stage import Stage, drafts, run
 
 def main(stage: Stage) -> None:
     """Write verdicts, circles, the valid samples, metrics/MODEL/validity.json and a picture."""
-    name = stage.model
+    name = stage.model_or_baseline
     config = stage.config("calibrate", CalibrationConfig)
     reference = Reference.load(Path("reference/reference.json"))
     asked_for = reference.own == config.own  # the user's own rules run only if params.yaml names them

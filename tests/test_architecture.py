@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.stage import BASELINE
+
 ROOT = Path(__file__).parents[1]
 CORE = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "microgan").glob("*.py"))
 STAGES = (
@@ -18,18 +20,20 @@ STAGES = (
     "survey",
     "train",
     "generate",
+    "pack",
     "validate",
     "evaluate",
     "export",
     "report",
 )
+JUDGED = {"validate", "evaluate"}  # stages that know the baseline too
 
 # Imports go from a line to lines below it.
 LAYERS = (
     "cli",
     "report",
     "choice fidelity",
-    "description power",
+    "description packing power",
     "training validity export",
     "windows pictures sampling checkpoint rules",
     "comparison planes properties violations",
@@ -37,7 +41,7 @@ LAYERS = (
     "opencv_detector",
     "ring_detector",
     "circle_fit hough",
-    "circles estimates files parallel vision watershed",
+    "circles estimates files hard_discs parallel vision watershed",
     "config",
     "errors",
 )
@@ -121,8 +125,10 @@ def test_dvc_knows_all_stages_and_every_parameter_has_a_reader() -> None:
     read = {param.split(".")[0] for stage in stages.values() for param in stage.get("params", [])}
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert read == set(params) - {"launch"}  # which is part of a command
-    models = {tuple(stage["matrix"]["model"]) for stage in stages.values() if "matrix" in stage}
-    assert models == {tuple(params["models"])}
+    models = {name: stage["matrix"]["model"] for name, stage in stages.items() if "matrix" in stage}
+    assert set(models) == {"train", "generate", "export"} | JUDGED
+    for name, judged in models.items():
+        assert judged == [*params["models"], *([BASELINE] if name in JUDGED else [])]
 
 
 def test_losses_belong_to_training_and_not_to_ingestion() -> None:

@@ -132,14 +132,10 @@ def test_error_of_weighted_values_is_that_of_repeated_ones() -> None:
 
 
 def test_error_of_curves_is_the_relative_norm() -> None:
-    lags = np.arange(8)
+    lags, curve = np.arange(8), np.linspace(0.5, 0.25, 8)[None]
     base, higher = (
         Description(
-            {
-                "two_point_correlation": Curve(
-                    np.arange(8), scale * np.linspace(0.5, 0.25, 8)[None], np.ones((1, 1))
-                )
-            },
+            {"two_point_correlation": Curve(lags, scale * curve, np.ones((1, 1)))},
             {},
             np.zeros(1),
         )
