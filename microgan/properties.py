@@ -312,7 +312,8 @@ class _Cell:
             (axis.ravel() + corner[:, None]) % side
             for axis, corner, side in zip(np.indices(shape), pixel.corner, shape, strict=True)
         )
-        self.dofs = np.ravel_multi_index((pixel.component[:, None], rows, cols), (self.components, *shape))
+        dofs = np.ravel_multi_index((pixel.component[:, None], rows, cols), (self.components, *shape))
+        self.dofs = dofs.astype(np.int32)  # as sparse matrices have them: spares a copy for each image
         count = len(self.dofs)
         self.entries = np.repeat(self.dofs, count, axis=0).ravel(), np.tile(self.dofs, (count, 1)).ravel()
         self.size = self.components * shape[0] * shape[1]
