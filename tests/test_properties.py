@@ -15,6 +15,8 @@ from skfem import (
 )
 from skfem.helpers import ddot, dot, eye, grad, sym_grad, trace
 
+from benchmarks.properties import discs as packed
+from benchmarks.properties import draw, iterations
 from microgan.errors import UserError
 from microgan.properties import (
     Phase,
@@ -305,3 +307,12 @@ def test_bad_input_is_refused() -> None:
         UserError, match="young_modulus_gpa of discs and matrix must differ by a factor of 1000"
     ):
         PropertiesConfig.from_mapping({"discs": fibre}, "properties")
+
+
+def test_the_benchmark_draws_what_it_says_and_counts_iterations() -> None:
+    centres = packed(64 / 6, seed=0)
+    cell = draw(centres, 64 / 6, 64)
+    assert cell.mean() == pytest.approx(len(centres) * np.pi / (64 / 6) ** 2, abs=0.005)  # none overlap
+    assert cell.mean() == pytest.approx(0.45, abs=0.02)
+    assert 15 < iterations(stiffness, cell[None], CONFIG) < 40
+    assert iterations(stiffness, np.ones((1, 8, 8), bool), CONFIG) == 0
