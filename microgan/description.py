@@ -38,33 +38,41 @@ LEAST_BANDWIDTH_PX = 0.5
 class Descriptor:
     """How a descriptor is called, and by how much two means may differ and count as the same.
 
-    ``margin`` is a share of the real mean; None for curves, whose means are not compared one by one.
+    Attributes
+    ----------
+    title, unit
+        Of its figure; see `Description.summary`.
+    margin
+        Share of the real mean; None for curves, whose means are not compared one by one.
+    axis
+        What a curve or distribution is drawn over, with its unit behind a comma.
     """
 
     title: str
-    unit: str
+    unit: str = ""
     margin: float | None = None
+    axis: str = ""
 
 
 DESCRIPTORS: Mapping[str, Descriptor] = {
-    "volume_fraction": Descriptor("Volume fraction", "", 0.02),
-    "two_point_correlation": Descriptor("Two-point correlation", "correlation length, px"),
-    "two_point_direction": Descriptor("Two-point correlation along rows, columns, diagonals", "mean"),
-    "two_point_cluster": Descriptor("Two-point cluster function", "mean"),
-    "lineal_path_discs": Descriptor("Lineal path in discs", "mean"),
-    "lineal_path_matrix": Descriptor("Lineal path in the matrix", "mean"),
-    "chord_length_discs": Descriptor("Chord length in discs", "px", 0.05),
-    "chord_length_matrix": Descriptor("Chord length in the matrix", "px", 0.05),
+    "volume_fraction": Descriptor("Volume fraction", margin=0.02),
+    "two_point_correlation": Descriptor("Two-point correlation", "px, its length", axis="distance, px"),
+    "two_point_direction": Descriptor("Two-point correlation by direction", "mean"),
+    "two_point_cluster": Descriptor("Two-point cluster function", "mean", axis="distance, px"),
+    "lineal_path_discs": Descriptor("Lineal path in discs", "mean", axis="distance, px"),
+    "lineal_path_matrix": Descriptor("Lineal path in the matrix", "mean", axis="distance, px"),
+    "chord_length_discs": Descriptor("Chord length in discs", "px", 0.05, "length, px"),
+    "chord_length_matrix": Descriptor("Chord length in the matrix", "px", 0.05, "length, px"),
     "perimeter": Descriptor("Perimeter per area", "1/px", 0.05),
     "euler_number": Descriptor("Euler number per area", "1/px²", 0.1),
     "discs_per_area": Descriptor("Discs per area", "1/px²", 0.05),
-    "radius": Descriptor("Radius", "px", 0.02),
-    "nearest_neighbour_distance": Descriptor("Nearest-neighbour distance", "px", 0.02),
-    "nearest_neighbour_angle": Descriptor("Nearest-neighbour angle", "degrees"),
-    "ripley_k": Descriptor("Ripley's K", "mean, px²"),
-    "pair_correlation": Descriptor("Pair correlation", "mean"),
-    "local_volume_fraction": Descriptor("Local volume fraction (Voronoi)", "", 0.02),
-    "hexatic_order": Descriptor("Hexatic order", "", 0.05),
+    "radius": Descriptor("Radius", "px", 0.02, "radius, px"),
+    "nearest_neighbour_distance": Descriptor("Nearest-neighbour distance", "px", 0.02, "distance, px"),
+    "nearest_neighbour_angle": Descriptor("Nearest-neighbour angle", "degrees", axis="angle, degrees"),
+    "ripley_k": Descriptor("Ripley's K", "px², mean", axis="distance, px"),
+    "pair_correlation": Descriptor("Pair correlation", "mean", axis="distance, px"),
+    "local_volume_fraction": Descriptor("Local volume fraction", "", 0.02, "disc over Voronoi cell"),
+    "hexatic_order": Descriptor("Hexatic order", "", 0.05, "order"),
     "stiffness": Descriptor("In-plane stiffness", "GPa", 0.02),
     "shear_stiffness": Descriptor("In-plane shear stiffness", "GPa", 0.02),
     "conductivity": Descriptor("Transverse conductivity", "W/(m K)", 0.02),

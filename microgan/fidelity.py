@@ -31,6 +31,16 @@ from microgan.validity import Reference, detect_all, phase_image
 from microgan.windows import Windows
 
 HISTOGRAM_BINS = 32
+# The descriptors by which sets are told apart, at a level for all of them together
+HEADLINE = (
+    "volume_fraction",
+    "two_point_correlation",
+    "radius",
+    "nearest_neighbour_distance",
+    "hexatic_order",
+    "stiffness",
+)
+LEVEL = 0.05
 DESCRIPTIONS, FLOOR = "descriptions.safetensors", "noise_floor.json"
 
 
@@ -260,6 +270,33 @@ def compare(
                 table[name] |= {"p": _or_none(test.p)} | (_row_of(equal) if equal else {})
                 envelopes[name] = test.half_width
     return Comparison(table, envelopes)
+
+
+def flagged(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return which of `HEADLINE` differ, in a table of `Comparison`, at `LEVEL` for all together (Holm)."""
+    p = sorted((row["p"], name) for name in HEADLINE if (row := table.get(name, {})).get("p") is not None)
+    found = []
+    for left, (value, name) in zip(range(len(p), 0, -1), p, strict=True):
+        if value > LEVEL / left:
+            break
+        found.append(name)
+    return found
+
+
+def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of `evaluate` by which models are compared, of the samples that pass.
+
+    ``flagged``: how many descriptors of `HEADLINE` differ from real; ``flagged_before`` the same before
+    filtering, ``flagged_training_windows`` of real windows; ``shift``: the largest change by filtering
+    itself, over the floor; ``NAME.ratio``: error over floor; ``stiffness.difference``: relative.
+    """
+    figures: dict[str, float] = {"flagged": len(flagged(metrics["after"]))}
+    figures |= {f"flagged_{key}": len(flagged(metrics[key])) for key in ("before", "training_windows")}
+    shifts = [shift for shift in metrics["shift"].values() if shift is not None]
+    figures |= {"shift": max(shifts)} if shifts else {}
+    ratios = {f"{name}.ratio": metrics["after"][name]["ratio"] for name in HEADLINE}
+    ratios["stiffness.difference"] = metrics["after"]["stiffness"].get("difference")
+    return figures | {name: value for name, value in ratios.items() if value is not None}
 
 
 def evaluate(samples: Measured, valid: np.ndarray, real: RealWindows, config: FidelityConfig) -> Fidelity:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from microgan.circles import Circles
+    from microgan.description import Descriptor
     from microgan.power import Planted
     from microgan.validity import Reference, Verdict
 
@@ -100,6 +101,8 @@ def intensity_histogram(planes: Planes, path: Path) -> None:
 
 VALID_BGR, INVALID_BGR = (113, 200, 55), (85, 85, 255)  # of circles and frames
 FRAME_PX, LINE_PX = 5, 16  # around an overlay, and for a line of words below
+
+MODEL_COLOURS = ("#1f6fb4", "#d9730d", "#2a8c5a", "#7a4fa3")
 
 SET_STYLES = {  # label, colour and line of the sets that descriptors are compared for
     "held_out": ("real, held out", "#222222", "-"),
@@ -305,8 +308,8 @@ def two_point_curves(
     figure, panels = _panels(2, len(curves), 5.2, height_ratios=(3, 2), sharex="col", sharey="row")
     scale, unit = _length_unit(voxel_size_um)
     for (upper, lower), (name, rows) in zip(panels.T, curves.items(), strict=True):
-        lags, real, floor = (_column(rows, key) for key in ("lag_px", "held_out", "floor"))
-        lower.fill_between(scale * lags, -floor, floor, color="#cccccc", label="real against real, 95 %")
+        lags, real, floor = (_column(rows, key) for key in ("axis", "held_out", "envelope"))
+        lower.fill_between(scale * lags, -floor, floor, color="#cccccc", label="95 % if equal, everywhere")
         upper.fill_between(scale * lags, real - floor, real + floor, color="#cccccc")
         for key, (label, colour, line) in SET_STYLES.items():
             values = _column(rows, key)
@@ -326,14 +329,13 @@ def circle_histograms(
     path: Path,
 ) -> None:
     """Show radii and nearest-neighbour distances: model -> descriptor -> rows of the histogram."""
-    rows_of = {"radius": ("radius_px", "radius"), "nearest_neighbour_distance": ("distance_px", "distance")}
+    words = {"radius": "radius", "nearest_neighbour_distance": "nearest-neighbour distance"}
     figure, panels = _panels(2, len(curves), 5.6, sharex="row", sharey="row")
     scale, unit = _length_unit(voxel_size_um)
     for column, (name, tables) in zip(panels.T, curves.items(), strict=True):
         column[0].set_title(name)
-        for panel, (descriptor, (axis, word)) in zip(column, rows_of.items(), strict=True):
-            centres = scale * _column(tables[descriptor], axis)
-            what = word if descriptor == "radius" else f"nearest-neighbour {word}"
+        for panel, (descriptor, what) in zip(column, words.items(), strict=True):
+            centres = scale * _column(tables[descriptor], "axis")
             panel.set(xlabel=f"{what} ({unit})")
             if not len(centres):
                 continue
@@ -351,6 +353,35 @@ def circle_histograms(
     save_figure(figure, path)
 
 
+def descriptor_sheet(
+    curves: Mapping[str, Mapping[str, Sequence[Mapping[str, float | None]]]],
+    descriptors: Mapping[str, Descriptor],
+    voxel_size_um: float | None,
+    path: Path,
+) -> None:
+    """Show all curves and distributions, a panel for each: model -> descriptor -> rows; samples that pass."""
+    known = next(iter(curves.values()))
+    shown = {name: one for name, one in descriptors.items() if one.axis and name in known}
+    down = -(-len(shown) // 4)
+    figure, panels = _panels(down, 4, height=2.3 * down + 0.4, width=3.3)
+    for panel, (name, descriptor) in zip(panels.ravel(), shown.items(), strict=False):
+        what, _, unit = descriptor.axis.partition(", ")
+        scale, unit = _length_unit(voxel_size_um) if unit == "px" else (1.0, unit)
+        rows = known[name]
+        axis, real = scale * _column(rows, "axis"), _column(rows, "held_out")
+        band = _column(rows, "envelope")
+        panel.fill_between(axis, real - band, real + band, color="#cccccc", label="95 % if equal, everywhere")
+        panel.plot(axis, real, color="#222222", lw=1.6, label=SET_STYLES["held_out"][0])
+        for (model, tables), colour in zip(curves.items(), MODEL_COLOURS, strict=False):
+            panel.plot(axis, _column(tables[name], "after"), color=colour, lw=1.1, label=model)
+        panel.set_title(descriptor.title, fontsize=8.5)
+        panel.set_xlabel(f"{what} ({unit})" if unit else what, fontsize=8.5)
+    for panel in panels.ravel()[len(shown) :]:
+        panel.set_visible(False)
+    _legend_below(figure, _handles(panels[0, 0]))
+    save_figure(figure, path)
+
+
 def rejection_bars(
     rejected_by: Mapping[str, Mapping[str, int]], counts: Mapping[str, int], path: Path
 ) -> None:
@@ -361,9 +392,7 @@ def rejection_bars(
     for index, (name, found) in enumerate(rejected_by.items()):
         shares = [100 * found.get(reason, 0) / max(counts[name], 1) for reason in reasons]
         places = np.arange(len(reasons)) + 0.4 - height * (index + 0.5)
-        bars = panel.barh(
-            places, shares, height, label=name, color=("#4f7396", "#c2a25a", "#7f9a6b")[index % 3]
-        )
+        bars = panel.barh(places, shares, height, label=name, color=MODEL_COLOURS[index % len(MODEL_COLOURS)])
         panel.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
     panel.set(yticks=range(len(reasons)), xlabel="samples rejected (%)")
     panel.set_yticklabels([reason.replace("_", " ") for reason in reasons])

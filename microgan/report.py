@@ -5,7 +5,7 @@ The page is one HTML file that needs neither network nor scripts; its pictures a
 
 import base64
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -14,17 +14,13 @@ from typing import Any
 import numpy as np
 
 from microgan import __version__, pictures
+from microgan.description import DESCRIPTORS
 from microgan.errors import UserError
+from microgan.fidelity import HEADLINE, LEVEL, flagged
 from microgan.files import atomic
 from microgan.validity import Power, wilson_interval
 
 SHOWN = 8  # windows of a kind
-DESCRIPTOR_NAMES = {
-    "volume_fraction": "Volume fraction",
-    "two_point_correlation": "Two-point correlation",
-    "radius": "Radius",
-    "nearest_neighbour_distance": "Nearest-neighbour distance",
-}
 
 
 @dataclass(frozen=True)
@@ -39,16 +35,17 @@ class ModelResult:
         Content of validity.json: ``pass_rate``, ``reference_pass_rate``, ``n``, ``rejected_by``.
     fidelity, curves
         Content of fidelity.json and curves.json, from `microgan.fidelity.evaluate`.
-    history
-        Rows of the training log: ``step``, ``critic_loss``, ``generator_loss``.
-    training_steps, training_seconds
-        Length of the training.
-    kept_step
-        After which the generator was kept, as samples did best on calibration windows then.
     accepted, rejected
         Some samples (n, H, W) in [-1, 1]; the first few are shown.
     reasons
         Reason codes of each of the rejected ones.
+    history
+        Rows of the training log: ``step``, ``critic_loss``, ``generator_loss``; of a baseline that does not
+        learn there are none, nor what follows.
+    training_steps, training_seconds
+        Length of the training.
+    kept_step
+        After which the generator was kept, as samples did best on calibration windows then.
     weights_sha256
         Hash of the weights.
     rules_picture
@@ -59,13 +56,13 @@ class ModelResult:
     validity: Mapping[str, Any]
     fidelity: Mapping[str, Any]
     curves: Mapping[str, Any]
-    history: Sequence[Mapping[str, float]]
-    training_steps: int
-    kept_step: int
-    training_seconds: float
     accepted: np.ndarray
     rejected: np.ndarray
     reasons: Sequence[Sequence[str]]
+    history: Sequence[Mapping[str, float]] = ()
+    training_steps: int | None = None
+    kept_step: int | None = None
+    training_seconds: float | None = None
     weights_sha256: str = "unknown"
     rules_picture: Path | None = None
 
@@ -133,12 +130,16 @@ def _draw(
         pictures.window_sheet(groups, folder / f"windows_{model.name}.png", SHOWN)
         if model.rules_picture is not None:
             shutil.copyfile(model.rules_picture, folder / f"rules_{model.name}.png")
-    pictures.loss_curves({model.name: model.history for model in models}, folder / "losses.png")
+    trained = {model.name: model.history for model in models if model.training_steps}
+    if trained:
+        pictures.loss_curves(trained, folder / "losses.png")
     correlation = {model.name: model.curves["two_point_correlation"] for model in models}
     pictures.two_point_curves(correlation, voxel_size_um, folder / "two_point_correlation.png")
     pictures.circle_histograms(
         {model.name: model.curves for model in models}, voxel_size_um, folder / "circles.png"
     )
+    tables = {model.name: model.curves for model in models}
+    pictures.descriptor_sheet(tables, DESCRIPTORS, voxel_size_um, folder / "descriptors.png")
     pictures.rejection_bars(
         {model.name: model.validity["rejected_by"] for model in models},
         {model.name: model.validity["n"] for model in models},
@@ -184,13 +185,14 @@ def _page(
         ("Real beside synthetic", sheets),
         ("Why samples are rejected", _figure(drawn, "rejected_by", REJECTED_CAPTION) + measured),
         *([("What the filter catches", _power_table(power) + POWER_NOTE)] if power else []),
-        ("Fidelity to held-out windows", _fidelity_table(models) + _fidelity_note(models)),
+        ("Fidelity to held-out windows", _fidelity_tables(models) + _fidelity_note(models)),
         (
             "Descriptors",
             _figure(drawn, "two_point_correlation", CORRELATION_CAPTION)
-            + _figure(drawn, "circles", CIRCLES_CAPTION),
+            + _figure(drawn, "circles", CIRCLES_CAPTION)
+            + _figure(drawn, "descriptors", DESCRIPTORS_CAPTION),
         ),
-        ("Training", _figure(drawn, "losses", LOSS_CAPTION)),
+        *([("Training", _figure(drawn, "losses", LOSS_CAPTION))] if "losses" in drawn else []),
         ("Provenance", _provenance(models, scan, size, parameters, provenance)),
     ]
     body = "\n".join(f"<section><h2>{title}</h2>\n{content}</section>" for title, content in sections)
@@ -201,24 +203,32 @@ def _page(
 def _headline(models: Sequence[ModelResult]) -> str:
     """Rows of the first table: how long, how many pass, how far from real in units of the floor."""
     rows = [
-        ("Training time", [f"{model.training_seconds / 60:.1f} min" for model in models]),
-        ("Training steps", [f"{model.training_steps:,}" for model in models]),
-        ("Kept after step", [f"{model.kept_step:,}" for model in models]),
+        ("Training time", [_told(model.training_seconds, _minutes) for model in models]),
+        ("Training steps", [_told(model.training_steps, "{:,}".format) for model in models]),
+        ("Kept after step", [_told(model.kept_step, "{:,}".format) for model in models]),
         ("Samples that pass, before filtering", [_pass_rate(model) for model in models]),
         (
             "Real held-out windows that pass",
             [_percent(model.validity["reference_pass_rate"]) for model in models],
         ),
         ("Ratio of the two", [f"<b>{_pass_ratio(model)}</b>" for model in models]),
+        ("<i>Error / floor, before → after filtering</i>", [""] * len(models)),
     ]
-    for key, name in DESCRIPTOR_NAMES.items():
+    for key in HEADLINE:
         cells = [
             f"{_number(model.fidelity['before'][key]['ratio'])} → "
             f"<b>{_number(model.fidelity['after'][key]['ratio'])}</b>"
             for model in models
         ]
-        rows.append((name, cells))
-    rows.insert(5, ("<i>Error / floor, before → after filtering</i>", [""] * len(models)))
+        rows.append((DESCRIPTORS[key].title, cells))
+    rows += [
+        ("In-plane stiffness, after filtering, against real", [_stiffness(model) for model in models]),
+        ("Largest change by filtering itself, over the floor", [_largest_shift(model) for model in models]),
+        (
+            f"Descriptors that differ from real at {100 * LEVEL:.0f} % in all, of {len(HEADLINE)}",
+            [_flagged(model) for model in models],
+        ),
+    ]
     head = "".join(f"<th>{_text(model.name)}</th>" for model in models)
     lines = [
         f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for name, cells in rows
@@ -243,32 +253,55 @@ def _fault(name: str) -> str:
     return f"{words} %" if words[-1].isdigit() else words
 
 
-def _fidelity_table(models: Sequence[ModelResult]) -> str:
-    """Every figure of fidelity.json, a group of rows for each set."""
-    groups = [
-        (f"{_text(model.name)}, {key} filtering", model.fidelity[key])
-        for model in models
-        for key in ("before", "after")
-    ]
+def _stiffness(model: ModelResult) -> str:
+    row = model.fidelity["after"].get("stiffness", {})
+    if row.get("difference") is None:
+        return "&ndash;"
+    low, high, margin = (100 * row[key] for key in ("low", "high", "margin"))
+    verdict = "equivalent" if row["equivalent"] else "not shown equivalent"
+    interval = f"{low:+.1f} to {high:+.1f} %; {verdict} at ±{margin:g} %"
+    return f"{100 * row['difference']:+.1f} %<br><small>{interval}</small>"
+
+
+def _largest_shift(model: ModelResult) -> str:
+    shifts = {name: shift for name, shift in model.fidelity["shift"].items() if shift is not None}
+    if not shifts:
+        return "&ndash;"
+    name = max(shifts, key=lambda key: shifts[key])
+    return f"{_number(shifts[name])}<br><small>{DESCRIPTORS[name].title.lower()}</small>"
+
+
+def _flagged(model: ModelResult) -> str:
+    counts = [len(flagged(model.fidelity[key])) for key in ("before", "after", "training_windows")]
+    return "{} → <b>{}</b><br><small>real training windows: {}</small>".format(*counts)
+
+
+def _fidelity_tables(models: Sequence[ModelResult]) -> str:
+    """Every figure of fidelity.json: samples that pass, then the same of all samples, folded away."""
+    tables = [_fidelity_table(models, key) for key in ("after", "before")]
+    return f"{tables[0]}<details><summary>The same before filtering</summary>{tables[1]}</details>"
+
+
+def _fidelity_table(models: Sequence[ModelResult], key: str) -> str:
+    """A row for each descriptor; real windows, then a group of columns for each model."""
+    sets = {model.name: model.fidelity[key] for model in models}
     # The real windows are the same for all models.
-    groups += [("real training windows", model.fidelity["training_windows"]) for model in models[:1]]
-    head = "".join(f"<th>{word}</th>" for word in ("Value", "Real", "Error", "Floor", "Ratio"))
-    head = f"<tr><th></th><th class='name'>Descriptor</th>{head}</tr>"
-    body = "".join(_fidelity_rows(label, table) for label, table in groups)
-    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
-
-
-def _fidelity_rows(label: str, table: Mapping[str, Mapping[str, float | None]]) -> str:
-    first = f'<tr class="group"><th rowspan="{len(DESCRIPTOR_NAMES)}">{label}</th>'
-    lines: list[str] = []
-    for descriptor, name in DESCRIPTOR_NAMES.items():
-        row = table[descriptor]
-        unit = "" if descriptor == "volume_fraction" else " px"
-        cells = [f"{_number(row[key])}{unit}" for key in ("value", "reference")]
-        cells += [_percent(row[key], 2) for key in ("error", "floor")]
-        values = "".join(f"<td>{cell}</td>" for cell in (*cells, _number(row["ratio"])))
-        lines.append(f"{'<tr>' if lines else first}<td class='name'>{name}</td>{values}</tr>")
-    return "".join(lines)
+    sets["real training windows"] = models[0].fidelity["training_windows"]
+    groups = "".join(f'<th colspan="3">{_text(name)}</th>' for name in sets)
+    head = f"<tr><th></th><th></th><th></th>{groups}</tr>"
+    words = ["Descriptor", "Real", "Floor", *["Value", "Error / floor", "p"] * len(sets)]
+    head += "<tr>" + "".join(f"<th>{word}</th>" for word in words) + "</tr>"
+    lines = []
+    for name in next(iter(sets.values())):
+        row, descriptor = next(iter(sets.values()))[name], DESCRIPTORS[name]
+        title = f"{descriptor.title}<small> {descriptor.unit}</small>"
+        cells = [_number(row["reference"]), _percent(row["floor"], 2)]
+        for table in sets.values():
+            one = table[name]
+            mark = " =" if one.get("equivalent") else ""
+            cells += [_number(one["value"]), f"{_number(one['ratio'])}{mark}", _number(one.get("p"))]
+        lines.append(f"<tr><th>{title}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return f'<table class="wide"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table>'
 
 
 def _fidelity_note(models: Sequence[ModelResult]) -> str:
@@ -277,7 +310,10 @@ def _fidelity_note(models: Sequence[ModelResult]) -> str:
         for model in models
     )
     sizes += f"; {models[0].fidelity['n']['held_out']} held-out windows"
-    return FIDELITY_NOTE.format(sizes=sizes)
+    margins = "; ".join(
+        f"{one.title.lower()} {100 * one.margin:g} %" for one in DESCRIPTORS.values() if one.margin
+    )
+    return FIDELITY_NOTE.format(sizes=sizes, margins=margins)
 
 
 def _provenance(
@@ -344,6 +380,15 @@ def _number(value: float | None) -> str:
     return "&ndash;" if value is None else f"{value:#.3g}".rstrip(".")
 
 
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"
+
+
+def _told(value: float | None, words: Callable[[float], str]) -> str:
+    """A value in words; a dash for what there is not."""
+    return "&ndash;" if value is None else words(value)
+
+
 def _percent(value: float | None, digits: int = 1) -> str:
     return "&ndash;" if value is None else f"{100 * value:.{digits}f} %"
 
@@ -367,7 +412,11 @@ RULES_CAPTION = (
 )
 CORRELATION_CAPTION = (
     "Two-point correlation of the disc phase (above), and its difference from held-out real windows (below). "
-    "The grey band is the difference between sets of real windows of the same size, 95 % quantile at each r."
+    "Grey: where the difference of all samples lies everywhere in 95 % if both are equal (global envelope)."
+)
+DESCRIPTORS_CAPTION = (
+    "All curves and distributions: real held-out windows (black, with the global 95 % envelope of curves) "
+    "and samples that pass (colours). Distributions are probability densities."
 )
 CIRCLES_CAPTION = (
     "Radii of whole discs and centre distances to the nearest disc, corrected for the border of the window. "
@@ -377,12 +426,15 @@ LOSS_CAPTION = (
     "Losses by step; thin lines as logged, thick lines running means. Losses of different models have "
     "different meanings and are not to be compared."
 )
-FIDELITY_NOTE = """<p><i>Value</i> is the mean, for the two-point correlation the correlation length (distance
-at which the normalised covariance falls to 1/e). <i>Error</i>: relative difference of volume fractions;
-relative L<sup>2</sup> distance of two-point correlations; Wasserstein-1 distance of radii and distances over
-the real mean. <i>Floor</i>: the same error between real windows of the training and of the calibration part.
-The last rows are real training windows, compared in the same way: what a model gets that repeats its training
-data. Number of images: {sizes}.</p>"""
+FIDELITY_NOTE = """<p><i>Value</i> is the mean, for the two-point correlation the correlation length (distance at which
+the normalised covariance falls to 1/e), for other curves the mean over their range. <i>Error</i>:
+relative difference of numbers; relative L<sup>2</sup> distance of curves; Wasserstein-1 distance of
+distributions over the real mean. <i>Floor</i>: the same error between real windows of the training
+and of the calibration part. <i>p</i>: of the test that samples and held-out windows are equal, for
+curves and distributions at all places at once; by resampling, real windows place by place.
+&ldquo;=&rdquo;: means are shown to be equivalent within the margin ({margins}), by two one-sided
+tests at 5 %. Real training windows are compared in the same way: what a model gets that repeats its
+training data. Number of images: {sizes}.</p>"""
 STYLE = """
 :root { color-scheme: light; }
 body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.5rem 4rem; background: #fff; color: #222;
@@ -396,6 +448,9 @@ tbody th, .name, thead th:first-child { text-align: left; font-weight: 400; }
 thead .name { font-weight: 600; }
 thead th { border-bottom: 2px solid #999; }
 tr.group > * { border-top: 1px solid #999; }
+table.wide { font-size: 13px; display: block; overflow-x: auto; }
+table.wide td, table.wide th { padding: .2rem .45rem; }
+summary { cursor: pointer; font-size: 14px; color: #444; margin: .8rem 0; }
 table.facts { font-size: 13px; }
 table.facts th { width: 17rem; color: #555; }
 table.facts td { text-align: left; overflow-wrap: anywhere; }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from microgan.fidelity import FidelityConfig, Measured, RealWindows, evaluate
+from microgan.fidelity import FidelityConfig, Measured, RealWindows, evaluate, headline
 from microgan.files import write_json
 from microgan.properties import PropertiesConfig
 from microgan.validity import Reference
@@ -16,7 +16,7 @@ from stages.stage import Stage, drafts, flatten, run
 
 
 def main(stage: Stage) -> None:
-    """Write metrics/MODEL/fidelity.json and curves.json."""
+    """Write metrics/MODEL/headline.json, fidelity.json and curves.json."""
     name = stage.model_or_baseline
     config = stage.config("evaluate", FidelityConfig)
     properties = stage.config("properties", PropertiesConfig)
@@ -26,16 +26,15 @@ def main(stage: Stage) -> None:
     measured = Measured.of(images, samples.circles, reference, config, properties)
     fidelity = evaluate(measured, samples.valid, RealWindows.load(Path("survey")), config)
 
-    outputs = (f"metrics/{name}/fidelity.json", f"metrics/{name}/curves.json")
-    with drafts(*outputs) as (summary, curves):
+    figures = headline(fidelity.metrics)
+    outputs = [f"metrics/{name}/{file}.json" for file in ("headline", "fidelity", "curves")]
+    with drafts(*outputs) as (short, summary, curves):
+        write_json(short, figures)
         write_json(summary, fidelity.metrics)
         write_json(curves, fidelity.curves)
     numbers = {key: value for key, value in flatten(fidelity.metrics).items() if value is not None}
     stage.tracker.metrics(numbers)
-    ratios = {
-        key: value for key, value in numbers.items() if key.startswith("after.") and key.endswith(".ratio")
-    }
-    stage.tracker.headline({f"{name}.{key.removeprefix('after.')}": value for key, value in ratios.items()})
+    stage.tracker.headline({f"{name}.{key}": value for key, value in figures.items()})
     stage.tracker.artifact(*outputs)
 
 

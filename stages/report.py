@@ -2,9 +2,11 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from microgan.fidelity import headline as fidelity_headline
 from microgan.files import read_json
 from microgan.planes import Planes, ScanInfo
 from microgan.report import ModelResult, build_report
@@ -12,7 +14,7 @@ from microgan.validity import Reference
 from microgan.windows import Windows
 from stages.project import git_commit
 from stages.samples import read_samples
-from stages.stage import Stage, run, section, selected
+from stages.stage import BASELINE, Stage, run, section, selected
 
 SHOWN = 64  # real windows and samples handed on, of which the page shows some
 
@@ -23,7 +25,7 @@ def main(stage: Stage) -> None:
     windows = Windows(planes, "held_out", stage.window_px)
     seed = section(stage.params, "generate")["seed"]
     real = windows.draw(np.random.default_rng(seed), SHOWN, augment=False)[:, 0].numpy()
-    results = [result(name, planes.info) for name in section(stage.params, "models")]
+    results = [result(name, planes.info) for name in [*section(stage.params, "models"), BASELINE]]
     out = Path("reports/report.html")
     scan = planes.info.model_dump()
     power = Reference.load(Path("reference/reference.json")).power
@@ -36,34 +38,41 @@ def main(stage: Stage) -> None:
 def result(name: str, info: ScanInfo) -> ModelResult:
     """Gather what the other stages found out about one model."""
     metrics = Path("metrics") / name
-    card = read_json(Path("models") / name / "model.json")
     samples = read_samples(Path("samples") / name)
     accepted, rejected = np.flatnonzero(samples.valid)[:SHOWN], np.flatnonzero(~samples.valid)[:SHOWN]
-    with (metrics / "training.csv").open(newline="") as stream:
-        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
     return ModelResult(
         name=name,
         validity=read_json(metrics / "validity.json"),
         fidelity=read_json(metrics / "fidelity.json"),
         curves=read_json(metrics / "curves.json"),
-        history=history,
-        training_steps=card["training"]["steps"],
-        kept_step=int(card["training"]["kept"]["step"]),
-        training_seconds=card["training"]["seconds"],
         accepted=info.normalise(samples.grey[accepted]),
         rejected=info.normalise(samples.grey[rejected]),
         reasons=[samples.verdicts[index].reasons for index in rejected],
-        weights_sha256=card["weights_sha256"],
+        weights_sha256=read_json(Path("samples") / name / "generated.json")["weights_sha256"],
         rules_picture=Path("reports/validate") / f"{name}_rules.png",
+        **({} if name == BASELINE else training(name)),
     )
+
+
+def training(name: str) -> dict[str, Any]:
+    """Gather how a model was trained."""
+    about = read_json(Path("models") / name / "model.json")["training"]
+    with (Path("metrics") / name / "training.csv").open(newline="") as stream:
+        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    return {
+        "history": history,
+        "training_steps": about["steps"],
+        "kept_step": int(about["kept"]["step"]),
+        "training_seconds": about["seconds"],
+    }
 
 
 def headline(model: ModelResult) -> dict[str, float]:
     """Return the numbers by which executions are compared, also of models that did not have to run again."""
     numbers = {key: model.validity[key] for key in ("pass_rate", "reference_pass_rate", "pass_rate_ratio")}
-    numbers |= {"steps": model.training_steps, "train_seconds": model.training_seconds}
-    after = model.fidelity["after"].items()
-    numbers |= {f"{key}.ratio": row["ratio"] for key, row in after if row["ratio"] is not None}
+    if model.training_steps is not None and model.training_seconds is not None:
+        numbers |= {"steps": model.training_steps, "train_seconds": model.training_seconds}
+    numbers |= fidelity_headline(model.fidelity)
     return {f"{model.name}.{key}": value for key, value in numbers.items()}
 
 
