@@ -426,7 +426,8 @@ LOSS_CAPTION = (
     "Losses by step; thin lines as logged, thick lines running means. Losses of different models have "
     "different meanings and are not to be compared."
 )
-FIDELITY_NOTE = """<p><i>Value</i> is the mean, for the two-point correlation the correlation length (distance at which
+FIDELITY_NOTE = """<p><i>Value</i> is the mean, for the two-point correlation the correlation length
+(distance at which
 the normalised covariance falls to 1/e), for other curves the mean over their range. <i>Error</i>:
 relative difference of numbers; relative L<sup>2</sup> distance of curves; Wasserstein-1 distance of
 distributions over the real mean. <i>Floor</i>: the same error between real windows of the training

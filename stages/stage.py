@@ -28,6 +28,7 @@ SECTIONS = (
     "models",
     "generate",
     "evaluate",
+    "properties",
     "export",
 )
 
