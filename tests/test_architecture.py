@@ -17,10 +17,11 @@ STAGES = ("simulate", "ingest", "calibrate", "train", "generate", "validate", "e
 LAYERS = (
     "cli",
     "report",
-    "choice fidelity power",
+    "choice fidelity image_fidelity power",
     "training validity export",
     "windows pictures sampling checkpoint rules",
-    "planes violations",
+    "encoder planes",
+    "violations",
     "descriptors detection losses networks physics scan simulate",
     "opencv_detector",
     "ring_detector",
