@@ -229,7 +229,8 @@ def features(encoder: Encoder, images: Tensor) -> np.ndarray:
     UserError
         If the images have another shape, or sides that are odd or below 16 px.
     """
-    if images.ndim != 4 or images.shape[1] != 1 or min(images.shape[2:]) < 16 or images.shape[2] % 2:
+    sides = images.shape[2:]
+    if images.ndim != 4 or images.shape[1] != 1 or min(sides) < 16 or any(side % 2 for side in sides):
         raise UserError("images", tuple(images.shape), "must be (N, 1, H, W), sides even and at least 16 px")
     encoder.eval()
     return torch.cat([encoder(part) for part in images.split(AT_ONCE)]).double().numpy()
