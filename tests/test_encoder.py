@@ -23,7 +23,7 @@ from microgan.errors import UserError
 from microgan.files import digest
 from tests.helpers import drawn
 
-SMALL = EncoderConfig(base_channels=8, features=16, faults=2, steps=80, batch=32, learning_rate=5e-3)
+SMALL = EncoderConfig(base_channels=8, features=16, faults=2, steps=60, batch=32, learning_rate=5e-3)
 
 
 def _windows(count: int, seed: int) -> tuple[Tensor, list[Circles]]:
