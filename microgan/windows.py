@@ -59,7 +59,7 @@ class Windows:
                 # Rejection needs no table of allowed corners, which would grow with the scan.
                 rows, cols = slice(row, row + self.size_px), slice(col, col + self.size_px)
                 if self._mask[plane, rows, cols].all():
-                    windows[filled, 0] = _turned(self._grey[plane, rows, cols], symmetries[filled])
+                    windows[filled, 0] = turned(self._grey[plane, rows, cols], symmetries[filled])
                     filled += 1
         return torch.from_numpy(windows).float()  # ten times as fast as numpy's conversion
 
@@ -105,7 +105,7 @@ class Windows:
         return self._mask[plane, row0:row1, col0:col1]
 
 
-def _turned(window: np.ndarray, symmetry: int) -> np.ndarray:
+def turned(window: np.ndarray, symmetry: int) -> np.ndarray:
     """Apply one of the 8 symmetries of the square; 0 changes nothing."""
     window = window.T if symmetry & 4 else window
     return window[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1]

@@ -17,7 +17,7 @@ STAGES = ("simulate", "ingest", "calibrate", "train", "generate", "validate", "e
 LAYERS = (
     "cli",
     "report",
-    "choice fidelity power",
+    "choice diversity fidelity memorisation power",
     "training validity export",
     "windows pictures sampling checkpoint rules",
     "planes violations",
