@@ -127,7 +127,7 @@ def nearest_windows(
     A search in reduced images, by Fourier transforms, proposes places; around them the correlation is taken
     in full resolution, so that a window of the scan finds itself with correlation 1. Where several windows
     are almost equally near, as for most images that are no copies, it may miss the best by a few hundredths,
-    for samples and real windows alike. Time is linear in images and in the size of the part, up to ``most_px``.
+    for samples and real windows alike. Time is linear in images and size of the part, up to ``most_px``.
 
     Parameters
     ----------
@@ -519,7 +519,7 @@ def _reduced(images: np.ndarray, reduction: int) -> np.ndarray:
 def _any_in_blocks(allowed: np.ndarray, reduction: int) -> np.ndarray:
     padded = np.pad(allowed, [(0, -length % reduction) for length in allowed.shape])
     rows, cols = (length // reduction for length in padded.shape)
-    return padded.reshape(rows, reduction, cols, reduction).any(axis=3).any(axis=1)
+    return np.asarray(padded.reshape(rows, reduction, cols, reduction).any(axis=(1, 3)))
 
 
 def _standardised(images: np.ndarray) -> np.ndarray:
