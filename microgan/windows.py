@@ -84,7 +84,7 @@ class Windows:
         windows = np.empty((len(places), 1, self.size_px, self.size_px), np.float16)
         for index, (plane, row, col) in enumerate(places):
             window = self._grey[plane, row : row + self.size_px, col : col + self.size_px]
-            windows[index, 0] = _turned(window, symmetries[index])
+            windows[index, 0] = turned(window, symmetries[index])
         return torch.from_numpy(windows).float()  # ten times as fast as numpy's conversion
 
     def grid(self, stride_px: int | None = None) -> Tensor:
@@ -129,7 +129,7 @@ class Windows:
         return self._mask[plane, row0:row1, col0:col1]
 
 
-def _turned(window: np.ndarray, symmetry: int) -> np.ndarray:
+def turned(window: np.ndarray, symmetry: int) -> np.ndarray:
     """Apply one of the 8 symmetries of the square; 0 changes nothing."""
     window = window.T if symmetry & 4 else window
     return window[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1]

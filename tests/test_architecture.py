@@ -32,7 +32,7 @@ JUDGED = {"validate", "evaluate"}  # stages that know the baseline too
 LAYERS = (
     "cli",
     "report",
-    "choice fidelity image_fidelity",
+    "choice diversity fidelity image_fidelity memorisation",
     "description packing power",
     "training validity export",
     "windows pictures sampling checkpoint rules",
