@@ -9,6 +9,8 @@ from scipy.spatial import cKDTree
 
 from microgan.errors import UserError
 
+MOST_PUSHES = 5000  # of all discs, until they count as jammed; a dense packing takes some hundred
+
 Sides = float | tuple[float, float]  # of a box, in px: of a square, or rows and columns
 
 
@@ -82,7 +84,7 @@ def relax(
     reach_px = 2 * radii.max() + gap_px
     box = np.zeros(len(radii), int) if box is None else box
     centres, moving = centres % sides, np.arange(len(radii))
-    for _ in range(5000):
+    for _ in range(MOST_PUSHES):
         # Boxes lie above each other, out of reach: one tree serves all.
         place_px = np.column_stack([centres[moving], 2 * reach_px * box[moving]])
         pairs = cKDTree(place_px, boxsize=[*sides, 0]).query_pairs(reach_px, output_type="ndarray")

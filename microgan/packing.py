@@ -37,7 +37,6 @@ MOST_FILLED = 0.74  # share of the box for discs with half their gap around them
 CALM_PX = 2.0  # from a rim inwards and outwards, beyond which blur hardly reaches
 MOST_RADII = 1000  # that are kept, at equal steps of their distribution
 FRACTIONS = (0.01, 0.9)  # least and largest volume fraction of a window
-RIDGE = 0.02  # standard deviation of looks at which half of a slope is believed
 FIT_ROUNDS = 6
 FIT_SAMPLES = 64  # packed windows that are read in each round
 
@@ -348,19 +347,11 @@ def _corrected(
     fitted = _packing(put_in)
     return _Reading(
         radius_px=np.maximum(radius_px + radii.mean() - seen.radius_px.mean(), 0.5),
-        looks=_unread(real.looks, looks, seen.looks),
+        looks=real.looks + (looks - seen.looks).mean(axis=0),
         gap_px=max(real.gap_px + fitted.gap_px - seen.gap_px, 0.0),
         rim_px2=max(real.rim_px2 + fitted.blur_px**2 - seen.rim_px2, 0.0),
         grain=real.grain + np.array(fitted.grain) - seen.grain,
     )
-
-
-def _unread(real: np.ndarray, put_in: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Return the looks (N, 3) that would be read as the real ones, by a linear fit of seen to put in."""
-    offset = put_in - put_in.mean(axis=0)
-    ridge = RIDGE**2 * len(offset) * np.eye(3)  # looks that are all alike say nothing of slopes
-    added = np.linalg.solve(offset.T @ offset + ridge, offset.T @ (seen - put_in))
-    return put_in.mean(axis=0) + (real - seen.mean(axis=0)) @ np.linalg.inv(np.eye(3) + added)
 
 
 def _halfway(one: _Reading, other: _Reading) -> _Reading:
