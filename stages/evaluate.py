@@ -7,8 +7,12 @@ from pathlib import Path
 
 import torch
 
-from microgan.fidelity import FidelityConfig, Measured, RealWindows, evaluate, headline
+from microgan.fidelity import FidelityConfig, Measured, RealWindows, evaluate
+from microgan.fidelity import headline as fidelity_headline
 from microgan.files import write_json
+from microgan.likeness import LikenessConfig, RealImages, likeness
+from microgan.likeness import headline as likeness_headline
+from microgan.planes import Planes
 from microgan.properties import PropertiesConfig
 from microgan.validity import Reference
 from stages.samples import read_samples
@@ -20,19 +24,24 @@ def main(stage: Stage) -> None:
     name = stage.model_or_baseline
     config = stage.config("evaluate", FidelityConfig)
     properties = stage.config("properties", PropertiesConfig)
+    alike = stage.config("likeness", LikenessConfig)
     reference = Reference.load(Path("reference/reference.json"))
     samples = read_samples(Path("samples") / name)
     images = torch.from_numpy(reference.scan.normalise(samples.grey))[:, None]
     measured = Measured.of(images, samples.circles, reference, config, properties)
     fidelity = evaluate(measured, samples.valid, RealWindows.load(Path("survey")), config)
 
-    figures = headline(fidelity.metrics)
+    real, planes = RealImages.load(Path("survey")), Planes.load(Path("data/planes"))
+    looks = likeness(images, samples.valid, real, planes, alike)
+
+    figures = fidelity_headline(fidelity.metrics) | likeness_headline(looks)
     outputs = [f"metrics/{name}/{file}.json" for file in ("headline", "fidelity", "curves")]
     with drafts(*outputs) as (short, summary, curves):
         write_json(short, figures)
-        write_json(summary, fidelity.metrics)
+        write_json(summary, fidelity.metrics | {"images": looks})
         write_json(curves, fidelity.curves)
-    numbers = {key: value for key, value in flatten(fidelity.metrics).items() if value is not None}
+    everything = flatten(fidelity.metrics | {"images": looks})
+    numbers = {key: float(value) for key, value in everything.items() if isinstance(value, int | float)}
     stage.tracker.metrics(numbers)
     stage.tracker.headline({f"{name}.{key}": value for key, value in figures.items()})
     stage.tracker.artifact(*outputs)

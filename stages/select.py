@@ -16,6 +16,7 @@ from microgan.errors import UserError
 from microgan.export import ExportConfig
 from microgan.fidelity import FidelityConfig
 from microgan.files import atomic
+from microgan.likeness import LikenessConfig
 from microgan.properties import PropertiesConfig
 from microgan.sampling import SampleConfig
 from microgan.scan import ScanConfig
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Config]] = {
     "generate": SampleConfig,
     "evaluate": FidelityConfig,
     "properties": PropertiesConfig,
+    "likeness": LikenessConfig,
     "export": ExportConfig,
 }
 GROUPS: dict[str, type[Config]] = {"scans": ScanConfig, "models": ModelConfig}

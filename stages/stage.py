@@ -29,6 +29,7 @@ SECTIONS = (
     "generate",
     "evaluate",
     "properties",
+    "likeness",
     "export",
 )
 

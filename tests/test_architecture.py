@@ -32,6 +32,7 @@ JUDGED = {"validate", "evaluate"}  # stages that know the baseline too
 LAYERS = (
     "cli",
     "report",
+    "likeness",
     "choice diversity fidelity image_fidelity memorisation",
     "description packing power",
     "training validity export",

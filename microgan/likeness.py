@@ -1,0 +1,153 @@
+"""Samples beside real windows as images: features of an encoder, copies of training windows, diversity.
+
+What descriptors of phase and circles cannot see: whether discs look like discs, whether samples repeat the
+training data, and whether they repeat each other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from microgan.config import Config
+from microgan.diversity import diversity
+from microgan.encoder import (
+    Encoder,
+    EncoderConfig,
+    load_encoder,
+    random_encoder,
+    save_encoder,
+    train_encoder,
+)
+from microgan.errors import UserError
+from microgan.files import read_json, write_json
+from microgan.image_fidelity import ImageFidelityConfig, compare_images
+from microgan.memorisation import Nearness, memorised, nearness
+from microgan.planes import ROLES, Planes
+from microgan.validity import Reference, detect_all
+from microgan.windows import Windows
+
+ENCODER, WINDOWS, DIGEST = "encoder.safetensors", "windows.safetensors", "encoder.json"
+LEAST = 20  # images; fewer are not compared
+
+
+class LikenessConfig(Config):
+    """How many images are compared, and with which encoder."""
+
+    windows: int = Field(
+        default=500, ge=LEAST, description="real ones of each kind, and at most as many samples"
+    )
+    training_windows: int = Field(default=300, ge=10, description="that the encoder learns from")
+    encoder: EncoderConfig = EncoderConfig()
+    measures: ImageFidelityConfig = ImageFidelityConfig()
+    seed: int = Field(default=0, ge=0, description="of windows, encoder and permutations")
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """What samples are compared with, made once for all models.
+
+    Attributes
+    ----------
+    held_out, train
+        Windows (N, 1, S, S) in [-1, 1].
+    nearness
+        Of the held-out windows to the training part.
+    encoder
+        Trained on windows of the training part.
+    """
+
+    held_out: Tensor
+    train: Tensor
+    nearness: Nearness
+    encoder: Encoder
+
+    @classmethod
+    def of(cls, planes: Planes, reference: Reference, config: LikenessConfig) -> Self:
+        """Draw real windows, and train the encoder."""
+
+        def drawn(role: str, count: int, stream: int) -> Tensor:
+            rng = np.random.default_rng([config.seed, ROLES.index(role), stream])
+            return Windows(planes, role, reference.window_px).draw(rng, count, augment=False)
+
+        held_out, train = (drawn(role, config.windows, 0) for role in ("held_out", "train"))
+        learnt = drawn("train", config.training_windows, 1)
+        circles = detect_all(learnt, reference.radius_px, reference.polarity, reference.detector)
+        encoder = train_encoder(learnt, circles, config.seed, config.encoder, reference.polarity)
+        near = nearness(held_out[:, 0].numpy(), planes, seed=config.seed)
+        return cls(held_out, train, near, encoder)
+
+    def save(self, folder: Path) -> None:
+        """Write windows and encoder into ``folder``, with the SHA-256 of the latter."""
+        arrays = {"held_out": self.held_out.numpy(), "train": self.train.numpy()}
+        arrays |= {"nearness.training": self.nearness.training, "nearness.control": self.nearness.control}
+        save_file(arrays, folder / WINDOWS)
+        write_json(folder / DIGEST, {"sha256": save_encoder(self.encoder, folder / ENCODER)})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        encoder = load_encoder(folder / ENCODER, str(read_json(folder / DIGEST).get("sha256")))
+        try:
+            arrays = load_file(folder / WINDOWS)
+        except (OSError, SafetensorError) as error:
+            raise UserError(folder / WINDOWS, "unreadable", f"must be whole ({error})") from None
+        near = Nearness(arrays["nearness.training"], arrays["nearness.control"])
+        return cls(torch.from_numpy(arrays["held_out"]), torch.from_numpy(arrays["train"]), near, encoder)
+
+
+def likeness(
+    samples: Tensor, valid: np.ndarray, real: RealImages, planes: Planes, config: LikenessConfig
+) -> dict[str, Any]:
+    """Compare samples (N, 1, S, S) with real windows; ``valid`` (N,) says which ones pass the filter.
+
+    Returns
+    -------
+    dict
+        ``before``, ``after`` filtering and, for scale, ``training_windows``: measure -> figures of
+        `image_fidelity.compare_images`, with ``ratio``, the value over that of training windows, where that
+        says something. ``memorisation`` (see `memorisation.Memorisation`) and ``diversity`` (see
+        `diversity.diversity`) of the samples that pass. Sets of fewer than 20 images are left out; None stands
+        for what is infinite.
+    """
+    control = random_encoder(config.seed, config.encoder)
+    some = slice(config.windows)
+    sets = {"training_windows": real.train, "before": samples[some], "after": samples[valid][some]}
+    found: dict[str, Any] = {
+        name: compare_images(real.held_out, images, real.encoder, control, config.measures, config.seed)
+        for name, images in sets.items()
+        if len(images) >= LEAST
+    }
+    scale = found["training_windows"]["encoder/kernel_distance"]["value"]
+    for name in ("before", "after"):
+        if name in found and scale > 0:
+            row = found[name]["encoder/kernel_distance"]
+            row["ratio"] = row["value"] / scale
+    if "after" in found:
+        images = sets["after"][:, 0].numpy()
+        near = nearness(images, planes, seed=config.seed)
+        found["memorisation"] = asdict(memorised(near, real.nearness))
+        varied = diversity(images, real.held_out[:, 0].numpy())
+        found["diversity"] = {name: value if np.isfinite(value) else None for name, value in varied.items()}
+    return found
+
+
+def headline(found: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures by which models are compared, of the samples that pass."""
+    figures = {}
+    if "after" in found:
+        figures["kernel_distance"] = found["after"]["encoder/kernel_distance"]["value"]
+        figures["kernel_distance.training_windows"] = found["training_windows"]["encoder/kernel_distance"][
+            "value"
+        ]
+        figures["memorised"] = found["memorisation"]["excess"]
+        figures["memorised.p"] = found["memorisation"]["p_value"]
+        figures["diversity"] = found["diversity"]["vendi_ratio"]
+    return figures
