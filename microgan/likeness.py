@@ -114,8 +114,8 @@ def likeness(
         ``before``, ``after`` filtering and, for scale, ``training_windows``: measure -> figures of
         `image_fidelity.compare_images`, with ``ratio``, the value over that of training windows, where that
         says something. ``memorisation`` (see `memorisation.Memorisation`) and ``diversity`` (see
-        `diversity.diversity`) of the samples that pass. Sets of fewer than 20 images are left out; None stands
-        for what is infinite.
+        `diversity.diversity`) of the samples that pass. Sets of fewer than 20 images are left out; None is
+        infinity.
     """
     control = random_encoder(config.seed, config.encoder)
     some = slice(config.windows)

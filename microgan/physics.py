@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -45,7 +46,8 @@ HOLD = 0.15  # share of a whole rim that holds a circle where it was
 PROOF, PROOF_WIDTH = 0.6, 0.05  # share of a circle that must be phase and no other circle's
 REACH_PX = 2.5  # around the rim, in which a circle looks for what it does not explain
 NEAR_PX = 1.5  # beyond its rim, up to which phase belongs to a circle
-BAND = 0.05  # quantile of real windows, and 1 - it, at which a share is as expected
+BAND = 0.05  # quantile of real windows, and 1 - it, at which a share is as expected; of cells, a misfit
+SURE = 0.5  # confidence of circles whose overlaps in real windows count
 LEAST_USUAL = 1e-5  # of a term's mean on real windows
 AT_ONCE = 32  # windows
 CIRCLE_TERMS = ("overlap", "unexplained", "unfilled", "claimed_twice")
@@ -64,9 +66,6 @@ class PhysicsConfig(Config):
     claimed_twice: float = Field(default=1.0, ge=0, description="area of two circles")
     phase_share: float = Field(default=3.0, ge=0, description="more or less disc phase than in real windows")
     mixed: float = Field(default=1.0, ge=0, description="more grey between the phases than in real windows")
-    tolerance: float = Field(
-        default=0.05, ge=0, lt=0.5, description="overlap, 1 - d / (r1 + r2), that costs nothing"
-    )
 
 
 class Terms(NamedTuple):
@@ -75,9 +74,9 @@ class Terms(NamedTuple):
     ``total`` is the sum of weight x log(1 + term / what is usual of it in real windows): of order 1 in real
     windows of any material, and its gradient stays of that order on images that are far off.
 
-    ``overlap``: over pairs, c_i c_j (1 - d / (r_i + r_j) - tolerance)_+^2, over the number of discs that
-    would fill the image (c: confidence, without a gradient); ``unexplained``, ``unfilled`` and
-    ``claimed_twice``: squared misfit of phase and rendered circles;
+    ``overlap``: over pairs, c_i c_j (1 - d / (r_i + r_j) - tolerated)_+^2, over the number of discs that
+    would fill the image (c: confidence, without a gradient); ``unexplained``, ``unfilled``: squared misfit of
+    phase and rendered circles above what is tolerated; ``claimed_twice``: squared area of two circles;
     ``phase_share``, ``mixed``: squared distance from what real windows have. Without the last two a blank
     image would be the best of all, and a slightly blurred one as good as a sharp one.
     """
@@ -108,6 +107,10 @@ class Material:
     mixed : (median, largest)
         Of the mean of 4 p (1 - p) of the soft phase p, 1 where the grey is halfway between the phases: 50 %
         and 95 % quantiles.
+    tolerated : Mapping
+        Term in `Terms` -> what costs nothing: of ``overlap`` the median of the largest in each window, of
+        ``unexplained`` and ``unfilled`` the 95 % quantile over cells. Noise and irregular discs of real
+        windows then cost little, and faults stand out.
     usual : Mapping
         Term in `Terms` -> its size in real windows.
     """
@@ -118,6 +121,7 @@ class Material:
     contrast: float
     phase_share: tuple[float, float] = (0.0, 1.0)
     mixed: tuple[float, float] = (1.0, 1.0)
+    tolerated: Mapping[str, float] = field(default_factory=dict)
     usual: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -143,6 +147,7 @@ class Material:
         share = _quantiles(phase.mean(1), BAND, 1 - BAND)
         mixed = _quantiles(_mixed(phase), 0.5, 1 - BAND)
         material = replace(material, phase_share=share, mixed=mixed)
+        material = replace(material, tolerated=_tolerated(windows, material))
         return replace(material, usual=_usual(windows, material))
 
     def soft_phase(self, bright: Tensor) -> Tensor:
@@ -152,9 +157,26 @@ class Material:
 
 
 @torch.no_grad()
+def _tolerated(windows: Tensor, material: Material) -> dict[str, float]:
+    overlaps, misfits = [], []
+    for part in windows.split(AT_ONCE):
+        found = _Found.of(part, material)
+        sure = found.confidence > SURE
+        pairs = (sure[:, :, None] & sure[:, None]).triu(1)
+        overlaps.append(torch.where(pairs, _overlaps(found.circles), 0).flatten(1).amax(1))
+        misfits.append(_softened(found.cells.phase - found.claimed.clamp_max(1)).flatten())
+    misfit = torch.cat(misfits).numpy()  # torch.quantile has a limit on how many values there are
+    return {
+        "overlap": max(float(torch.cat(overlaps).median()), 0.0),
+        "unexplained": float(np.quantile(misfit.clip(min=0), 1 - BAND)),
+        "unfilled": float(np.quantile((-misfit).clip(min=0), 1 - BAND)),
+    }
+
+
+@torch.no_grad()
 def _usual(windows: Tensor, material: Material) -> dict[str, float]:
     """Mean of the terms of circles in real windows, and squared half-widths of what shares are expected."""
-    terms = [_terms(part, material, PhysicsConfig().tolerance) for part in windows.split(AT_ONCE)]
+    terms = [_terms(part, material) for part in windows.split(AT_ONCE)]
     circles = {
         name: max(float(torch.cat([one[name] for one in terms]).mean()), LEAST_USUAL) for name in CIRCLE_TERMS
     }
@@ -200,28 +222,21 @@ def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | No
     if images.ndim != 4 or images.shape[1] != 1:
         raise ValueError(f"images: shape {tuple(images.shape)}: must be (B, 1, H, W)")
     config = config or PhysicsConfig()
-    terms = _terms(images, material, config.tolerance)
+    terms = _terms(images, material)
     costs = [getattr(config, name) * torch.log1p(term / material.usual[name]) for name, term in terms.items()]
     return Terms(total=torch.stack(costs).sum(0), **terms)
 
 
-def _terms(images: Tensor, material: Material, tolerance: float) -> dict[str, Tensor]:
+def _terms(images: Tensor, material: Material) -> dict[str, Tensor]:
     with torch.autocast(images.device.type, enabled=False):
-        images = images if images.dtype == torch.float64 else images.float()
-        smooth, gradient = smoothed(images, _smoothing_px(material.radius_px), material.polarity)
-        phase = material.soft_phase(smooth)
-        cells = Cells.of(phase, material.radius_px)
-        circles, confidence = voted_circles(unit_field(gradient), material.radius_px)
-        circles, confidence = fitted(circles, confidence, cells, material.radius_px)
-        shape, sure = (images.shape[2], images.shape[3]), confidence.detach()
-        overlap = _overlap(circles, sure, shape, tolerance)
-        misfit = _misfit(circles, confidence, cells, material.radius_px[1])
-        phase = phase.flatten(1)
+        found = _Found.of(images if images.dtype == torch.float64 else images.float(), material)
+        overlap = _overlap(found, (images.shape[2], images.shape[3]), material.tolerated["overlap"])
+        phase = found.phase.flatten(1)
         shares = {
             "phase_share": _outside(phase.mean(1), *material.phase_share),
             "mixed": _outside(_mixed(phase), 0, material.mixed[0]),
         }
-        return dict(zip(CIRCLE_TERMS, (overlap, *misfit), strict=True)) | shares
+        return dict(zip(CIRCLE_TERMS, (overlap, *_misfit(found, material)), strict=True)) | shares
 
 
 def _smoothing_px(radius_px: tuple[float, float]) -> float:
@@ -440,28 +455,52 @@ def _in_band(circles: Tensor, radius_px: tuple[float, float]) -> Tensor:
 # Terms -------------------------------------------------------------------------------------------------
 
 
-def _overlap(circles: Tensor, confidence: Tensor, shape: tuple[int, int], tolerance: float) -> Tensor:
-    """Sum over pairs in discs that would fill the image; centres near its border or outside count less."""
+class _Found(NamedTuple):
+    """What images hold: soft phase, whole and in cells, circles, and how often circles claim each cell."""
+
+    phase: Tensor
+    cells: Cells
+    circles: Tensor
+    confidence: Tensor
+    claimed: Tensor
+
+    @classmethod
+    def of(cls, images: Tensor, material: Material) -> "_Found":
+        smooth, gradient = smoothed(images, _smoothing_px(material.radius_px), material.polarity)
+        phase = material.soft_phase(smooth)
+        cells = Cells.of(phase, material.radius_px)
+        circles, confidence = voted_circles(unit_field(gradient), material.radius_px)
+        circles, confidence = fitted(circles, confidence, cells, material.radius_px)
+        around = Around.of(circles, cells, material.radius_px[1])
+        disc = torch.sigmoid(-_beyond(circles, around)[0] / _rim_px(cells.side_px))
+        claimed = around.summed(confidence[..., None, None] * disc)
+        return cls(phase, cells, circles, confidence, claimed)
+
+
+def _overlaps(circles: Tensor) -> Tensor:
+    """Overlaps (B, K, K) of all pairs, 1 - d / (r1 + r2); negative for a gap."""
     radius = circles[..., 2]
-    overlap = (1 - _apart_px(circles) / (radius[:, :, None] + radius[:, None]) - tolerance).clamp_min(0)
+    return 1 - _apart_px(circles) / (radius[:, :, None] + radius[:, None])
+
+
+def _overlap(found: _Found, shape: tuple[int, int], tolerated: float) -> Tensor:
+    """Sum over pairs in discs that would fill the image; centres near its border or outside count less."""
+    circles, radius = found.circles, found.circles[..., 2].detach()
     end = circles.new_tensor(shape) - 1
     inset_px = torch.minimum(circles[..., :2], end - circles[..., :2]).amin(2).detach()
-    sure = confidence * (2 * inset_px / radius.detach()).clamp(0, 1)
-    pairs = sure[:, :, None] * sure[:, None] * overlap.square()
-    area = math.pi * (sure * radius.detach().square()).sum(1) / sure.sum(1).clamp_min(1e-3)
+    sure = found.confidence.detach() * (2 * inset_px / radius).clamp(0, 1)
+    pairs = sure[:, :, None] * sure[:, None] * (_overlaps(circles) - tolerated).clamp_min(0).square()
+    area = math.pi * (sure * radius.square()).sum(1) / sure.sum(1).clamp_min(1e-3)
     return pairs.triu(1).sum((1, 2)) * area / (shape[0] * shape[1])
 
 
-def _misfit(
-    circles: Tensor, confidence: Tensor, cells: Cells, largest_px: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _misfit(found: _Found, material: Material) -> tuple[Tensor, Tensor, Tensor]:
     """Mean square of phase in no circle, of circle without phase, and of area that circles claim twice."""
-    around = Around.of(circles, cells, largest_px)
-    disc = torch.sigmoid(-_beyond(circles, around)[0] / _rim_px(cells.side_px))
-    claimed = around.summed(confidence[..., None, None] * disc)
-    misfit = _softened(cells.phase - claimed.clamp_max(1))
-    parts = (misfit.clamp_min(0), (-misfit).clamp_min(0), (claimed - 1).clamp_min(0))
-    unexplained, unfilled, twice = (part.square().mean((1, 2)) for part in parts)
+    misfit = _softened(found.cells.phase - found.claimed.clamp_max(1))
+    unexplained = (misfit - material.tolerated["unexplained"]).clamp_min(0)
+    unfilled = (-misfit - material.tolerated["unfilled"]).clamp_min(0)
+    twice = (found.claimed - 1).clamp_min(0)
+    unexplained, unfilled, twice = (part.square().mean((1, 2)) for part in (unexplained, unfilled, twice))
     return unexplained, unfilled, twice
 
 
