@@ -27,10 +27,12 @@ from stages import (
     export,
     generate,
     ingest,
+    pack,
     report,
     select,
     simulate,
     stage,
+    survey,
     train,
     validate,
 )
@@ -73,8 +75,10 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
         _enter(folder, monkeypatch)
         edit(train__steps=5, calibrate__windows=100, calibrate__planted=10, calibrate__bootstrap=0)
-        edit(evaluate__windows=20, evaluate__floor_repeats=2)
-        for main in (simulate.main, ingest.main, calibrate.main):
+        edit(evaluate__windows=20, evaluate__floor_repeats=2, evaluate__resamples=19, properties__count=4)
+        edit(likeness__windows=20, likeness__training_windows=10, likeness__encoder__steps=2)
+        edit(likeness__measures__permutations=19, likeness__measures__subset_size=10)
+        for main in (simulate.main, ingest.main, calibrate.main, survey.main):
             assert start(main, monkeypatch=monkeypatch) == 0
         assert start(train.main, "dcgan", monkeypatch=monkeypatch) == 0
     signal.signal(signal.SIGTERM, handler)
@@ -313,7 +317,7 @@ def test_two_processes_train_one_model_and_the_first_one_writes(trained: Path) -
 def test_all_stages_in_a_row_make_everything_that_is_promised(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edit(generate__count=12)
+    edit(generate__count=24)
     assert start(train.main, "wgan_gp", monkeypatch=monkeypatch) == 0
     assert json.loads(Path("reference/reference.json").read_text())["power"]["blank"]["rejected"] == 1
     assert Path("reports/calibrate/violations.png").is_file()
@@ -323,21 +327,30 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
         Path("reference/reference.json").write_text(json.dumps({**reference, "limits": limits}))
         for each in (generate, validate, evaluate, export):
             assert start(each.main, name, monkeypatch=monkeypatch) == 0
+    assert start(pack.main, monkeypatch=monkeypatch) == 0
+    for each in (validate, evaluate):
+        assert start(each.main, "packing", monkeypatch=monkeypatch) == 0
     assert start(report.main, monkeypatch=monkeypatch) == 0
 
     validity = {
         name: json.loads(Path(f"metrics/{name}/validity.json").read_text()) for name in ("dcgan", "wgan_gp")
     }
     assert validity["dcgan"]["pass_rate"] == 1 and validity["wgan_gp"]["pass_rate"] == 0
-    assert validity["wgan_gp"]["n"] == validity["wgan_gp"]["rejected_by"]["volume_fraction"] == 12
-    assert json.loads(Path("exports/dcgan/export.json").read_text())["structures"] == 12
+    assert validity["wgan_gp"]["n"] == validity["wgan_gp"]["rejected_by"]["volume_fraction"] == 24
+    assert json.loads(Path("exports/dcgan/export.json").read_text())["structures"] == 24
     assert json.loads(Path("exports/wgan_gp/export.json").read_text())["structures"] == 0
-    assert len(read_stack(Path("samples/dcgan/valid.tif"))) == 12
+    assert len(read_stack(Path("samples/dcgan/valid.tif"))) == 24
     samples = read_samples(Path("samples/wgan_gp"))
-    assert samples.grey.dtype == np.uint16 and samples.grey.shape == (12, 32, 32)
+    assert samples.grey.dtype == np.uint16 and samples.grey.shape == (24, 32, 32)
     assert all(verdict.reasons == ("volume_fraction",) for verdict in samples.verdicts)
+    fidelity = json.loads(Path("metrics/dcgan/fidelity.json").read_text())
+    assert fidelity["n"]["after"] == 20 and fidelity["after"]["stiffness"]["value"] > 3.35
+    assert fidelity["images"]["memorisation"]["samples"] == 20
+    assert "after" not in json.loads(Path("metrics/wgan_gp/fidelity.json").read_text())["images"]
+    headline = json.loads(Path("metrics/dcgan/headline.json").read_text())
+    assert headline["volume_fraction.ratio"] == fidelity["after"]["volume_fraction"]["ratio"]
     page = Path("reports/report.html").read_text()
-    assert "What the filter catches" in page
+    assert "What the filter catches" in page and "packing" in page
     assert "wgan_gp" in page and "http" not in page.split("<img")[0]
 
 
