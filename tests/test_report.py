@@ -12,8 +12,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from microgan.description import DESCRIPTORS
 from microgan.errors import UserError
-from microgan.report import DESCRIPTOR_NAMES, ModelResult, build_report
+from microgan.report import ModelResult, build_report
 from microgan.validity import Power
 
 SCAN: dict[str, Any] = {
@@ -28,10 +29,19 @@ SCAN: dict[str, Any] = {
 }
 
 
-def table(error: float | None) -> dict[str, dict[str, float | None]]:
+def table(error: float | None) -> dict[str, dict[str, Any]]:
     ratio = None if error is None else error / 0.01
     row = {"value": error and 0.5, "reference": 0.5, "error": error, "floor": 0.01, "ratio": ratio}
-    return dict.fromkeys(DESCRIPTOR_NAMES, row)
+    if error is not None:
+        row |= {
+            "p": 0.001,
+            "difference": error,
+            "low": 0.001,
+            "high": 0.019,
+            "margin": 0.02,
+            "equivalent": True,
+        }
+    return {name: dict(row) for name in DESCRIPTORS}
 
 
 def result(name: str, after: float | None = 0.0111) -> ModelResult:
@@ -50,15 +60,16 @@ def result(name: str, after: float | None = 0.0111) -> ModelResult:
             "before": table(0.0234),
             "after": table(after),
             "training_windows": table(0.012),
+            "shift": {name: 0.25 if name == "radius" else None for name in DESCRIPTORS},
             "n": {"before": 500, "after": 403, "held_out": 500},
         },
         curves={
             "two_point_correlation": [
-                {"lag_px": r, "held_out": 0.25, "before": 0.3, "after": y, "floor": 0.01} for r in lags
+                {"axis": r, "held_out": 0.25, "before": 0.3, "after": y, "envelope": 0.01} for r in lags
             ],
-            "radius": [{"radius_px": 4.0 + r, "held_out": 0.2, "before": 0.2, "after": y} for r in bins],
+            "radius": [{"axis": 4.0 + r, "held_out": 0.2, "before": 0.2, "after": y} for r in bins],
             "nearest_neighbour_distance": [
-                {"distance_px": 9.0 + r, "held_out": 0.2, "before": 0.2, "after": y} for r in bins
+                {"axis": 9.0 + r, "held_out": 0.2, "before": 0.2, "after": y} for r in bins
             ],
         },
         history=[{"step": s, "critic_loss": 1.0, "generator_loss": 2.0} for s in range(10, 60, 10)],
@@ -115,20 +126,37 @@ def test_headline_has_both_models_side_by_side(report: Path) -> None:
     assert page.row("Real held-out windows that pass")[0] == "94.0 %"
     assert page.row("Ratio of the two")[0] == "0.857"
     assert page.row("Radius") == ["2.34 → 1.11", "2.34 → \N{EN DASH}"]
+    stiffness = page.row("In-plane stiffness, after filtering, against real")
+    assert stiffness == ["+1.1 %+0.1 to +1.9 %; equivalent at ±2 %", "\N{EN DASH}"]
+    assert page.row("Largest change by filtering itself, over the floor")[0] == "0.250radius"
+    assert (
+        page.row("Descriptors that differ from real at 5 % in all, of 6")[0]
+        == "6 → 6real training windows: 6"
+    )
+
+
+def test_a_baseline_that_does_not_learn_is_beside_the_models(tmp_path: Path) -> None:
+    baseline = replace(
+        result("packing"), history=(), training_steps=None, kept_step=None, training_seconds=None
+    )
+    build_report([baseline], np.zeros((4, 16, 16)), SCAN, {}, tmp_path / "alone.html")
+    assert not (tmp_path / "alone/losses.png").exists()
+    out = build_report([result("dcgan"), baseline], np.zeros((4, 16, 16)), SCAN, {}, tmp_path / "both.html")
+    page = Page(out.read_text())
+    assert page.row("Training steps") == ["2,345", "\N{EN DASH}"]
+    assert page.row("Ratio of the two") == ["0.857", "0.857"]
 
 
 def test_fidelity_table_has_every_set(report: Path) -> None:
     page = Page(report.read_text())
-    assert page.row("dcgan, after filtering") == [
-        "Volume fraction",
-        "0.500",
-        "0.500",
-        "1.11 %",
-        "1.00 %",
-        "1.11",
+    assert page.row("Radius px") == [
+        *("0.500", "1.00 %"),
+        *("0.500", "1.11 =", "0.00100"),
+        *("\N{EN DASH}", "\N{EN DASH}", "\N{EN DASH}"),
+        *("0.500", "1.20 =", "0.00100"),
     ]
-    assert page.row("wgan_gp, after filtering")[1] == "\N{EN DASH}"
-    assert page.row("real training windows")[3] == "1.20 %"
+    titles = [row[0] for row in page.rows if row]
+    assert all(sum(title.startswith(one.title) for title in titles) >= 2 for one in DESCRIPTORS.values())
 
 
 def test_page_needs_neither_network_nor_scripts(report: Path) -> None:
@@ -143,7 +171,7 @@ def test_page_needs_neither_network_nor_scripts(report: Path) -> None:
 def test_pictures_are_in_the_page_and_beside_it(report: Path) -> None:
     beside = sorted((report.parent / "report").iterdir())
     assert [path.stem for path in beside] == [
-        "circles", "losses", "rejected_by", "two_point_correlation", "windows_dcgan", "windows_wgan_gp"
+        "circles", "descriptors", "losses", "rejected_by", "two_point_correlation", "windows_dcgan", "windows_wgan_gp"
     ]  # fmt: skip
     embedded = {base64.b64decode(address.split(",")[1]) for address in Page(report.read_text()).pictures}
     assert embedded == {path.read_bytes() for path in beside}
