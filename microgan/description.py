@@ -55,6 +55,7 @@ class Descriptor:
 
 
 DESCRIPTORS: Mapping[str, Descriptor] = {
+    "pass_rate": Descriptor("Share that passes the rules"),
     "volume_fraction": Descriptor("Volume fraction", margin=0.02),
     "two_point_correlation": Descriptor("Two-point correlation", "px, its length", axis="distance, px"),
     "two_point_direction": Descriptor("Two-point correlation by direction", "mean"),
@@ -216,6 +217,15 @@ def describe_properties(
         "conductivity": _per_image(np.trace(conductivity_w_mk, axis1=1, axis2=2) / 2),
     }
     return Description(curves, {}, np.arange(len(phase)) if group is None else group)
+
+
+def with_verdicts(described: Description, valid: np.ndarray) -> Description:
+    """Add which images (N,) of bool pass the rules."""
+    return Description(
+        {"pass_rate": _per_image(valid.astype(float)), **described.curves},
+        described.distributions,
+        described.group,
+    )
 
 
 def correlation_length(lags_px: np.ndarray, curve: np.ndarray) -> float:

@@ -7,7 +7,7 @@ equivalent, is tested with the windows of a place kept together (`microgan.compa
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,20 @@ from torch import Tensor
 
 from microgan.comparison import Equivalence, GlobalTest, Resampled, equivalence, global_test
 from microgan.config import Config
-from microgan.description import DESCRIPTORS, Description, describe, describe_properties
+from microgan.description import DESCRIPTORS, Description, describe, describe_properties, with_verdicts
 from microgan.errors import UserError
 from microgan.estimates import Curve, Distribution
 from microgan.files import read_json, write_json
 from microgan.planes import ROLES, Planes
 from microgan.point_patterns import Discs
 from microgan.properties import PropertiesConfig
-from microgan.validity import Reference, detect_all, phase_image
+from microgan.validity import Reference, judge, phase_image
 from microgan.windows import Windows
 
 HISTOGRAM_BINS = 32
 # The descriptors by which sets are told apart, at a level for all of them together
 HEADLINE = (
+    "pass_rate",
     "volume_fraction",
     "two_point_correlation",
     "radius",
@@ -80,17 +81,19 @@ class Measured:
         cls,
         images: Tensor,
         circles: Sequence[Discs],
+        valid: np.ndarray,
         reference: Reference,
         config: FidelityConfig,
         properties: PropertiesConfig,
         group: np.ndarray | None = None,
     ) -> "Measured":
-        """Measure normalised images (N, 1, H, W), with their circles; ``group`` as in `describe`."""
+        """Measure normalised images (N, 1, H, W), with circles and verdicts; ``group`` as in `describe`."""
         phase = phase_image(images, reference).cpu().numpy()
         group = np.arange(len(phase)) if group is None else group
         some = slice(properties.count)
+        structure = describe(phase, circles, reference.radius_px[1], group, config.max_lag_px)
         return cls(
-            describe(phase, circles, reference.radius_px[1], group, config.max_lag_px),
+            with_verdicts(structure, valid),
             describe_properties(phase[some], properties, group[some]),
         )
 
@@ -98,6 +101,11 @@ class Measured:
         """Keep ``images`` (indices, none twice)."""
         solved = images[images < len(self.properties)]
         return Measured(self.structure.take(images), self.properties.take(solved))
+
+    def without(self, name: str) -> "Measured":
+        """Leave out a number or curve of the structure."""
+        curves = {key: curve for key, curve in self.structure.curves.items() if key != name}
+        return Measured(replace(self.structure, curves=curves), self.properties)
 
     def arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Return all arrays by name, to be kept in a file."""
@@ -136,8 +144,9 @@ class RealWindows:
             windows = Windows(planes, role, reference.window_px)
             rng = np.random.default_rng([config.seed, ROLES.index(role)])
             images, block = windows.draw_in_blocks(rng, count)
-            circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
-            return Measured.of(images, circles, reference, config, properties, block)
+            verdicts = judge(images, reference)
+            circles, valid = zip(*((one.circles, one.valid) for one in verdicts), strict=True)
+            return Measured.of(images, circles, np.array(valid), reference, config, properties, block)
 
         train, calibration = (measured(role, 2 * config.windows) for role in ("train", "calibration"))
         draws = (config.windows, config.floor_repeats, config.seed)
@@ -183,7 +192,7 @@ def errors(samples: Description, reference: Description) -> dict[str, float]:
     Theory Probab. Appl. 18 (1974) 784-786).
     """
     if not len(samples) or not len(reference):
-        return dict.fromkeys(reference.names, float("nan"))
+        return dict.fromkeys(samples.names, float("nan"))
     curves = {
         name: _curve_error(curve.mean(), reference.curves[name].mean())
         for name, curve in samples.curves.items()
@@ -192,7 +201,7 @@ def errors(samples: Description, reference: Description) -> dict[str, float]:
         name: _wasserstein(values, reference.distributions[name])
         for name, values in samples.distributions.items()
     }
-    return {name: (curves | distances)[name] for name in reference.names}
+    return {name: (curves | distances)[name] for name in samples.names}
 
 
 def floor_between(
@@ -256,7 +265,7 @@ def compare(
     ):
         found, value, reference = errors(one, other), one.summary(), other.summary()
         tests = _tests(one, other, config) if len(one) and len(other) else {}
-        for name in other.names:
+        for name in one.names:
             numbers = {
                 "value": value[name],
                 "reference": reference[name],
@@ -294,7 +303,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
     figures |= {f"flagged_{key}": len(flagged(metrics[key])) for key in ("before", "training_windows")}
     shifts = [shift for shift in metrics["shift"].values() if shift is not None]
     figures |= {"shift": max(shifts)} if shifts else {}
-    ratios = {f"{name}.ratio": metrics["after"][name]["ratio"] for name in HEADLINE}
+    ratios = {f"{name}.ratio": row["ratio"] for name in HEADLINE if (row := metrics["after"].get(name))}
     ratios["stiffness.difference"] = metrics["after"]["stiffness"].get("difference")
     return figures | {name: value for name, value in ratios.items() if value is not None}
 
@@ -326,12 +335,12 @@ def evaluate(samples: Measured, valid: np.ndarray, real: RealWindows, config: Fi
         raise UserError("verdicts", len(valid), f"must be as many as samples, {count}")
     sets = {
         "before": samples.take(np.arange(count)[: config.windows]),
-        "after": samples.take(np.flatnonzero(valid)[: config.windows]),
+        "after": samples.take(np.flatnonzero(valid)[: config.windows]).without("pass_rate"),
         "training_windows": real.train,
     }
     compared = {name: compare(one, real.held_out, real.floor, config) for name, one in sets.items()}
     metrics: dict[str, Any] = {name: comparison.table for name, comparison in compared.items()}
-    shift = differences(sets["after"], sets["before"])
+    shift = differences(sets["after"], sets["before"].without("pass_rate"))
     metrics["shift"] = {name: _or_none(_over(shift[name], real.floor.get(name))) for name in shift}
     sizes = {"held_out": real.held_out, **sets}
     metrics["n"] = {name: len(one.structure) for name, one in sizes.items()} | {"floor": config.windows}
@@ -376,7 +385,7 @@ def _tests(
     draws = Resampled.of(samples.group, config.resamples, config.seed)
     other_draws = Resampled.of(held_out.group, config.resamples, config.seed + 1)
     tests = {}
-    for name in held_out.names:
+    for name in samples.names:
         margin, pair = DESCRIPTORS[name].margin, _as_curves(name, samples, held_out)
         means = samples.mean(name), held_out.mean(name)
         equal = None
@@ -429,16 +438,20 @@ def _wasserstein(samples: Distribution, reference: Distribution) -> float:
 
 
 def _edges(parts: list[Distribution]) -> np.ndarray:
-    """Edges (HISTOGRAM_BINS + 1,) of bins that span nearly all values."""
-    spans = [np.quantile(part.values, (0.001, 0.999)) for part in parts if len(part)]
+    """Edges of some HISTOGRAM_BINS bins that span nearly all values; around whole numbers, if these are."""
+    known = [part.values for part in parts if len(part)]
+    spans = [np.quantile(values, (0.001, 0.999)) for values in known]
     low, high = (np.min(spans), np.max(spans)) if spans else (0.0, 1.0)
+    if known and all(np.array_equal(values, np.rint(values)) for values in known):
+        step = max(1, round((high - low) / HISTOGRAM_BINS))
+        return np.arange(np.floor(low) - 0.5, high + step, step)
     return np.linspace(low, max(high, low + 1e-3), HISTOGRAM_BINS + 1)
 
 
 def _histogram(sets: Mapping[str, Distribution]) -> list[dict[str, float | None]]:
     """Densities of all sets over the same bins."""
     edges = _edges(list(sets.values()))
-    nothing = np.full(HISTOGRAM_BINS, np.nan)
+    nothing = np.full(len(edges) - 1, np.nan)
     columns = {name: part.density(edges) if len(part) else nothing for name, part in sets.items()}
     return _rows({"axis": (edges[:-1] + edges[1:]) / 2, **columns})
 

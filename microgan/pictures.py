@@ -373,7 +373,8 @@ def descriptor_sheet(
         panel.fill_between(axis, real - band, real + band, color="#cccccc", label="95 % if equal, everywhere")
         panel.plot(axis, real, color="#222222", lw=1.6, label=SET_STYLES["held_out"][0])
         for (model, tables), colour in zip(curves.items(), MODEL_COLOURS, strict=False):
-            panel.plot(axis, _column(tables[name], "after"), color=colour, lw=1.1, label=model)
+            own = scale * _column(tables[name], "axis")  # bins differ with the samples
+            panel.plot(own, _column(tables[name], "after"), color=colour, lw=1.1, label=model)
         panel.set_title(descriptor.title, fontsize=8.5)
         panel.set_xlabel(f"{what} ({unit})" if unit else what, fontsize=8.5)
     for panel in panels.ravel()[len(shown) :]:

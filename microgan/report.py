@@ -186,6 +186,7 @@ def _page(
         ("Why samples are rejected", _figure(drawn, "rejected_by", REJECTED_CAPTION) + measured),
         *([("What the filter catches", _power_table(power) + POWER_NOTE)] if power else []),
         ("Fidelity to held-out windows", _fidelity_tables(models) + _fidelity_note(models)),
+        *([("Samples as images", _images_table(models) + IMAGES_NOTE)] if _alike(models) else []),
         (
             "Descriptors",
             _figure(drawn, "two_point_correlation", CORRELATION_CAPTION)
@@ -214,7 +215,7 @@ def _headline(models: Sequence[ModelResult]) -> str:
         ("Ratio of the two", [f"<b>{_pass_ratio(model)}</b>" for model in models]),
         ("<i>Error / floor, before → after filtering</i>", [""] * len(models)),
     ]
-    for key in HEADLINE:
+    for key in [name for name in HEADLINE if name in models[0].fidelity["after"]]:
         cells = [
             f"{_number(model.fidelity['before'][key]['ratio'])} → "
             f"<b>{_number(model.fidelity['after'][key]['ratio'])}</b>"
@@ -302,6 +303,39 @@ def _fidelity_table(models: Sequence[ModelResult], key: str) -> str:
             cells += [_number(one["value"]), f"{_number(one['ratio'])}{mark}", _number(one.get("p"))]
         lines.append(f"<tr><th>{title}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return f'<table class="wide"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table>'
+
+
+def _alike(models: Sequence[ModelResult]) -> list[ModelResult]:
+    """Models of which enough samples pass to be compared as images."""
+    return [model for model in models if "after" in model.fidelity.get("images", {})]
+
+
+def _images_table(models: Sequence[ModelResult]) -> str:
+    """Measures on features of the encoder, copies of training windows, diversity: a column for each model."""
+    shown = _alike(models)
+    found = [model.fidelity["images"] for model in shown]
+    rows = []
+    for key, title in IMAGE_MEASURES.items():
+        sets = [found[0]["training_windows"], *(one["after"] for one in found)]
+        rows.append((title, [_number(one[f"encoder/{key}"]["value"]) for one in sets]))
+    copies = [one["memorisation"] for one in found]
+    cells = [
+        f"{_percent(one['excess'])}<br><small>{100 * one['excess_interval'][0]:+.1f} to "
+        f"{100 * one['excess_interval'][1]:+.1f} %, p = {one['p_value']:.2g}</small>"
+        for one in copies
+    ]
+    rows.append(("Copies of training windows, in excess of held-out ones", ["&ndash;", *cells]))
+    varied = [one["diversity"] for one in found]
+    for key, title in (
+        ("vendi_ratio", "Diversity (Vendi score) over real"),
+        ("duplicates", "Samples with a twin"),
+    ):
+        rows.append((title, ["&ndash;", *(_number(one[key]) for one in varied)]))
+    head = "".join(f"<th>{_text(name)}</th>" for name in ("training windows", *(one.name for one in shown)))
+    lines = [
+        f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for name, cells in rows
+    ]
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
 def _fidelity_note(models: Sequence[ModelResult]) -> str:
@@ -436,6 +470,20 @@ curves and distributions at all places at once; by resampling, real windows plac
 &ldquo;=&rdquo;: means are shown to be equivalent within the margin ({margins}), by two one-sided
 tests at 5 %. Real training windows are compared in the same way: what a model gets that repeats its
 training data. Number of images: {sizes}.</p>"""
+IMAGE_MEASURES = {
+    "kernel_distance": "Kernel distance to held-out windows",
+    "density": "Density",
+    "coverage": "Coverage",
+    "precision": "Precision",
+    "recall": "Recall",
+    "classifier_auc": "Classifier, area under the curve",
+}
+IMAGES_NOTE = """<p>Samples that pass and real training windows, against held-out windows, on the
+features of a small encoder that learnt to name faults planted into training windows of this scan. A
+kernel distance near that of training windows, the other measures near theirs, are as good as real:
+planes of one scan differ, and any measure on images sees that. A copy is a sample nearer to a training
+window, over all shifts, turns and mirror images, than all but 1 % of held-out windows are, and nearer
+than to windows that no model has seen.</p>"""
 STYLE = """
 :root { color-scheme: light; }
 body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.5rem 4rem; background: #fff; color: #222;

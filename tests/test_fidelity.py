@@ -91,7 +91,7 @@ def floor() -> dict[str, float]:
 
 
 def test_a_set_has_no_error_against_itself(held_out: Description) -> None:
-    assert set(held_out.names) == set(DESCRIPTORS) - PROPERTIES
+    assert set(held_out.names) == set(DESCRIPTORS) - PROPERTIES - {"pass_rate"}
     assert errors(held_out, held_out) == dict.fromkeys(held_out.names, 0.0)
     row = table_of(held_out, held_out, {})["radius"]
     assert row["p"] == 1 and row["difference"] == 0 and row["low"] < 0 < row["high"]
@@ -241,7 +241,12 @@ def scan() -> RealWindows:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fidelity, "Windows", Windows)
         patch.setattr(
-            fidelity, "detect_all", lambda images, *_: [known[image.numpy().tobytes()] for image in images]
+            fidelity,
+            "judge",
+            lambda images, _: [
+                SimpleNamespace(circles=known[image.numpy().tobytes()], valid=index % 10 > 0)
+                for index, image in enumerate(images)
+            ],
         )
         patch.setattr(fidelity, "phase_image", lambda images, _: images[:, 0] > 0)
         reference: Any = SimpleNamespace(
@@ -276,9 +281,8 @@ def measured(seed: int, sound: int, large: int) -> Measured:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fidelity, "phase_image", lambda images, _: images[:, 0] > 0)
-        return Measured.of(
-            images, [discs for _, discs in drawn], reference, CONFIG, PropertiesConfig(count=54)
-        )
+        valid = np.arange(len(drawn)) >= large
+        return Measured.of(images, circles, valid, reference, CONFIG, PropertiesConfig(count=54))
 
 
 def test_evaluate_compares_before_and_after_filtering(scan: RealWindows) -> None:
@@ -292,6 +296,9 @@ def test_evaluate_compares_before_and_after_filtering(scan: RealWindows) -> None
     assert found.metrics["training_windows"]["radius"]["ratio"] < 4
     assert found.metrics["before"]["stiffness"]["value"] > 1.2 * found.metrics["after"]["stiffness"]["value"]
     assert found.metrics["shift"]["radius"] > 10
+    assert (
+        found.metrics["before"]["pass_rate"]["reference"] == 0.9 and "pass_rate" not in found.metrics["after"]
+    )
     assert set(found.curves["radius"][0]) == {"axis", "held_out", "training_windows", "before", "after"}
     assert evaluate(samples, valid, scan, CONFIG) == found
     json.dumps([found.metrics, found.curves], allow_nan=False)

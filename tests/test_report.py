@@ -130,9 +130,29 @@ def test_headline_has_both_models_side_by_side(report: Path) -> None:
     assert stiffness == ["+1.1 %+0.1 to +1.9 %; equivalent at ±2 %", "\N{EN DASH}"]
     assert page.row("Largest change by filtering itself, over the floor")[0] == "0.250radius"
     assert (
-        page.row("Descriptors that differ from real at 5 % in all, of 6")[0]
-        == "6 → 6real training windows: 6"
+        page.row("Descriptors that differ from real at 5 % in all, of 7")[0]
+        == "7 → 7real training windows: 7"
     )
+
+
+def test_samples_as_images_are_beside_training_windows(tmp_path: Path, report: Path) -> None:
+    measures = ("kernel_distance", "density", "coverage", "precision", "recall", "classifier_auc")
+    sets = {
+        name: {f"encoder/{measure}": {"value": value} for measure in measures}
+        for name, value in (("training_windows", 0.5), ("before", 0.9), ("after", 0.7))
+    }
+    copies = {"excess": 0.013, "excess_interval": (-0.004, 0.03), "p_value": 0.04}
+    images = {**sets, "memorisation": copies, "diversity": {"vendi_ratio": 0.98, "duplicates": 0.0}}
+    model = result("dcgan")
+    model = replace(model, fidelity={**model.fidelity, "images": images})
+    unseen = replace(result("wgan_gp"), fidelity={**model.fidelity, "images": {}})
+    out = build_report([model, unseen], np.zeros((4, 16, 16)), SCAN, {}, tmp_path / "report.html")
+    page = Page(out.read_text())
+    assert page.row("Kernel distance to held-out windows") == ["0.500", "0.700"]
+    assert page.row("Copies of training windows, in excess of held-out ones")[1].startswith(
+        "1.3 %-0.4 to +3.0 %"
+    )
+    assert "Samples as images" not in report.read_text()
 
 
 def test_a_baseline_that_does_not_learn_is_beside_the_models(tmp_path: Path) -> None:
@@ -171,8 +191,9 @@ def test_page_needs_neither_network_nor_scripts(report: Path) -> None:
 def test_pictures_are_in_the_page_and_beside_it(report: Path) -> None:
     beside = sorted((report.parent / "report").iterdir())
     assert [path.stem for path in beside] == [
-        "circles", "descriptors", "losses", "rejected_by", "two_point_correlation", "windows_dcgan", "windows_wgan_gp"
-    ]  # fmt: skip
+        *("circles", "descriptors", "losses", "rejected_by", "two_point_correlation"),
+        *("windows_dcgan", "windows_wgan_gp"),
+    ]
     embedded = {base64.b64decode(address.split(",")[1]) for address in Page(report.read_text()).pictures}
     assert embedded == {path.read_bytes() for path in beside}
     for path in beside:
