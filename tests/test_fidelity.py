@@ -281,7 +281,7 @@ def measured(seed: int, sound: int, large: int) -> Measured:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fidelity, "phase_image", lambda images, _: images[:, 0] > 0)
-        valid = np.arange(len(drawn)) >= large
+        circles, valid = [discs for _, discs in drawn], np.arange(len(drawn)) >= large
         return Measured.of(images, circles, valid, reference, CONFIG, PropertiesConfig(count=54))
 
 
