@@ -151,7 +151,7 @@ def main() -> None:
     text = f"""# What the figures find
 
 `{command}` at commit {git_commit() or "unknown"}, scan {planes.info.name}.
-Training windows of one half of the places against changed windows of the other half, about {options.images} each.
+Training windows of half of the places against changed windows of the other half, some {options.images} each.
 
 {chr(10).join(lines)}
 

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,12 +13,15 @@ import typer
 from tqdm import tqdm
 
 from microgan.checkpoint import load_model
+from microgan.description import DESCRIPTORS
 from microgan.detection import detect
 from microgan.errors import UserError, one_line
 from microgan.export import ExportConfig, export, phase_from_labels
-from microgan.files import digest, write_csv, write_tiff
-from microgan.pictures import circle_overlay
+from microgan.fidelity import LEVEL, FidelityConfig, Measured, compare, curves, flagged
+from microgan.files import digest, write_csv, write_json, write_tiff
+from microgan.pictures import circle_overlay, descriptor_sheet
 from microgan.planes import ScanInfo
+from microgan.properties import PropertiesConfig
 from microgan.sampling import sample
 from microgan.scan import open_image
 from microgan.validity import Reference, detect_all, judge, phase_image, rules_of
@@ -122,6 +125,63 @@ def validate_command(
 
     write_csv(out, ("image", "valid", "reasons", *measures), rows())
     typer.echo(f"{valid / judged:.1%} of {judged} images are valid; verdicts written to {out}")
+
+
+@app.command("compare")
+def compare_command(
+    images: Annotated[Path, typer.Argument(help="File or folder of images: the set in question.")],
+    real: Annotated[Path, typer.Argument(help="File or folder of images: the set to compare with.")],
+    reference: Annotated[Path, typer.Option(help="reference.json of the material, for phases and discs.")],
+    out: Annotated[Path | None, typer.Option(help="JSON file to write all figures to.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG file to draw all curves to.")] = None,
+    solve: Annotated[int, typer.Option(min=2, help="Images of each set to solve for stiffness.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
+) -> None:
+    """Put two sets of images side by side: all descriptors, tests that they are equal or equivalent."""
+    rules = Reference.load(reference)
+    config, properties = FidelityConfig(seed=seed), PropertiesConfig(count=solve)
+    one, other = (_measured([path], rules, config, properties) for path in (images, real))
+    comparison = compare(one, other, {}, config)
+    rows = [_compared(name, row) for name, row in comparison.table.items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    differing = [DESCRIPTORS[name].title.lower() for name in flagged(comparison.table)]
+    typer.echo(f"differing at {LEVEL:.0%} in all: {', '.join(differing) or 'none'}")
+    if out is not None:
+        sizes = {"n": {str(images): len(one.structure), str(real): len(other.structure)}}
+        write_json(out, {"descriptors": comparison.table, "differing": flagged(comparison.table), **sizes})
+    if plot is not None:
+        tables = curves({"held_out": other.structure, "after": one.structure}, comparison.envelopes)
+        descriptor_sheet({images.name: tables}, DESCRIPTORS, rules.scan.voxel_size_um, plot)
+
+
+def _measured(
+    paths: list[Path], rules: Reference, config: FidelityConfig, properties: PropertiesConfig
+) -> Measured:
+    """Judge and describe all pages of some files; each page is a place of its own."""
+    _, stack = _stack(paths)
+    grey = torch.from_numpy(rules.scan.normalise(stack))[:, None]
+    verdicts = judge(grey, rules)
+    circles, valid = [one.circles for one in verdicts], np.array([one.valid for one in verdicts])
+    return Measured.of(grey, circles, valid, rules, config, properties)
+
+
+def _compared(name: str, row: Mapping[str, float | bool | None]) -> tuple[str, ...]:
+    """Words for one descriptor: both values, error, p, and whether they are equivalent."""
+    values = [f"{row[key]:.4g}" if row[key] is not None else "-" for key in ("value", "reference")]
+    error = f"error {row['error']:.2%}" if row["error"] is not None else ""
+    p = f"p {row['p']:.3f}" if row.get("p") is not None else ""
+    equal = f"equivalent at {row['margin']:.0%}" if row.get("equivalent") else ""
+    return (
+        DESCRIPTORS[name].title,
+        values[0],
+        "against " + values[1],
+        DESCRIPTORS[name].unit,
+        error,
+        p,
+        equal,
+    )
 
 
 @app.command("export")

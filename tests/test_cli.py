@@ -1,4 +1,5 @@
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from microgan import cli
 from microgan.checkpoint import save_model
 from microgan.files import write_tiff
 from microgan.networks import NetworkConfig
+from microgan.planes import Planes
 from microgan.rules import OwnRule
 from microgan.validity import CalibrationConfig, Reference, calibrate, judge
+from microgan.windows import Windows
 from tests.helpers import disc_planes, lively
 
 
@@ -166,6 +169,31 @@ def test_own_rules_of_a_reference_run_only_when_allowed(
     assert _run(monkeypatch, *words, "--allow-own-rules") == 0
     assert [row["reasons"] for row in _rows(Path("verdicts.csv"))] == ["never", "never"]
     assert _rows(Path("verdicts.csv"))[0]["never"] == "7.0"
+
+
+def test_compare_tells_a_set_from_another_and_not_from_itself(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = Reference.load(material / "reference.json").scan
+    planes = Planes.load(material / "planes")
+    drawn = [
+        Windows(planes, "train", 64).draw(np.random.default_rng(seed), 24, False)[:, 0] for seed in (0, 1)
+    ]
+    smaller = np.clip(drawn[1].numpy() - 0.5, -1, 1)  # less of the bright phase
+    for name, stack in (("a.tif", drawn[0].numpy()), ("b.tif", drawn[1].numpy()), ("c.tif", smaller)):
+        write_tiff(tmp_path / name, info.denormalise(stack))
+    found = {}
+    for name in ("b", "c"):
+        words = ("--reference", material / "reference.json", "--solve", 2, "--out", tmp_path / f"{name}.json")
+        words += ("--plot", tmp_path / f"{name}.png")
+        assert _run(monkeypatch, "compare", tmp_path / f"{name}.tif", tmp_path / "a.tif", *words) == 0
+        found[name] = json.loads((tmp_path / f"{name}.json").read_text())
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert found["b"]["differing"] == []
+    assert "volume_fraction" in found["c"]["differing"]
+    assert found["c"]["descriptors"]["volume_fraction"]["difference"] < -0.1
+    said = capsys.readouterr().out
+    assert "Volume fraction" in said and "differing at 5% in all: none" in said
 
 
 def test_export_takes_phase_images_and_grey_ones(
