@@ -1,0 +1,57 @@
+"""The benchmark of what the figures find: changes are what they are called, alarms are counted rightly."""
+
+import numpy as np
+import pytest
+
+from benchmarks.sensitivity import (
+    ADDED_FRACTION,
+    CHANGES,
+    alarms,
+    larger,
+    measured,
+    more_discs_phase,
+    planted,
+)
+from microgan.fidelity import FidelityConfig, Measured
+from microgan.validity import CalibrationConfig, Reference, calibrate, detect_all, phase_image
+from microgan.windows import Windows
+from tests.helpers import disc_planes
+
+CONFIG = FidelityConfig(resamples=199)
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Windows, Reference]:
+    planes = disc_planes(tmp_path_factory.mktemp("sensitivity"))
+    reference = calibrate(planes, 64, CalibrationConfig(windows=100, bootstrap=0))
+    return Windows(planes, "train", 64), reference
+
+
+def test_changes_are_what_they_are_called(scan: tuple[Windows, Reference]) -> None:
+    windows, reference = scan
+    images = windows.draw(np.random.default_rng(0), 30, augment=False)
+    circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
+    before = phase_image(images, reference).float().mean()
+    after = phase_image(more_discs_phase(images, circles, reference), reference).float().mean()
+    assert float(after - before) == pytest.approx(ADDED_FRACTION, abs=2e-3)
+    grown = larger(images, circles, reference)
+    found = detect_all(grown, reference.radius_px, reference.polarity, reference.detector)
+    radii = [np.median(np.concatenate([one.radius for one in group])) for group in (circles, found)]
+    assert radii[1] / radii[0] == pytest.approx(1.05, abs=0.015)
+    overlapping = planted("overlap")(images, circles, reference)
+    assert np.mean([not one.equal(other) for one, other in zip(images, overlapping, strict=True)]) > 0.9
+    assert len(CHANGES) == 5
+
+
+def test_alarms_are_raised_by_what_was_changed_alone(scan: tuple[Windows, Reference]) -> None:
+    windows, reference = scan
+    images = windows.draw(np.random.default_rng(1), 60, augment=False)
+    block = np.arange(60)  # the plane is too small for places
+    circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
+    sets: dict[str, Measured] = {
+        name: measured(changed, block, reference, CONFIG)
+        for name, changed in (("real", images), ("larger", larger(images, circles, reference)))
+    }
+    assert alarms(sets["real"], sets["real"], 6, CONFIG)[0] <= 0.5
+    total, each = alarms(sets["real"], sets["larger"], 6, CONFIG)
+    assert total == each["radius"] == 1.0
