@@ -18,6 +18,7 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, pixel_unshuffle
+from tqdm import tqdm
 
 from microgan.circles import Circles, Polarity
 from microgan.config import Config
@@ -184,7 +185,8 @@ def train_encoder(
     optimiser = torch.optim.Adam(encoder.parameters(), config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, config.steps)
     rng = np.random.default_rng([seed, len(images)])
-    for step in range(config.steps):
+    bar = tqdm(range(config.steps), "encoder", unit="step", disable=None)
+    for step in bar:
         chosen = _balanced(kinds.numpy(), config.batch, rng)
         batch = _otherwise_seen(_turned(images[chosen], int(rng.integers(8))), rng)
         loss = cross_entropy(encoder.kind(encoder(batch)), kinds[chosen])
@@ -192,6 +194,7 @@ def train_encoder(
         loss.backward()
         optimiser.step()
         schedule.step()
+        bar.set_postfix(loss=f"{loss.item():.3g}")
         if on_step:
             on_step(step, loss.item())
     return encoder.eval()

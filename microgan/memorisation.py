@@ -22,6 +22,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, ndimage
 from scipy.stats import hypergeom
+from tqdm import tqdm
 
 from microgan.errors import UserError
 from microgan.planes import Box, Planes, window_corners
@@ -159,7 +160,8 @@ def nearest_windows(
     smooth = _standardised(_smooth(images, smoothing_px))
     coarse = _standardised(_reduced(smooth, reduction))
     fields = [_Field.of(planes, piece, size_px, smoothing_px, reduction) for piece in pieces]
-    places = [_place(image, small, fields, reduction) for image, small in zip(smooth, coarse, strict=True)]
+    pairs = tqdm(zip(smooth, coarse, strict=True), "search", len(smooth), unit="img", disable=None)
+    places = [_place(image, small, fields, reduction) for image, small in pairs]
     return _best(smooth, np.array(places), planes, smoothing_px, searched)
 
 

@@ -28,6 +28,7 @@ from scipy import fft, sparse
 from scipy.sparse.linalg import LinearOperator, cg
 from skfem import Basis, BilinearForm, Element, ElementQuad1, ElementVector, LinearForm, MeshQuad
 from skfem.element import DiscreteField
+from tqdm import tqdm
 
 from microgan.config import Config
 from microgan.descriptors import volume_fraction
@@ -388,4 +389,4 @@ def _effective(phase: np.ndarray, boundary: str, pixel: _Pixel) -> np.ndarray:
         phase = np.concatenate([phase, phase[:, ::-1]], axis=1)
         phase = np.concatenate([phase, phase[:, :, ::-1]], axis=2)
     cell = _Cell(phase.shape[1:], pixel)
-    return np.stack([cell.effective(image) for image in phase])
+    return np.stack([cell.effective(image) for image in tqdm(phase, desc="solve", unit="img", disable=None)])

@@ -18,6 +18,13 @@ from microgan.validity import Reference
 from stages.samples import read_samples
 from stages.stage import Stage, drafts, flatten, run
 
+SHOWN = (
+    ".value",
+    ".error",
+    ".ratio",
+    ".p",
+)  # of each descriptor, in the table of runs; the rest is in the files
+
 
 def main(stage: Stage) -> None:
     """Write metrics/MODEL/headline.json, fidelity.json and curves.json."""
@@ -40,9 +47,8 @@ def main(stage: Stage) -> None:
         write_json(short, figures)
         write_json(summary, fidelity.metrics | {"images": looks})
         write_json(curves, fidelity.curves)
-    everything = flatten(fidelity.metrics | {"images": looks})
-    numbers = {key: float(value) for key, value in everything.items() if isinstance(value, int | float)}
-    stage.tracker.metrics(numbers)
+    shown = {key: value for key, value in flatten(fidelity.metrics).items() if key.endswith(SHOWN)}
+    stage.tracker.metrics({key: value for key, value in shown.items() if value is not None})
     stage.tracker.headline({f"{name}.{key}": value for key, value in figures.items()})
     stage.tracker.artifact(*outputs)
 

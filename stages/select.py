@@ -23,7 +23,7 @@ from microgan.scan import ScanConfig
 from microgan.simulate import SimulateConfig
 from microgan.training import ModelConfig, TrainConfig
 from microgan.validity import CalibrationConfig
-from stages.stage import PARAMS, load_params, scan_name, section, told_in_one_line, window_px
+from stages.stage import BASELINE, PARAMS, load_params, scan_name, section, told_in_one_line, window_px
 
 RAW = Path("data/raw")
 KINDS: dict[str, type[Config]] = {
@@ -63,6 +63,8 @@ def check(params: dict[str, Any]) -> None:
     window_px(params)
     for name, kind in KINDS.items():
         kind.from_mapping(section(params, name), where=name)
+    if BASELINE in section(params, "models"):
+        raise UserError(f"models.{BASELINE}", "a model", "must have another name: so is the baseline called")
     for group, kind in GROUPS.items():
         for name in section(params, group):
             kind.from_mapping(section(params, f"{group}.{name}"), where=f"{group}.{name}")

@@ -244,6 +244,12 @@ def test_the_last_stage_s_parameters_are_checked_before_the_first_stage_runs(pro
         select.check(load_params())
 
 
+def test_no_model_may_have_the_name_of_the_baseline(project: Path) -> None:
+    edit(models__packing=load_params()["models"]["dcgan"])
+    with pytest.raises(UserError, match=r"models\.packing: a model: must have another name"):
+        select.check(load_params())
+
+
 def test_choosing_a_scan_changes_one_line_and_keeps_comments(project: Path) -> None:
     before = (ROOT / "params.yaml").read_text()
     Path("params.yaml").write_text(before.replace("scan: simulated\n", "scan: simulated   # mine\n"))
