@@ -106,8 +106,7 @@ def alarms(
 def measured(images: Tensor, block: np.ndarray, reference: Reference, config: FidelityConfig) -> Measured:
     """Judge and describe images."""
     verdicts = judge(images, reference, progress=False)
-    circles, valid = [one.circles for one in verdicts], np.array([one.valid for one in verdicts])
-    found = Measured.of(images, circles, valid, reference, config, UNSOLVED, block)
+    found = Measured.of(images, verdicts, reference, config, UNSOLVED, block)
     return replace(found, properties=found.properties.take(np.arange(0)))
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from itertools import chain, count
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,18 +13,18 @@ import typer
 from tqdm import tqdm
 
 from microgan.checkpoint import load_model
-from microgan.description import DESCRIPTORS
 from microgan.detection import detect
 from microgan.errors import UserError, one_line
 from microgan.export import ExportConfig, export, phase_from_labels
-from microgan.fidelity import LEVEL, FidelityConfig, Measured, compare, curves, flagged
 from microgan.files import digest, write_csv, write_json, write_tiff
 from microgan.pictures import circle_overlay, descriptor_sheet
 from microgan.planes import ScanInfo
-from microgan.properties import PropertiesConfig
 from microgan.sampling import sample
 from microgan.scan import open_image
 from microgan.validity import Reference, detect_all, judge, phase_image, rules_of
+
+if TYPE_CHECKING:
+    from microgan.description import Descriptor
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -38,6 +38,9 @@ Images = Annotated[
 Csv = Annotated[Path, typer.Option(help="CSV file to write.")]
 Overlay = Annotated[
     Path | None, typer.Option(help="Folder to write a PNG of each page to, with the circles drawn on it.")
+]
+AllowOwnRules = Annotated[
+    bool, typer.Option("--allow-own-rules", help="Run the Python functions that the reference names.")
 ]
 
 
@@ -96,9 +99,7 @@ def validate_command(
     reference: Annotated[Path, typer.Option(help="reference.json of the material.")],
     out: Csv,
     overlay: Overlay = None,
-    allow_own_rules: Annotated[
-        bool, typer.Option("--allow-own-rules", help="Run the Python functions that the reference names.")
-    ] = False,
+    allow_own_rules: AllowOwnRules = False,
 ) -> None:
     """Judge images, real or synthetic, by the calibrated rules of their material."""
     rules = Reference.load(reference)
@@ -108,9 +109,7 @@ def validate_command(
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal judged, valid
         for names, pages in _batches(images, "validate"):
-            if pages[0].shape != (rules.window_px, rules.window_px):
-                rule = f"must be {rules.window_px} x {rules.window_px} px as {reference}"
-                raise UserError(names[0], "{} x {} px".format(*pages[0].shape), rule)
+            _must_have_the_size(names[0], pages[0].shape, rules, reference)
             grey = rules.scan.normalise(np.stack(pages))
             verdicts = judge(
                 torch.from_numpy(grey)[:, None], rules, allow_own_rules=allow_own_rules, progress=False
@@ -136,52 +135,47 @@ def compare_command(
     plot: Annotated[Path | None, typer.Option(help="PNG file to draw all curves to.")] = None,
     solve: Annotated[int, typer.Option(min=2, help="Images of each set to solve for stiffness.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
+    allow_own_rules: AllowOwnRules = False,
 ) -> None:
     """Put two sets of images side by side: all descriptors, tests that they are equal or equivalent."""
+    from microgan.description import DESCRIPTORS  # here, so that the other commands start quickly
+    from microgan.fidelity import LEVEL, FidelityConfig, Measured, compare, curves, flagged
+    from microgan.properties import PropertiesConfig
+
     rules = Reference.load(reference)
     config, properties = FidelityConfig(seed=seed), PropertiesConfig(count=solve)
-    one, other = (_measured([path], rules, config, properties) for path in (images, real))
+
+    def measured(path: Path) -> Measured:
+        names, stack = _stack([path])
+        _must_have_the_size(names[0], stack.shape[1:], rules, reference)
+        grey = torch.from_numpy(rules.scan.normalise(stack))[:, None]
+        verdicts = judge(grey, rules, allow_own_rules=allow_own_rules)
+        return Measured.of(grey, verdicts, rules, config, properties)
+
+    one, other = measured(images), measured(real)
     comparison = compare(one, other, {}, config)
-    rows = [_compared(name, row) for name, row in comparison.table.items()]
+    rows = [_compared(DESCRIPTORS[name], row) for name, row in comparison.table.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    differing = [DESCRIPTORS[name].title.lower() for name in flagged(comparison.table)]
-    typer.echo(f"differing at {LEVEL:.0%} in all: {', '.join(differing) or 'none'}")
+    differing = flagged(comparison.table)
+    words = ", ".join(DESCRIPTORS[name].title.lower() for name in differing)
+    typer.echo(f"differing at {LEVEL:.0%} in all: {words or 'none'}")
     if out is not None:
-        sizes = {"n": {str(images): len(one.structure), str(real): len(other.structure)}}
-        write_json(out, {"descriptors": comparison.table, "differing": flagged(comparison.table), **sizes})
+        sizes = {str(images): len(one.structure), str(real): len(other.structure)}
+        write_json(out, {"descriptors": comparison.table, "differing": differing, "n": sizes})
     if plot is not None:
         tables = curves({"held_out": other.structure, "after": one.structure}, comparison.envelopes)
         descriptor_sheet({images.name: tables}, DESCRIPTORS, rules.scan.voxel_size_um, plot)
 
 
-def _measured(
-    paths: list[Path], rules: Reference, config: FidelityConfig, properties: PropertiesConfig
-) -> Measured:
-    """Judge and describe all pages of some files; each page is a place of its own."""
-    _, stack = _stack(paths)
-    grey = torch.from_numpy(rules.scan.normalise(stack))[:, None]
-    verdicts = judge(grey, rules)
-    circles, valid = [one.circles for one in verdicts], np.array([one.valid for one in verdicts])
-    return Measured.of(grey, circles, valid, rules, config, properties)
-
-
-def _compared(name: str, row: Mapping[str, float | bool | None]) -> tuple[str, ...]:
+def _compared(descriptor: "Descriptor", row: Mapping[str, float | bool | None]) -> tuple[str, ...]:
     """Words for one descriptor: both values, error, p, and whether they are equivalent."""
-    values = [f"{row[key]:.4g}" if row[key] is not None else "-" for key in ("value", "reference")]
+    value, real = (f"{row[key]:.4g}" if row[key] is not None else "-" for key in ("value", "reference"))
     error = f"error {row['error']:.2%}" if row["error"] is not None else ""
     p = f"p {row['p']:.3f}" if row.get("p") is not None else ""
     equal = f"equivalent at {row['margin']:.0%}" if row.get("equivalent") else ""
-    return (
-        DESCRIPTORS[name].title,
-        values[0],
-        "against " + values[1],
-        DESCRIPTORS[name].unit,
-        error,
-        p,
-        equal,
-    )
+    return descriptor.title, value, f"against {real}", descriptor.unit, error, p, equal
 
 
 @app.command("export")
@@ -266,6 +260,12 @@ def _batches(paths: list[Path], what: str) -> Iterator[tuple[list[str], list[np.
         pages.append(page)
     if pages:
         yield names, pages
+
+
+def _must_have_the_size(name: str, shape: tuple[int, ...], rules: Reference, reference: Path) -> None:
+    if shape != (rules.window_px, rules.window_px):
+        rule = f"must be {rules.window_px} x {rules.window_px} px as {reference}"
+        raise UserError(name, "{} x {} px".format(*shape), rule)
 
 
 def _picture_name(number: int, page: str) -> str:

@@ -25,9 +25,8 @@ from microgan.errors import UserError
 from microgan.estimates import Curve, Distribution
 from microgan.files import read_json, write_json
 from microgan.planes import ROLES, Planes
-from microgan.point_patterns import Discs
 from microgan.properties import PropertiesConfig
-from microgan.validity import Reference, judge, phase_image
+from microgan.validity import Reference, Verdict, judge, phase_image
 from microgan.windows import Windows
 
 HISTOGRAM_BINS = 32
@@ -54,7 +53,9 @@ class FidelityConfig(Config):
         description="real windows of each kind, and at most as many samples; also the floor's",
     )
     floor_repeats: int = Field(default=100, ge=1, description="draws that the noise floor is the mean of")
-    resamples: int = Field(default=499, ge=19, description="of the tests and intervals")
+    resamples: int = Field(
+        default=499, ge=19, description="of the tests and intervals; with fewer than 140 nothing is flagged"
+    )
     max_lag_px: int | None = Field(
         default=None, ge=1, description="largest distance of the curves; none: half a window"
     )
@@ -80,14 +81,14 @@ class Measured:
     def of(
         cls,
         images: Tensor,
-        circles: Sequence[Discs],
-        valid: np.ndarray,
+        verdicts: Sequence[Verdict],
         reference: Reference,
         config: FidelityConfig,
         properties: PropertiesConfig,
         group: np.ndarray | None = None,
     ) -> "Measured":
-        """Measure normalised images (N, 1, H, W), with circles and verdicts; ``group`` as in `describe`."""
+        """Measure normalised images (N, 1, H, W), with the verdict on each; ``group`` as in `describe`."""
+        circles, valid = [one.circles for one in verdicts], np.array([one.valid for one in verdicts], bool)
         phase = phase_image(images, reference).cpu().numpy()
         group = np.arange(len(phase)) if group is None else group
         some = slice(properties.count)
@@ -136,7 +137,12 @@ class RealWindows:
 
     @classmethod
     def of(
-        cls, planes: Planes, reference: Reference, config: FidelityConfig, properties: PropertiesConfig
+        cls,
+        planes: Planes,
+        reference: Reference,
+        config: FidelityConfig,
+        properties: PropertiesConfig,
+        allow_own_rules: bool = False,
     ) -> "RealWindows":
         """Measure windows of the scan; twice as many for the floor, so that draws from them differ."""
 
@@ -144,9 +150,8 @@ class RealWindows:
             windows = Windows(planes, role, reference.window_px)
             rng = np.random.default_rng([config.seed, ROLES.index(role)])
             images, block = windows.draw_in_blocks(rng, count)
-            verdicts = judge(images, reference)
-            circles, valid = zip(*((one.circles, one.valid) for one in verdicts), strict=True)
-            return Measured.of(images, circles, np.array(valid), reference, config, properties, block)
+            verdicts = judge(images, reference, allow_own_rules=allow_own_rules)
+            return Measured.of(images, verdicts, reference, config, properties, block)
 
         train, calibration = (measured(role, 2 * config.windows) for role in ("train", "calibration"))
         draws = (config.windows, config.floor_repeats, config.seed)
@@ -264,7 +269,7 @@ def compare(
         (samples.properties, held_out.properties),
     ):
         found, value, reference = errors(one, other), one.summary(), other.summary()
-        tests = _tests(one, other, config) if len(one) and len(other) else {}
+        tests = _tests(one, other, config) if min(_places(one), _places(other)) > 1 else {}
         for name in one.names:
             numbers = {
                 "value": value[name],
@@ -393,6 +398,11 @@ def _tests(
             equal = equivalence(*means, draws, other_draws, margin)
         tests[name] = global_test(*pair, draws, other_draws), equal
     return tests
+
+
+def _places(described: Description) -> int:
+    """How many images or places are resampled: one alone says nothing of the spread."""
+    return len(np.unique(described.group))
 
 
 def _as_curves(name: str, samples: Description, held_out: Description) -> tuple[Curve, Curve]:

@@ -71,6 +71,10 @@ class CalibrationConfig(Config):
                 raise ValueError(f"{name} must be letters, digits and _, and no name of a rule that exists")
         return own
 
+    def names_rules_of(self, reference: "Reference") -> bool:
+        """Whether the user's own rules in ``reference`` are those named here, so that they may run."""
+        return reference.own == self.own
+
     def of(self, name: str) -> RuleConfig:
         """Return how rule ``name`` is used."""
         return self.own[name] if name in self.own else self.rules.get(name, RuleConfig())

@@ -35,7 +35,7 @@ def main(stage: Stage) -> None:
     reference = Reference.load(Path("reference/reference.json"))
     samples = read_samples(Path("samples") / name)
     images = torch.from_numpy(reference.scan.normalise(samples.grey))[:, None]
-    measured = Measured.of(images, samples.circles, samples.valid, reference, config, properties)
+    measured = Measured.of(images, samples.verdicts, reference, config, properties)
     fidelity = evaluate(measured, samples.valid, RealWindows.load(Path("survey")), config)
 
     real, planes = RealImages.load(Path("survey")), Planes.load(Path("data/planes"))

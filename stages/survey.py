@@ -6,7 +6,7 @@ from microgan.fidelity import FidelityConfig, RealWindows
 from microgan.likeness import LikenessConfig, RealImages
 from microgan.planes import Planes
 from microgan.properties import PropertiesConfig
-from microgan.validity import Reference
+from microgan.validity import CalibrationConfig, Reference
 from stages.stage import Stage, drafts, run
 
 
@@ -18,7 +18,8 @@ def main(stage: Stage) -> None:
     planes = Planes.load(Path("data/planes"))
     stage.tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "held_out")
     reference = Reference.load(Path("reference/reference.json"))
-    real = RealWindows.of(planes, reference, config, properties)
+    asked_for = stage.config("calibrate", CalibrationConfig).names_rules_of(reference)
+    real = RealWindows.of(planes, reference, config, properties, allow_own_rules=asked_for)
     looks = RealImages.of(planes, reference, images)
     with drafts("survey") as (folder,):
         real.save(folder)

@@ -23,7 +23,7 @@ def main(stage: Stage) -> None:
     name = stage.model_or_baseline
     config = stage.config("calibrate", CalibrationConfig)
     reference = Reference.load(Path("reference/reference.json"))
-    asked_for = reference.own == config.own  # the user's own rules run only if params.yaml names them
+    asked_for = config.names_rules_of(reference)
     grey = read_stack(Path("samples") / name / "generated.tif")
     images = torch.from_numpy(reference.scan.normalise(grey))[:, None]
     verdicts = judge(images, reference, allow_own_rules=asked_for)

@@ -232,6 +232,10 @@ def test_bad_input_is_one_line_and_writes_nothing(
             "--radius: 8 4",
         ),
         (("validate", tmp_path / "small.tif", *reference), "32 x 32 px: must be 64 x 64 px"),
+        (
+            ("compare", material / "windows.tif", tmp_path / "small.tif", *reference),
+            "small.tif: 32 x 32 px: must be 64 x 64 px",
+        ),
         (("sample", tmp_path, "--out", tmp_path / "out.csv"), "model.json: missing"),
         (
             ("sample", material / "model", "--size", 60, 64, "--periodic", "--out", tmp_path / "o.tif"),

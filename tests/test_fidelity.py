@@ -192,6 +192,11 @@ def test_samples_without_circles_have_no_figures_rather_than_wrong_ones(
     json.dumps([table, curves({"held_out": held_out, "before": samples}, {})], allow_nan=False)
 
 
+def test_one_image_alone_is_not_tested(held_out: Description) -> None:
+    row = table_of(real(3, 1), held_out, {})["volume_fraction"]
+    assert row["error"] is not None and "p" not in row and "equivalent" not in row
+
+
 def test_descriptor_without_floor_has_no_ratio(held_out: Description) -> None:
     row = table_of(held_out, held_out, {})["radius"]
     assert row["error"] == 0
@@ -243,7 +248,7 @@ def scan() -> RealWindows:
         patch.setattr(
             fidelity,
             "judge",
-            lambda images, _: [
+            lambda images, _, allow_own_rules: [
                 SimpleNamespace(circles=known[image.numpy().tobytes()], valid=index % 10 > 0)
                 for index, image in enumerate(images)
             ],
@@ -281,8 +286,10 @@ def measured(seed: int, sound: int, large: int) -> Measured:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fidelity, "phase_image", lambda images, _: images[:, 0] > 0)
-        circles, valid = [discs for _, discs in drawn], np.arange(len(drawn)) >= large
-        return Measured.of(images, circles, valid, reference, CONFIG, PropertiesConfig(count=54))
+        verdicts: Any = [
+            SimpleNamespace(circles=discs, valid=index >= large) for index, (_, discs) in enumerate(drawn)
+        ]
+        return Measured.of(images, verdicts, reference, CONFIG, PropertiesConfig(count=54))
 
 
 def test_evaluate_compares_before_and_after_filtering(scan: RealWindows) -> None:

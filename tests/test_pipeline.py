@@ -317,6 +317,18 @@ def test_two_processes_train_one_model_and_the_first_one_writes(trained: Path) -
     assert json.loads(after["dcgan/model.json"])["training"]["steps"] == 5
 
 
+def test_the_survey_runs_own_rules_only_if_params_yaml_names_them(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"mine": {"function": "microgan.rules.isolation", "side": "too_large"}}
+    reference = json.loads(Path("reference/reference.json").read_text())
+    Path("reference/reference.json").write_text(json.dumps({**reference, "own": own}))
+    assert start(survey.main, monkeypatch=monkeypatch) == 2
+    assert "microgan.rules.isolation: would run Python code" in the_line(capsys)
+    edit(calibrate__own=own)
+    assert start(survey.main, monkeypatch=monkeypatch) == 0
+
+
 # The whole way ------------------------------------------------------------------------------------------
 
 
