@@ -41,7 +41,7 @@ def main() -> None:
             windows = Windows(planes, role, options.size)
         except ValueError:
             continue
-        images = windows.draw(np.random.default_rng(0), options.windows, augment=False)
+        images = windows.draw(np.random.default_rng(0), options.windows)
         radius_px, polarity = planes.info.radius_px, planes.info.polarity
         ring, watershed = (
             detect(images, radius_px, polarity, DetectorConfig(backend=backend))

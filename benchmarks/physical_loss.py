@@ -76,7 +76,7 @@ class Court:
             config = CalibrationConfig.from_mapping(values, "calibrate")
             references[name] = calibrate(planes, params["window_px"], config)
         windows = Windows(planes, "held_out", params["window_px"])
-        return cls(references, windows.draw(np.random.default_rng(REAL_SEED), count, augment=False))
+        return cls(references, windows.draw(np.random.default_rng(REAL_SEED), count))
 
     def rejected(self, images: Tensor) -> dict[str, float]:
         """Return the shares of images that each judge rejects, for any reason and for an overlap."""
@@ -185,6 +185,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--planes", type=Path, default=ROOT / "data/planes", help="of the ingest stage")
+    parser.add_argument("--models", nargs="+", help="of params.yaml; all by default")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--samples", type=int, default=1000)
@@ -194,7 +195,8 @@ def main() -> None:
     config = TrainConfig.from_mapping(params["train"], "train")
     config = config.model_copy(update={"steps": options.steps, "minutes": 1e6})
     models = {
-        name: ModelConfig.from_mapping(values, f"models.{name}") for name, values in params["models"].items()
+        name: ModelConfig.from_mapping(params["models"][name], f"models.{name}")
+        for name in options.models or params["models"]
     }
     planes = Planes.load(options.planes)
     court = Court.of(planes, params, options.samples)

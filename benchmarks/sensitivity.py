@@ -113,7 +113,7 @@ def measured(images: Tensor, block: np.ndarray, reference: Reference, config: Fi
 def memory(planes: Planes, reference: Reference, images: int, seed: int) -> tuple[float, float]:
     """Return the power of the test for copies, and its false alarms."""
     rng = np.random.default_rng(seed)
-    windows = Windows(planes, "held_out", reference.window_px).draw(rng, 2 * images, augment=False)
+    windows = Windows(planes, "held_out", reference.window_px).draw(rng, 2 * images)
     held_out = nearness(windows[:, 0].numpy(), planes)
     count = max(20, round(2 * COPIES * images))
     copies = planted_copies(planes, reference.window_px, count, seed, blur_px=1.0, grain=True)

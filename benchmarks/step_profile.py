@@ -12,7 +12,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from microgan.training import ModelConfig, TrainConfig, train
-from microgan.windows import Windows
+from microgan.windows import Symmetries, Windows
 
 # The first group of which a word is in the name of an operator, or of one that called it, takes its time.
 GROUPS = {
@@ -36,9 +36,9 @@ class _NamedWindows:
     def __init__(self, windows: Windows) -> None:
         self._windows, self.size_px = windows, windows.size_px
 
-    def draw(self, rng: np.random.Generator, count: int) -> Tensor:
+    def draw(self, rng: np.random.Generator, count: int, symmetries: Symmetries = "none") -> Tensor:
         with record_function("windows.draw"):
-            return self._windows.draw(rng, count)
+            return self._windows.draw(rng, count, symmetries)
 
 
 def profile_table(windows: Windows, config: TrainConfig, model: ModelConfig, warm_up: int) -> str:

@@ -75,7 +75,7 @@ class RealImages:
 
         def drawn(role: str, count: int, stream: int) -> Tensor:
             rng = np.random.default_rng([config.seed, ROLES.index(role), stream])
-            return Windows(planes, role, reference.window_px).draw(rng, count, augment=False)
+            return Windows(planes, role, reference.window_px).draw(rng, count)
 
         held_out, train = (drawn(role, config.windows, 0) for role in ("held_out", "train"))
         learnt = drawn("train", config.training_windows, 1)

@@ -276,10 +276,10 @@ def planted_copies(
     """
     windows = Windows(planes, "train", size_px)
     rng = np.random.default_rng(seed)
-    copies = _smooth(windows.draw(rng, count).numpy()[:, 0], blur_px)
+    copies = _smooth(windows.draw(rng, count, "all").numpy()[:, 0], blur_px)
     if not grain:
         return copies
-    others = windows.draw(rng, count).numpy()[:, 0]
+    others = windows.draw(rng, count, "all").numpy()[:, 0]
     return np.clip(copies + others - _smooth(others, blur_px), -1, 1)
 
 

@@ -25,7 +25,7 @@ from microgan.networks import Critic, Generator, NetworkConfig, latent_cells
 from microgan.parallel import average_gradients, mean, of_first, process_group, rank, share
 from microgan.physics import Material, PhysicsConfig, physical_loss, weight_at
 from microgan.sampling import sample
-from microgan.windows import Windows
+from microgan.windows import Symmetries, Windows
 
 COLLAPSED_SPREAD = 1e-3  # standard deviation of grey values, of a range of 2, below which images are blank
 
@@ -36,6 +36,7 @@ class TrainConfig(NetworkConfig):
     steps: int = Field(6000, ge=1)
     minutes: float = Field(10.0, gt=0)
     batch: int = Field(32, ge=2)
+    symmetries: Symmetries = "mirrors"
     average_decay: float = Field(0.998, ge=0, lt=1)
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -172,7 +173,7 @@ def train(
             # Critic: tell real windows from generated ones
             critic.requires_grad_(True)
             for critic_step in range(model.critic_steps):
-                real = share(windows.draw(rng, config.batch)).to(**layout)
+                real = share(windows.draw(rng, config.batch, config.symmetries)).to(**layout)
                 latent = share(_latent(rng, config, windows.size_px)).to(**layout)
                 last = critic_step == model.critic_steps - 1
                 with _autocast(config, device), torch.set_grad_enabled(last):

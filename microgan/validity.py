@@ -230,7 +230,7 @@ def real_windows(planes: Planes, roles: Sequence[str], window_px: int, count: in
     """Draw ``count`` windows (count, 1, S, S) at random, the same number from each role, not turned."""
     shares = np.diff(np.linspace(0, count, len(roles) + 1).round().astype(int))
     parts = [
-        Windows(planes, role, window_px).draw(np.random.default_rng([seed, index]), share, augment=False)
+        Windows(planes, role, window_px).draw(np.random.default_rng([seed, index]), share)
         for index, (role, share) in enumerate(zip(roles, shares.tolist(), strict=True))
     ]
     return torch.cat(parts)

@@ -1,6 +1,7 @@
 """Square windows of the planes, straight from disk: at random for training, in order for statistics."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,6 +9,9 @@ from torch import Tensor
 
 from microgan.errors import UserError
 from microgan.planes import Box, Planes, window_corners
+
+Symmetries = Literal["none", "mirrors", "all"]
+COUNTS: dict[Symmetries, int] = {"none": 1, "mirrors": 4, "all": 8}  # as `turned` numbers them
 
 
 class Windows:
@@ -39,22 +43,23 @@ class Windows:
         rows = np.array([box[2] - box[1] - size_px + 1 for box in self._boxes])
         self._ends = np.cumsum(rows * self._cols)
 
-    def draw(self, rng: np.random.Generator, count: int, augment: bool = True) -> Tensor:
+    def draw(self, rng: np.random.Generator, count: int, symmetries: Symmetries = "none") -> Tensor:
         """Draw windows uniformly over all allowed positions.
 
         Parameters
         ----------
         rng : numpy.random.Generator
         count : int
-        augment : bool
-            Turn and mirror each window by one of the 8 symmetries of the square, at random.
+        symmetries : {"none", "mirrors", "all"}
+            Each window becomes, at random, one of its images under these: itself; mirrored up-down,
+            left-right or both; or also turned by 90 degrees, which an anisotropic material does not allow.
 
         Returns
         -------
         Tensor of shape (count, 1, size_px, size_px), float32, in [-1, 1]
         """
-        symmetries = rng.integers(8, size=count) if augment else np.zeros(count, int)
-        return self._taken(self._places(rng, count), symmetries)
+        applied = rng.integers(COUNTS[symmetries], size=count)
+        return self._taken(self._places(rng, count), applied)
 
     def draw_in_blocks(self, rng: np.random.Generator, count: int) -> tuple[Tensor, np.ndarray]:
         """Draw windows as `draw` does, not turned, and say which of them lie in one place of the scan.
@@ -130,6 +135,6 @@ class Windows:
 
 
 def turned(window: np.ndarray, symmetry: int) -> np.ndarray:
-    """Apply one of the 8 symmetries of the square; 0 changes nothing."""
+    """Apply one of the 8 symmetries of the square; 0 changes nothing, 0 to 3 mirror."""
     window = window.T if symmetry & 4 else window
     return window[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1]

@@ -24,7 +24,7 @@ def main(stage: Stage) -> None:
     info = planes.info
     stage.tracker.dataset(info.name, info.digest, "data/planes", "training")
     rng = np.random.default_rng(config.seed)
-    windows = Windows(planes, "train", stage.window_px).draw(rng, FITTED, augment=False)
+    windows = Windows(planes, "train", stage.window_px).draw(rng, FITTED)
     circles = detect_all(windows, reference.radius_px, reference.polarity, reference.detector)
     packing = fit_packing(windows, circles, reference)
     size_px = (stage.window_px, stage.window_px)

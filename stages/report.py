@@ -24,7 +24,7 @@ def main(stage: Stage) -> None:
     planes = Planes.load(Path("data/planes"))
     windows = Windows(planes, "held_out", stage.window_px)
     seed = section(stage.params, "generate")["seed"]
-    real = windows.draw(np.random.default_rng(seed), SHOWN, augment=False)[:, 0].numpy()
+    real = windows.draw(np.random.default_rng(seed), SHOWN)[:, 0].numpy()
     results = [result(name, planes.info) for name in [*section(stage.params, "models"), BASELINE]]
     out = Path("reports/report.html")
     scan = planes.info.model_dump()

@@ -29,7 +29,7 @@ def main(stage: Stage) -> None:
     verdicts = judge(images, reference, allow_own_rules=asked_for)
 
     windows = Windows(Planes.load(Path("data/planes")), "held_out", reference.window_px)
-    held_out = windows.draw(np.random.default_rng(config.seed), len(images), augment=False)
+    held_out = windows.draw(np.random.default_rng(config.seed), len(images))
     real = judge(held_out, reference, allow_own_rules=asked_for)
     metrics: dict[str, Any] = {
         "pass_rate": pass_rate(verdicts),

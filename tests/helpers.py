@@ -10,6 +10,7 @@ from microgan.networks import Generator, NetworkConfig
 from microgan.planes import Planes, ingest
 from microgan.scan import ScanConfig, SplitConfig
 from microgan.simulate import SimulateConfig, simulate_scan
+from microgan.windows import Symmetries
 
 
 def lively(config: NetworkConfig) -> Generator:
@@ -27,7 +28,7 @@ class DiscWindows:
 
     size_px = 64
 
-    def draw(self, rng: np.random.Generator, count: int) -> torch.Tensor:
+    def draw(self, rng: np.random.Generator, count: int, symmetries: Symmetries = "none") -> torch.Tensor:
         row, col = torch.from_numpy(rng.uniform(16, 48, (2, count, 1, 1, 1)).astype(np.float32))
         axis = torch.arange(64.0)
         distance = ((axis[:, None] - row) ** 2 + (axis - col) ** 2).sqrt()

@@ -46,7 +46,7 @@ def _planes(rows: int = 190, cols: int = 170, seed: int = 0) -> Planes:
 
 def _held_out(planes: Planes, count: int, seed: int = 0) -> np.ndarray:
     windows = Windows(planes, "held_out", SIDE)
-    return windows.draw(np.random.default_rng(seed), count, augment=False).numpy()[:, 0]
+    return windows.draw(np.random.default_rng(seed), count).numpy()[:, 0]
 
 
 def _scores(values: np.ndarray) -> Nearness:

@@ -29,7 +29,7 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Windows, Reference]:
 
 def test_changes_are_what_they_are_called(scan: tuple[Windows, Reference]) -> None:
     windows, reference = scan
-    images = windows.draw(np.random.default_rng(0), 30, augment=False)
+    images = windows.draw(np.random.default_rng(0), 30)
     circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
     before = phase_image(images, reference).float().mean()
     after = phase_image(more_discs_phase(images, circles, reference), reference).float().mean()
@@ -45,7 +45,7 @@ def test_changes_are_what_they_are_called(scan: tuple[Windows, Reference]) -> No
 
 def test_alarms_are_raised_by_what_was_changed_alone(scan: tuple[Windows, Reference]) -> None:
     windows, reference = scan
-    images = windows.draw(np.random.default_rng(1), 60, augment=False)
+    images = windows.draw(np.random.default_rng(1), 60)
     block = np.arange(60)  # the plane is too small for places
     circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
     sets: dict[str, Measured] = {

@@ -17,6 +17,7 @@ from microgan.errors import UserError
 from microgan.physics import Material, PhysicsConfig
 from microgan.sampling import sample
 from microgan.training import ModelConfig, TrainConfig, choose_precision, train
+from microgan.windows import Symmetries
 from tests.helpers import DiscWindows
 
 TINY = TrainConfig(
@@ -54,6 +55,7 @@ import sys, time
 from pathlib import Path
 from microgan.checkpoint import weights_sha256
 from microgan.training import train
+from microgan.windows import Symmetries
 from tests.helpers import DiscWindows
 from tests.test_training import DCGAN, PHYSICAL, TINY, WGAN_GP, brightness, material
 model = {"dcgan": DCGAN, "wgan_gp": WGAN_GP}[sys.argv[1]]
@@ -202,8 +204,8 @@ def test_minutes_end_a_run(tmp_path: Path) -> None:
 
 def test_nan_stops_with_one_line_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     class Poisoned(DiscWindows):
-        def draw(self, rng: np.random.Generator, count: int) -> torch.Tensor:
-            drawn = super().draw(rng, count)
+        def draw(self, rng: np.random.Generator, count: int, symmetries: Symmetries = "none") -> torch.Tensor:
+            drawn = super().draw(rng, count, symmetries)
             self.drawn = getattr(self, "drawn", 0) + 1
             return drawn * (torch.nan if self.drawn == 8 else 1)
 

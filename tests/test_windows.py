@@ -55,7 +55,7 @@ def test_windows_lie_in_region_and_field_of_view() -> None:
     grey[0, :30] = 0.75  # another role's part
     regions = {"train": [(0, 30, 60, 0, 60), (1, 0, 60, 0, 60)], "held_out": [(0, 0, 30, 0, 60)]}
     windows = Windows(planes_of(mask, regions, grey), "train", 16)
-    drawn = windows.draw(np.random.default_rng(0), 500)
+    drawn = windows.draw(np.random.default_rng(0), 500, "all")
     assert drawn.shape == (500, 1, 16, 16)
     assert drawn.dtype == torch.float32
     assert (drawn == 0.25).all()
@@ -75,7 +75,7 @@ def test_every_allowed_position_is_drawn_equally_often() -> None:
         for col in range(col0, col1 - 7)
         if mask[plane, row : row + 8, col : col + 8].all()
     ]
-    drawn = corners(windows.draw(np.random.default_rng(0), 100 * len(allowed), augment=False), shape)
+    drawn = corners(windows.draw(np.random.default_rng(0), 100 * len(allowed)), shape)
     found, counts = np.unique(drawn, axis=0, return_counts=True)
     assert [tuple(corner) for corner in found.tolist()] == allowed
     # Poisson counts of mean 100: chi-square per degree of freedom is 1 +- 0.1.
@@ -87,13 +87,21 @@ def test_all_eight_symmetries_are_drawn_equally_often() -> None:
     planes = planes_of(np.ones((1, 5, 5), bool), {"train": [(0, 0, 5, 0, 5)]}, tile)
     windows = Windows(planes, "train", 5)
     truth = [np.rot90(side, turns) for side in (tile[0], tile[0].T) for turns in range(4)]
-    drawn = windows.draw(np.random.default_rng(0), 4000)[:, 0].numpy()
+    drawn = windows.draw(np.random.default_rng(0), 4000, "all")[:, 0].numpy()
     counts = [np.sum((drawn == image.astype(np.float32)).all((1, 2))) for image in truth]
     assert sum(counts) == 4000
     assert min(counts) > 420
-    assert (
-        windows.draw(np.random.default_rng(0), 50, augment=False)[:, 0] == torch.from_numpy(tile[0])
-    ).all()
+    assert (windows.draw(np.random.default_rng(0), 50)[:, 0] == torch.from_numpy(tile[0])).all()
+
+
+def test_mirrors_do_not_turn_a_material_that_has_a_direction() -> None:
+    tile = small_numbers((1, 5, 5))
+    windows = Windows(planes_of(np.ones((1, 5, 5), bool), {"train": [(0, 0, 5, 0, 5)]}, tile), "train", 5)
+    truth = [tile[0][::down, ::across] for down in (1, -1) for across in (1, -1)]
+    drawn = windows.draw(np.random.default_rng(0), 2000, "mirrors")[:, 0].numpy()
+    counts = [np.sum((drawn == image.astype(np.float32)).all((1, 2))) for image in truth]
+    assert sum(counts) == 2000
+    assert min(counts) > 420
 
 
 def test_same_generator_same_windows() -> None:
@@ -133,7 +141,7 @@ def test_grid_of_a_field_of_view_that_holds_one_window() -> None:
     mask[0, 7:23, 11:27] = True
     windows = Windows(planes_of(mask, {"train": [(0, 0, SIDE, 0, SIDE)]}), "train", 16)
     assert windows.grid().shape == (1, 1, 16, 16)
-    assert (windows.draw(np.random.default_rng(0), 2, augment=False) == windows.grid()).all()
+    assert (windows.draw(np.random.default_rng(0), 2) == windows.grid()).all()
 
 
 @pytest.mark.parametrize(
