@@ -12,7 +12,7 @@ import yaml
 from stages.stage import BASELINE
 
 ROOT = Path(__file__).parents[1]
-CORE = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "microgan").glob("*.py"))
+CORE = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "microgan").rglob("*.py"))
 STAGES = (
     "simulate",
     "ingest",
@@ -32,12 +32,13 @@ JUDGED = {"validate", "evaluate"}  # stages that know the baseline too
 LAYERS = (
     "cli",
     "report",
-    "likeness",
+    "likeness repair",
     "choice diversity fidelity image_fidelity memorisation",
     "description packing power",
-    "training validity export",
-    "windows pictures sampling checkpoint rules",
-    "comparison encoder planes properties",
+    "training validity export fields",
+    "abaqus hdf5 mesh nrrd tables tiff vtk",
+    "windows pictures sampling checkpoint rules format",
+    "comparison encoder planes properties structure rendering",
     "violations",
     "descriptors detection losses networks physics point_patterns scan simulate",
     "opencv_detector",
