@@ -1,4 +1,4 @@
-"""One microstructure as solvers are given it: phases on a grid of voxels, circles, and their physical size."""
+"""One microstructure as solvers are given it: phases on a grid of voxels, circles, physical size."""
 
 from dataclasses import dataclass
 from typing import Literal
