@@ -8,6 +8,10 @@ claimed twice.
 The gradient flows through the phase alone, not through the votes. Descent through votes draws dark rings into
 sound discs, which ruin their votes or raise others; descent through the phase parts discs where they overlap.
 
+The loss is the generator's alone. Added to the critic's output instead, for real and generated images, it
+would change nothing in the end: a critic is free to learn its negative too, and at its optimum the sum is
+what the critic would have been without it.
+
 Coordinates are (row, col) in pixels, pixel centres at integers; inside, discs are bright.
 """
 

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import detector, training
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.detector import Counts, compare, count, overlap_power, run
+from benchmarks.physical_loss import Run, measured, ratio, read_runs
 from benchmarks.plain_training import Crops
 from benchmarks.scenes import Condition, Scene, scenes, signal_to_noise, wide_band, windows, with_overlap
 from benchmarks.step_profile import profile_step
@@ -220,3 +221,32 @@ def test_profile_finds_all_parts_of_a_step(name: str, planes: Planes, jobs: dict
     assert all(shares[part] > 0 for part in least)
     assert min(shares.values()) >= 0
     assert all(0 < share < 1 for share in operators.values())
+
+
+def _judged(seed: int, physics: bool, rejected: float) -> Run:
+    measures = dict.fromkeys(Run.model_fields, rejected)
+    return Run.model_validate(measures | {"model": "dcgan", "seed": seed, "physics": physics, "steps": 3})
+
+
+def test_the_ratio_of_pairs_is_geometric_and_its_interval_students() -> None:
+    runs = [_judged(seed, False, 0.4) for seed in range(3)] + [_judged(seed, True, 0.1) for seed in range(3)]
+    assert ratio(runs, "ring") == pytest.approx((0.25, 0.25, 0.25))
+    pairs = [_judged(0, False, 0.4), _judged(0, True, 0.1), _judged(1, False, 0.1), _judged(1, True, 0.1)]
+    middle, low, high = ratio([*pairs, _judged(2, True, 0.9)], "ring")  # the last one has no twin
+    half = 12.7062 * np.log(2)  # t of one degree of freedom x standard error of the logarithms of 1/4 and 1
+    assert (middle, np.log(high)) == pytest.approx((0.5, np.log(0.5) + half), rel=1e-4)
+    assert low * high == pytest.approx(0.25)
+
+
+def test_a_second_call_measures_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def judged(planes: object, name: str, seed: int, physics: bool, *_: object) -> Run:
+        asked.append((seed, physics))
+        return _judged(seed, physics, 0.2 if physics else 0.5)
+
+    monkeypatch.setattr("benchmarks.physical_loss.trained_and_judged", judged)
+    for seeds in (1, 2, 2):
+        runs = measured(None, {"dcgan": None}, seeds, None, None, tmp_path / "runs.csv")
+    assert asked == [(0, False), (0, True), (1, False), (1, True)]
+    assert runs == read_runs(tmp_path / "runs.csv")
