@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from microgan.export import SIDECAR, ExportConfig, export
+from microgan.export import SIDECAR, ExportConfig, empty_sidecar, export
 from microgan.files import read_json, write_json
 from microgan.validity import Reference, phase_image
 from stages.project import git_commit
@@ -30,9 +30,8 @@ def main(stage: Stage) -> None:
         if samples.valid.any():
             _export_valid(samples, reference, provenance, out, config)
         else:  # the report, which comes later, will show why
-            write_json(
-                out / SIDECAR, {"structures": 0, "note": "no sample is valid", "provenance": provenance}
-            )
+            rows, cols = samples.grey.shape[1:]
+            write_json(out / SIDECAR, empty_sidecar((rows, cols), provenance, config, "no sample is valid"))
     stage.tracker.artifact(f"exports/{name}/{SIDECAR}")
 
 
@@ -51,6 +50,7 @@ def _export_valid(
         config,
         verdicts=[samples.verdicts[index] for index in kept],
         sources=[f"generated.tif[{index}]" for index in kept],
+        periodic=bool(provenance.get("periodic", False)),
     )
 
 
