@@ -10,7 +10,7 @@ from microgan.files import read_json, write_json
 from microgan.validity import Reference, phase_image
 from stages.project import git_commit
 from stages.samples import Samples, read_samples
-from stages.stage import Stage, drafts, run
+from stages.stage import Stage, drafts, run, section
 
 
 def main(stage: Stage) -> None:
@@ -25,6 +25,7 @@ def main(stage: Stage) -> None:
         "git_commit": git_commit(),
         "scan_sha256": reference.scan.source_digest,
         "planes_sha256": reference.scan.digest,
+        "parameters": {path: section(stage.params, path) for path in _parameters(name)},
     }
     with drafts(f"exports/{name}") as (out,):
         if samples.valid.any():
@@ -33,6 +34,11 @@ def main(stage: Stage) -> None:
             rows, cols = samples.grey.shape[1:]
             write_json(out / SIDECAR, empty_sidecar((rows, cols), provenance, config, "no sample is valid"))
     stage.tracker.artifact(f"exports/{name}/{SIDECAR}")
+
+
+def _parameters(name: str) -> tuple[str, ...]:
+    """Name the sections of params.yaml that samples of a model come from."""
+    return "train", f"models.{name}", "generate", "calibrate", "export"
 
 
 def _export_valid(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -329,12 +330,16 @@ def test_manifest_counts_no_circles_as_none_but_not_unknown(
 
 
 def test_periodic_is_carried_through(structures: SimpleNamespace, tmp_path: Path) -> None:
-    config = ExportConfig(formats=("json", "hdf5"))
+    config = ExportConfig(formats=("json", "hdf5", "nrrd"))
     for periodic in (True, False):
         parts = (None, structures.phase, structures.circles, PROVENANCE, tmp_path / "out", config)
         assert export(*parts, periodic=periodic)["periodic"] is periodic
         content = json.loads((tmp_path / "out/circles.json").read_text())
         assert content["periodic"] is periodic
+        with h5py.File(tmp_path / "out/hdf5/structure_00000.h5") as file:
+            assert file["phase"].attrs["periodic"] == periodic
+        header = (tmp_path / "out/nrrd/structure_00000.nrrd").read_bytes().partition(b"\n\n")[0]
+        assert f"periodic:={'true' if periodic else 'false'}".encode() in header
 
 
 # What is refused ----------------------------------------------------------------------------------------
