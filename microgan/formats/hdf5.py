@@ -17,7 +17,8 @@ def write_hdf5(structure: Structure, path: Path) -> None:
     """Write the data set ``phase``, and beside it NAME.xdmf and NAME.fans.json.
 
     The attributes ``permute_order`` and ``L`` tell FANS and its tools the order of axes and, in that order,
-    the physical lengths; the others say what ids and lengths mean.
+    the physical lengths; the others say what ids and lengths mean. FANS warns of odd numbers of voxels, so
+    extrude a plane to two at least.
 
     References
     ----------
