@@ -2,48 +2,90 @@
 
 Every export is one folder::
 
-    export.json     what it is: unit, axis order, phase table, provenance, verdicts
-    manifest.csv    one row a structure
-    grey.tif        grey values, one page a structure (where grey values are known)
-    phase.tif       phase ids, one page a structure
-    circles.csv     circles, in pixels and, where the voxel size is known, in micrometres
-    vti/*.vti       one VTK image a structure, for ParaView and DAMASK
+    export.json     what it is: unit, axes, phases, provenance, verdicts, digests; `microgan.sidecar.Sidecar`
+    manifest.csv    one row a structure, with its files
+    grey.tif        tiff: grey values, one page a structure (where grey values are known)
+    phase.tif       tiff: phase ids, one page a structure
+    circles.csv     csv: circles, in pixels and, where the voxel size is known, in the length unit
+    phases.csv      csv: one row a phase of a structure
+    circles.json    json: circles by structure
+    vti/*.vti       a folder for each format that has files of its own for each structure
 
-Phase ids are the same in all files: 0 is the matrix, 1 the disc phase. A voxel size that is not known stays
-unknown: lengths are then in voxels ("px"), the spacing is 1, and ``export.json`` says so.
+Phase ids are the same in all files but legacy VTK, which counts from 1: 0 is the matrix, 1 the disc phase. A
+voxel size that is not known stays unknown: lengths are then in voxels ("px"), the spacing is 1, and every
+file that can say so says so.
 """
 
-import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from microgan import __version__
 from microgan.config import Config
-from microgan.descriptors import volume_fraction
 from microgan.errors import UserError
-from microgan.files import atomic, write_csv, write_json, write_tiff
+from microgan.files import atomic, write_csv, write_json
+from microgan.formats.format import Format, JointFormat
+from microgan.formats.hdf5 import HDF5
+from microgan.formats.nrrd import NRRD
+from microgan.formats.tables import CSV, JSON
+from microgan.formats.tiff import TIFF
+from microgan.formats.vtk import LEGACY, VTI
 from microgan.point_patterns import Discs
+from microgan.sidecar import JudgedStructure, Sidecar
+from microgan.structure import DISCS, LengthUnit, Structure
 
-SCHEMA = "microgan-export-1"
 SIDECAR, MANIFEST = "export.json", "manifest.csv"
 LABEL_PAIRS = ((0, 1), (1, 2), (0, 255), (0, 65535))  # (matrix, disc phase) in foreign files
+
+FORMATS: dict[str, Format] = {"vti": VTI, "vtk": LEGACY, "hdf5": HDF5, "nrrd": NRRD}
+JOINT_FORMATS: dict[str, JointFormat] = {"tiff": TIFF, "csv": CSV, "json": JSON}
+
+
+def known_formats() -> dict[str, str]:
+    """Return the name of each format and one line on it."""
+    return {name: format.about for name, format in _formats().items()}
+
+
+def _formats() -> dict[str, Format | JointFormat]:
+    return {**FORMATS, **JOINT_FORMATS}
+
+
+def _known(name: str) -> str:
+    if name not in known_formats():
+        raise PydanticCustomError("format", "must be one of {known}", {"known": ", ".join(known_formats())})
+    return name
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("distinct", "must not name one twice")
+    return names
+
+
+FormatName = Annotated[str, AfterValidator(_known)]
+PhaseName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_. -]*$", max_length=40)]  # a set in solvers
 
 
 class ExportConfig(Config):
     """What is written; the voxel size only overrides what the scan says."""
 
-    formats: tuple[Literal["vti", "tiff", "csv"], ...] = Field(
-        default=("vti", "tiff", "csv"), min_length=1, description="vti: ParaView, DAMASK; csv: circles"
+    formats: Annotated[tuple[FormatName, ...], AfterValidator(_distinct)] = Field(
+        default=("vti", "tiff", "csv"), min_length=1, description="names of `known_formats`"
     )
     voxel_size_um: float | None = Field(
         default=None, gt=0, description="edge of a voxel; none: as the scan says"
     )
-    phases: tuple[str, str] = Field(default=("matrix", "fibre"), description="names of phase ids 0 and 1")
+    length_unit: LengthUnit = Field(default="um", description="of the files, where the voxel size is known")
+    extrude_voxels: int = Field(default=1, ge=1, description="planes, all the same, of the 3D formats")
+    phases: Annotated[tuple[PhaseName, PhaseName], AfterValidator(_distinct)] = Field(
+        default=("matrix", "fibre"), description="names of phase ids 0 and 1"
+    )
     limit: int | None = Field(default=None, ge=1, description="structures written at most; none: all")
 
     def or_voxel_size(self, voxel_size_um: float | None) -> "ExportConfig":
@@ -71,6 +113,7 @@ def export(
     *,
     verdicts: Sequence[Verdict] | None = None,
     sources: Sequence[str] | None = None,
+    periodic: bool = False,
 ) -> dict[str, Any]:
     """Write structures to a folder, which is replaced as a whole or left as it was.
 
@@ -92,6 +135,8 @@ def export(
         Verdict of each structure, if it was judged.
     sources
         Name of each structure where it comes from, such as ``generated.tif[12]``.
+    periodic
+        Whether opposite borders fit together.
 
     Returns
     -------
@@ -101,78 +146,42 @@ def export(
     Raises
     ------
     UserError
-        If shapes do not fit each other, there is no structure, or the folder cannot or must not be replaced.
+        If shapes do not fit each other, there is no structure, a format needs a voxel size or circles that
+        are not known, or the folder cannot or must not be replaced.
     """
-    count = len(phase) if config.limit is None else min(config.limit, len(phase))
     _check_shapes(images, phase, circles, verdicts, sources)
-    names = [f"structure_{index:05d}" for index in range(count)]
-    phase = phase[:count]
-    sidecar = _sidecar(phase, images, circles, provenance, config)
-    sidecar["verdicts"] = [
-        {"structure": name, "valid": bool(verdict.valid), "reasons": list(verdict.reasons)}
-        for name, verdict in zip(names, verdicts or (), strict=False)
-    ]
+    _check_needs(config, circles)
+    structures = _structures(images, phase, circles, config, periodic)
     with _replaced(Path(out)) as folder:
-        ids = phase.astype(np.uint8)
-        if "vti" in config.formats:
-            (folder / "vti").mkdir()
-            for name, plane in zip(names, ids, strict=True):
-                (folder / "vti" / f"{name}.vti").write_text(vti(plane[None], config.voxel_size_um))
-        if "tiff" in config.formats:
-            write_tiff(folder / "phase.tif", ids, config.voxel_size_um)
-            if images is not None:
-                write_tiff(folder / "grey.tif", images[:count], config.voxel_size_um)
-        if "csv" in config.formats and circles is not None:
-            _write_circles(folder / "circles.csv", circles[:count], config.voxel_size_um)
-        _write_manifest(folder / MANIFEST, names, phase, circles, verdicts, sources, config)
-        write_json(folder / SIDECAR, sidecar)
-    return sidecar
+        for name in config.formats:
+            if name in JOINT_FORMATS:
+                JOINT_FORMATS[name].write(structures, folder)
+            else:
+                _write_each(structures, folder / name, FORMATS[name])
+        _write_manifest(folder / MANIFEST, structures, verdicts, sources, config)
+        content = _sidecar(structures, folder, provenance, verdicts or (), config).content()
+        write_json(folder / SIDECAR, content)
+    return content
 
 
-def vti(phase: np.ndarray, voxel_size_um: float | None = None) -> str:
-    """Return the text of a VTK image file of phase ids.
-
-    Written as DAMASK reads it, line by line: cell data named ``material``, ids from 0, Int32, inline base64
-    behind a UInt32 byte count, origin 0. ParaView reads it too.
+def empty_sidecar(
+    shape: tuple[int, int], provenance: Mapping[str, Any], config: ExportConfig, note: str
+) -> dict[str, Any]:
+    """Return the content of ``export.json`` where no structure of ``shape`` (rows, cols) is left to write.
 
     Parameters
     ----------
-    phase
-        Phase ids (planes, rows, cols), integers or bool. x runs along columns, y along rows (downwards in the
-        image), z along planes.
-    voxel_size_um
-        Edge of a voxel in micrometres; 1 where unknown.
-
-    References
-    ----------
-    VTK file formats, https://docs.vtk.org/en/latest/design_documents/VTKFileFormats.html
+    shape
+        Rows and columns that structures would have had.
+    provenance
+        As of `export`.
+    config
+        As of `export`.
+    note
+        Why there are none.
     """
-    if phase.ndim != 3 or phase.dtype.kind not in "biu":
-        raise UserError(
-            "phase", f"{phase.dtype} of shape {phase.shape}", "must be integer (planes, rows, cols)"
-        )
-    values = np.ascontiguousarray(phase, "<i4").tobytes()  # the last index, columns, is x and runs fastest
-    content = base64.b64encode(np.array(len(values), "<u4").tobytes() + values).decode()
-    planes, rows, cols = phase.shape
-    extent = f"0 {cols} 0 {rows} 0 {planes}"
-    spacing = " ".join([repr(1.0 if voxel_size_um is None else float(voxel_size_um))] * 3)
-    unit = "voxels, physical size unknown" if voxel_size_um is None else "micrometres"
-    return f"""<?xml version="1.0"?>
-<!-- microgan {__version__}. Lengths in {unit}. -->
-<VTKFile type="ImageData" version="0.1" byte_order="LittleEndian" header_type="UInt32">
-  <ImageData WholeExtent="{extent}" Origin="0 0 0" Spacing="{spacing}">
-    <Piece Extent="{extent}">
-      <PointData>
-      </PointData>
-      <CellData Scalars="material">
-        <DataArray type="Int32" Name="material" format="binary">
-          {content}
-        </DataArray>
-      </CellData>
-    </Piece>
-  </ImageData>
-</VTKFile>
-"""
+    blank = _structure("", np.zeros(shape, bool), None, None, config, periodic=False)
+    return _describe(blank, provenance, config, structures=0, files={}, verdicts=[], note=note).content()
 
 
 def phase_from_labels(labels: np.ndarray, where: object) -> np.ndarray:
@@ -230,6 +239,59 @@ def _check_shapes(
             raise UserError(name, len(rows), f"must be as many as structures, {len(phase)}")
 
 
+def _check_needs(config: ExportConfig, circles: Sequence[Discs] | None) -> None:
+    """Refuse what would need a voxel size or circles that are not known."""
+    rule = "needs a voxel size: give --voxel-size-um, or voxel_size_um in the parameters"
+    if config.voxel_size_um is None and config.length_unit != "um":  # um is only what known lengths are in
+        raise UserError("length unit", config.length_unit, rule)
+    for name in config.formats:
+        format = _formats()[name]
+        if format.needs_voxel_size and config.voxel_size_um is None:
+            raise UserError("format", name, rule)
+        if format.needs_circles and circles is None:
+            raise UserError("format", name, "needs circles: give --reference, by which they are found")
+
+
+def _structures(
+    images: np.ndarray | None,
+    phase: np.ndarray,
+    circles: Sequence[Discs] | None,
+    config: ExportConfig,
+    periodic: bool,
+) -> list[Structure]:
+    return [
+        _structure(
+            f"structure_{index:05d}",
+            phase[index],
+            circles[index] if circles is not None else None,
+            images[index] if images is not None else None,
+            config,
+            periodic,
+        )
+        for index in range(len(phase))[: config.limit]
+    ]
+
+
+def _structure(
+    name: str,
+    phase: np.ndarray,
+    circles: Discs | None,
+    grey: np.ndarray | None,
+    config: ExportConfig,
+    periodic: bool,
+) -> Structure:
+    ids = phase.astype(np.uint8)[None]
+    size, unit = config.voxel_size_um, config.length_unit
+    flat = Structure(name, ids, circles, grey, size, unit, periodic, config.phases)
+    return flat.extruded(config.extrude_voxels)
+
+
+def _write_each(structures: Sequence[Structure], folder: Path, format: Format) -> None:
+    folder.mkdir()
+    for each in structures:
+        format.write(each, folder / f"{each.name}{format.suffix}")
+
+
 @contextmanager
 def _replaced(out: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of ``out`` if all goes well."""
@@ -248,85 +310,79 @@ def _replaced(out: Path) -> Iterator[Path]:
 
 
 def _sidecar(
-    phase: np.ndarray,
-    images: np.ndarray | None,
-    circles: Sequence[Discs] | None,
+    structures: Sequence[Structure],
+    folder: Path,
+    provenance: Mapping[str, Any],
+    verdicts: Sequence[Verdict],
+    config: ExportConfig,
+) -> Sidecar:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    judged = [
+        JudgedStructure(structure=each.name, valid=bool(verdict.valid), reasons=list(verdict.reasons))
+        for each, verdict in zip(structures, verdicts, strict=False)
+    ]
+    return _describe(structures[0], provenance, config, len(structures), digests, judged)
+
+
+def _describe(
+    one: Structure,
     provenance: Mapping[str, Any],
     config: ExportConfig,
-) -> dict[str, Any]:
-    known = config.voxel_size_um is not None
-    return {
-        "schema": SCHEMA,
-        "microgan": __version__,
-        "structures": len(phase),
-        "rows": phase.shape[1],
-        "cols": phase.shape[2],
-        "voxel_size_um": config.voxel_size_um,
-        "length_unit": "um" if known else "px",
-        "voxel_size_note": None if known else "voxel size unknown: lengths are in voxels, spacing is 1",
-        "axis_order": {
-            "tiff": "page, row, col",
-            "vti": "x = col, y = row (downwards in the image), z = plane; origin at the corner of pixel 0, 0",
-        },
-        "phases": {str(index): name for index, name in enumerate(config.phases)},
-        "files": _file_table(images, circles, config),
-        "provenance": dict(provenance),
-    }
+    structures: int,
+    files: dict[str, str],
+    verdicts: list[JudgedStructure],
+    note: str | None = None,
+) -> Sidecar:
+    known = one.voxel_size_um is not None
+    planes, rows, cols = one.phase.shape
+    formats = {name: _formats()[name] for name in config.formats}
+    return Sidecar(
+        microgan=__version__,
+        structures=structures,
+        planes=planes,
+        rows=rows,
+        cols=cols,
+        voxel_size_um=one.voxel_size_um,
+        length_unit=one.unit,
+        spacing=one.spacing,
+        voxel_size_note=None if known else "voxel size unknown: lengths are in voxels, spacing is 1",
+        periodic=one.periodic,
+        phases={str(index): name for index, name in enumerate(one.phases)},
+        formats={name: format.about for name, format in formats.items()},
+        axis_order={name: format.axes for name, format in formats.items()},
+        files=files,
+        provenance=dict(provenance),
+        verdicts=verdicts,
+        note=note,
+    )
 
 
-def _file_table(
-    images: np.ndarray | None, circles: Sequence[Discs] | None, config: ExportConfig
-) -> dict[str, str]:
-    table = {MANIFEST: "one row a structure"}
-    if "vti" in config.formats:
-        table["vti/*.vti"] = "VTK image, cell data 'material' = phase id, one voxel thick"
-    if "tiff" in config.formats:
-        table["phase.tif"] = "phase ids, uint8, one page a structure"
-        if images is not None:
-            table["grey.tif"] = f"grey values as in the scan, {images.dtype}, one page a structure"
-    if "csv" in config.formats and circles is not None:
-        table["circles.csv"] = (
-            "circles by page: row, col, radius in px, centre of the first pixel at 0; x_um, y_um, radius_um, "
-            "where the voxel size is known, in the coordinates of the VTK images, corner of that pixel at 0"
-        )
-    return table
-
-
-def _write_circles(path: Path, circles: Sequence[Discs], voxel_size_um: float | None) -> None:
-    header = ["image", "row", "col", "radius"]
-    if voxel_size_um is not None:
-        header += ["x_um", "y_um", "radius_um"]
-    rows = []
-    for index, discs in enumerate(circles):
-        columns = [discs.row, discs.col, discs.radius]
-        if voxel_size_um is not None:  # half a pixel from a centre to the corner, where solvers have 0
-            columns += [(axis + 0.5) * voxel_size_um for axis in (discs.col, discs.row)]
-            columns += [discs.radius * voxel_size_um]
-        rows += [[index, *(f"{value:.8g}" for value in row)] for row in zip(*columns, strict=True)]
-    write_csv(path, header, rows)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write_manifest(
     path: Path,
-    names: Sequence[str],
-    phase: np.ndarray,
-    circles: Sequence[Discs] | None,
+    structures: Sequence[Structure],
     verdicts: Sequence[Verdict] | None,
     sources: Sequence[str] | None,
     config: ExportConfig,
 ) -> None:
-    header = ["structure", "source", "page", "vti", "volume_fraction", "circles", "valid", "reasons"]
+    own = [name for name in config.formats if name in FORMATS]
+    header = ["structure", "source", "page", *own, "volume_fraction", "circles", "valid", "reasons"]
     rows = []
-    for index, (name, fraction) in enumerate(zip(names, volume_fraction(phase), strict=True)):
+    for index, each in enumerate(structures):
         verdict = verdicts[index] if verdicts else None
         rows.append(
             [
-                name,
+                each.name,
                 sources[index] if sources else "",
                 index,
-                f"vti/{name}.vti" if "vti" in config.formats else "",
-                f"{fraction:.6f}",
-                len(circles[index].row) if circles else "",
+                *(f"{name}/{each.name}{FORMATS[name].suffix}" for name in own),
+                f"{(each.phase == DISCS).mean():.6f}",
+                len(each.circles.row) if each.circles is not None else "",
                 bool(verdict.valid) if verdict else "",
                 " ".join(verdict.reasons) if verdict else "",
             ]

@@ -1,10 +1,11 @@
 """One microstructure as solvers are given it: phases on a grid of voxels, circles, physical size."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import numpy as np
 
+from microgan.errors import UserError
 from microgan.point_patterns import Discs
 
 LengthUnit = Literal["um", "mm", "m"]
@@ -34,6 +35,11 @@ class Structure:
         Whether opposite borders fit together.
     phases
         Names of phase ids 0 and 1.
+
+    Raises
+    ------
+    UserError
+        If ``phase`` is of another type or shape, or has other ids.
     """
 
     name: str
@@ -45,6 +51,15 @@ class Structure:
     periodic: bool = False
     phases: tuple[str, str] = ("matrix", "fibre")
 
+    def __post_init__(self) -> None:
+        shape, dtype = self.phase.shape, self.phase.dtype
+        if len(shape) != 3 or 0 in shape or dtype != np.uint8:
+            rule = "must be uint8 of shape (planes, rows, cols), at least one voxel"
+            raise UserError(f"phase of {self.name}", f"{dtype} of shape {shape}", rule)
+        if self.phase.max() > DISCS:
+            rule = f"must be phase ids {MATRIX} and {DISCS}"
+            raise UserError(f"phase of {self.name}", f"values up to {self.phase.max()}", rule)
+
     @property
     def spacing(self) -> float:
         """Edge of a voxel in ``length_unit``; 1 where it is not known."""
@@ -53,6 +68,22 @@ class Structure:
         return self.voxel_size_um / MICROMETRES[self.length_unit]
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> LengthUnit | Literal["px"]:
         """Unit of ``spacing``: ``length_unit``, or "px" where the size of a voxel is not known."""
         return "px" if self.voxel_size_um is None else self.length_unit
+
+    @property
+    def unit_note(self) -> str:
+        """A word on lengths, for the comments of files."""
+        return f"lengths in {self.unit}" if self.voxel_size_um else "lengths in voxels, their size is unknown"
+
+    @property
+    def size(self) -> tuple[float, float, float]:
+        """Lengths of the whole structure along (plane, row, col), in ``unit``."""
+        planes, rows, cols = (count * self.spacing for count in self.phase.shape)
+        return planes, rows, cols
+
+    def extruded(self, planes: int) -> Self:
+        """Repeat the first plane along the discs' axis, without a copy; such phases cannot be written to."""
+        phase = np.broadcast_to(self.phase[:1], (planes, *self.phase.shape[1:]))
+        return replace(self, phase=phase)

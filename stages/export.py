@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from microgan.export import SIDECAR, ExportConfig, export
+from microgan.export import SIDECAR, ExportConfig, empty_sidecar, export
 from microgan.files import read_json, write_json
 from microgan.validity import Reference, phase_image
 from stages.project import git_commit
 from stages.samples import Samples, read_samples
-from stages.stage import Stage, drafts, run
+from stages.stage import Stage, drafts, run, section
 
 
 def main(stage: Stage) -> None:
@@ -25,15 +25,20 @@ def main(stage: Stage) -> None:
         "git_commit": git_commit(),
         "scan_sha256": reference.scan.source_digest,
         "planes_sha256": reference.scan.digest,
+        "parameters": {path: section(stage.params, path) for path in _parameters(name)},
     }
     with drafts(f"exports/{name}") as (out,):
         if samples.valid.any():
             _export_valid(samples, reference, provenance, out, config)
         else:  # the report, which comes later, will show why
-            write_json(
-                out / SIDECAR, {"structures": 0, "note": "no sample is valid", "provenance": provenance}
-            )
+            rows, cols = samples.grey.shape[1:]
+            write_json(out / SIDECAR, empty_sidecar((rows, cols), provenance, config, "no sample is valid"))
     stage.tracker.artifact(f"exports/{name}/{SIDECAR}")
+
+
+def _parameters(name: str) -> tuple[str, ...]:
+    """Name the sections of params.yaml that samples of a model come from."""
+    return "train", f"models.{name}", "generate", "calibrate", "export"
 
 
 def _export_valid(
@@ -51,6 +56,7 @@ def _export_valid(
         config,
         verdicts=[samples.verdicts[index] for index in kept],
         sources=[f"generated.tif[{index}]" for index in kept],
+        periodic=bool(provenance.get("periodic", False)),
     )
 
 

@@ -1,21 +1,29 @@
 """Exports, read back by other means than they were written."""
 
-import binascii
 import csv
+import hashlib
 import json
-import re
-import struct
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
 
 from microgan.errors import UserError
-from microgan.export import ExportConfig, export, phase_from_labels, vti
+from microgan.export import (
+    FORMATS,
+    JOINT_FORMATS,
+    ExportConfig,
+    empty_sidecar,
+    export,
+    known_formats,
+    phase_from_labels,
+)
+from microgan.sidecar import Sidecar
+from microgan.structure import Structure
 
 PROVENANCE = {"model_sha256": "ab" * 32, "seed": 7, "git_commit": "c0ffee"}
 VOXEL_UM = 0.65
@@ -49,46 +57,6 @@ def run(parts: SimpleNamespace, out: Path, **parameters: object) -> dict:
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
-
-
-def read_vti(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
-    """An XML parser and struct; returns ids (planes, rows, cols) and the spacing (x, y, z)."""
-    root = ElementTree.parse(path).getroot()
-    image = root.find("ImageData")
-    array = root.find("ImageData/Piece/CellData/DataArray")
-    assert root.attrib["type"] == "ImageData"
-    assert root.attrib["byte_order"] == "LittleEndian"
-    assert image.attrib["Origin"] == "0 0 0"
-    assert (array.attrib["type"], array.attrib["format"]) == ("Int32", "binary")
-    content = binascii.a2b_base64(array.text.strip())
-    x0, cols, y0, rows, z0, planes = map(int, image.attrib["WholeExtent"].split())
-    assert (x0, y0, z0) == (0, 0, 0)
-    count = rows * cols * planes
-    length, *ids = struct.unpack(f"<I{count}i", content)
-    assert length == 4 * count
-    grid = np.empty((planes, rows, cols), int)
-    for position, phase in enumerate(ids):  # VTK: x runs fastest, then y, then z
-        grid[position // (cols * rows), position // cols % rows, position % cols] = phase
-    return grid, tuple(map(float, image.attrib["Spacing"].split()))
-
-
-def test_vti_comes_back_with_phases_and_spacing(structures: SimpleNamespace, tmp_path: Path) -> None:
-    run(structures, tmp_path / "out", voxel_size_um=VOXEL_UM)
-    for index in range(3):
-        grid, spacing = read_vti(tmp_path / f"out/vti/structure_{index:05d}.vti")
-        np.testing.assert_array_equal(grid[0], structures.phase[index])
-        assert spacing == (VOXEL_UM,) * 3
-
-
-def test_vti_is_laid_out_for_a_reader_by_lines() -> None:
-    # DAMASK does not parse XML: an element with its attributes on one line, the data alone on the next
-    lines = vti(np.ones((2, 3, 4), np.int64), 1e-3).splitlines()
-    (image,) = (line for line in lines if "<ImageData" in line)
-    assert re.search(r'WholeExtent="0 4 0 3 0 2".* Spacing="0.001 0.001 0.001"', image)
-    (at,) = (number for number, line in enumerate(lines) if 'Name="material"' in line)
-    assert re.search(r'type="Int32".*format="binary">$', lines[at])
-    assert struct.unpack("<I24i", binascii.a2b_base64(lines[at + 1].strip())) == (96, *[1] * 24)
-    assert "</DataArray>" in lines[at + 2]
 
 
 def test_tiff_holds_grey_and_phase_with_resolution(structures: SimpleNamespace, tmp_path: Path) -> None:
@@ -132,8 +100,6 @@ def test_sidecar_and_manifest_say_what_it_is(structures: SimpleNamespace, tmp_pa
     assert [row["vti"] for row in manifest] == [f"vti/structure_{n:05d}.vti" for n in range(3)]
     assert float(manifest[1]["volume_fraction"]) == pytest.approx(structures.phase[1].mean(), abs=1e-6)
     assert manifest[1]["reasons"] == "overlap radius"
-    for name in sidecar["files"]:
-        assert list((tmp_path / "out").glob(name)), name
 
 
 def test_unknown_voxel_size_stays_unknown(structures: SimpleNamespace, tmp_path: Path) -> None:
@@ -141,7 +107,8 @@ def test_unknown_voxel_size_stays_unknown(structures: SimpleNamespace, tmp_path:
     assert sidecar["voxel_size_um"] is None
     assert sidecar["length_unit"] == "px"
     assert "unknown" in sidecar["voxel_size_note"]
-    assert read_vti(tmp_path / "out/vti/structure_00000.vti")[1] == (1, 1, 1)
+    assert sidecar["spacing"] == 1
+    assert 'Spacing="1.0 1.0 1.0"' in (tmp_path / "out/vti/structure_00000.vti").read_text()
     assert (tmp_path / "out/circles.csv").read_text().splitlines()[0] == "image,row,col,radius"
     with tifffile.TiffFile(tmp_path / "out/phase.tif") as phase:
         assert phase.pages[0].tags["ResolutionUnit"].value == 1  # none
@@ -187,7 +154,7 @@ def test_failed_export_leaves_the_first_as_it_was(
 
     run(structures, tmp_path / "out")
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    monkeypatch.setattr("microgan.export.write_tiff", full)
+    monkeypatch.setattr("microgan.formats.tiff.write_tiff", full)
     with pytest.raises(UserError, match=r"out: .*No space left on device"):
         run(structures, tmp_path / "out", voxel_size_um=1.0)
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
@@ -208,7 +175,7 @@ def test_folder_of_somebody_is_not_replaced(structures: SimpleNamespace, tmp_pat
 
 
 def test_unknown_format_is_told_with_the_known_ones(structures: SimpleNamespace, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"export.formats.0: 'stl': .*'vti', 'tiff' or 'csv'"):
+    with pytest.raises(UserError, match=r"export.formats.0: 'stl': must be one of vti, vtk, .*csv, json"):
         run(structures, tmp_path / "out", formats=["stl"])
     assert not list(tmp_path.iterdir())
 
@@ -261,3 +228,171 @@ def test_labels_true_and_false() -> None:
 def test_images_that_are_no_phase_are_refused(values: tuple[float, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         phase_from_labels(np.array(values).reshape(1, 1, -1), "a.tif")
+
+
+# Formats, units, sidecar --------------------------------------------------------------------------------
+
+
+def test_every_format_has_files_that_manifest_and_sidecar_name(
+    structures: SimpleNamespace, tmp_path: Path
+) -> None:
+    sidecar = run(structures, tmp_path / "out", voxel_size_um=VOXEL_UM, formats=list(known_formats()))
+    written = {
+        path.relative_to(tmp_path / "out").as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file() and path.name != "export.json"
+    }
+    assert sidecar["files"] == written
+    assert set(sidecar["formats"]) == set(sidecar["axis_order"]) == {*FORMATS, *JOINT_FORMATS}
+    for row in rows_of(tmp_path / "out/manifest.csv"):
+        for name, each in FORMATS.items():
+            assert row[name] in written and row[name].startswith(f"{name}/{row['structure']}")
+            assert row[name].endswith(each.suffix)
+
+
+def test_same_structures_same_bytes(structures: SimpleNamespace, tmp_path: Path) -> None:
+    first, second = (run(structures, tmp_path / name, formats=list(known_formats())) for name in "ab")
+    assert first == second
+
+
+def test_sidecar_keeps_to_its_schema(structures: SimpleNamespace, tmp_path: Path) -> None:
+    run(structures, tmp_path / "out", voxel_size_um=VOXEL_UM, extrude_voxels=4)
+    text = (tmp_path / "out/export.json").read_text()
+    sidecar = Sidecar.model_validate_json(text, strict=True)
+    assert (sidecar.schema_name, sidecar.planes, sidecar.rows, sidecar.cols) == ("microgan-export-2", 4, 5, 7)
+    schema = Sidecar.model_json_schema()
+    assert set(schema["required"]) | {"schema", "note"} == set(json.loads(text)) == set(schema["properties"])
+    with pytest.raises(ValueError, match="microgan-export-2"):
+        Sidecar.model_validate_json(text.replace("microgan-export-2", "microgan-export-1"))
+
+
+def test_no_structure_is_told_in_the_same_schema() -> None:
+    content = empty_sidecar((5, 7), PROVENANCE, ExportConfig(), "no sample is valid")
+    sidecar = Sidecar.model_validate_json(json.dumps(content), strict=True)
+    assert (sidecar.structures, sidecar.note, sidecar.provenance) == (0, "no sample is valid", PROVENANCE)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("um", 1.0), ("mm", 1e-3), ("m", 1e-6)])
+def test_lengths_are_in_the_wanted_unit(
+    structures: SimpleNamespace, tmp_path: Path, unit: str, factor: float
+) -> None:
+    formats = ["vti", "csv", "json", "tiff"]
+    sidecar = run(structures, tmp_path / "out", voxel_size_um=VOXEL_UM, length_unit=unit, formats=formats)
+    assert (sidecar["length_unit"], sidecar["voxel_size_um"]) == (unit, VOXEL_UM)
+    assert sidecar["spacing"] == pytest.approx(VOXEL_UM * factor, rel=1e-12)
+    text = (tmp_path / "out/vti/structure_00000.vti").read_text()
+    assert f'Spacing="{sidecar["spacing"]!r} ' in text and f"lengths in {unit} " in text
+    disc = structures.circles[2]
+    row = rows_of(tmp_path / "out/circles.csv")[-1]
+    assert float(row[f"radius_{unit}"]) == pytest.approx(disc.radius[0] * VOXEL_UM * factor)
+    content = json.loads((tmp_path / "out/circles.json").read_text())
+    assert [len(each["circles"]) for each in content["structures"]] == [2, 0, 1]
+    assert content["structures"][2]["circles"][0] == {
+        name: float(value) for name, value in row.items() if name != "image"
+    }
+    with tifffile.TiffFile(tmp_path / "out/phase.tif") as phase:  # whose unit is its own
+        numerator, denominator = phase.pages[0].tags["XResolution"].value
+        assert 1e4 / (numerator / denominator) == pytest.approx(VOXEL_UM)
+
+
+def test_circles_json_of_unknown_size_is_in_pixels(structures: SimpleNamespace, tmp_path: Path) -> None:
+    run(structures, tmp_path / "out", formats=["json"])
+    content = json.loads((tmp_path / "out/circles.json").read_text())
+    assert content["length_unit"] == "px" and "unknown" in content["note"]
+    disc = structures.circles[2]
+    assert content["structures"][2]["circles"] == [
+        {name: pytest.approx(getattr(disc, name)[0], rel=1e-7) for name in ("row", "col", "radius")}
+    ]
+
+
+def test_phase_table_counts_voxels_and_circles(structures: SimpleNamespace, tmp_path: Path) -> None:
+    run(structures, tmp_path / "out", phases=["resin", "glass"], extrude_voxels=2)
+    rows = rows_of(tmp_path / "out/phases.csv")
+    assert [(row["structure"][-1], row["id"], row["name"]) for row in rows] == [
+        (str(index), phase, name) for index in range(3) for phase, name in (("0", "resin"), ("1", "glass"))
+    ]
+    discs = rows[1::2]
+    assert [int(row["voxels"]) for row in discs] == list(2 * structures.phase.sum(axis=(1, 2)))
+    assert [row["circles"] for row in discs] == ["2", "0", "1"]
+    for resin, glass in zip(rows[::2], discs, strict=True):
+        assert int(resin["voxels"]) + int(glass["voxels"]) == 2 * 5 * 7
+        assert float(resin["volume_fraction"]) + float(glass["volume_fraction"]) == pytest.approx(1, abs=1e-6)
+
+
+def test_manifest_counts_no_circles_as_none_but_not_unknown(
+    structures: SimpleNamespace, tmp_path: Path
+) -> None:
+    run(structures, tmp_path / "out")
+    assert [row["circles"] for row in rows_of(tmp_path / "out/manifest.csv")] == ["2", "0", "1"]
+    structures.circles = None
+    run(structures, tmp_path / "out")
+    assert [row["circles"] for row in rows_of(tmp_path / "out/manifest.csv")] == ["", "", ""]
+
+
+def test_periodic_is_carried_through(structures: SimpleNamespace, tmp_path: Path) -> None:
+    config = ExportConfig(formats=("json", "hdf5", "nrrd"))
+    for periodic in (True, False):
+        parts = (None, structures.phase, structures.circles, PROVENANCE, tmp_path / "out", config)
+        assert export(*parts, periodic=periodic)["periodic"] is periodic
+        content = json.loads((tmp_path / "out/circles.json").read_text())
+        assert content["periodic"] is periodic
+        with h5py.File(tmp_path / "out/hdf5/structure_00000.h5") as file:
+            assert file["phase"].attrs["periodic"] == periodic
+        header = (tmp_path / "out/nrrd/structure_00000.nrrd").read_bytes().partition(b"\n\n")[0]
+        assert f"periodic:={'true' if periodic else 'false'}".encode() in header
+
+
+# What is refused ----------------------------------------------------------------------------------------
+
+
+def test_what_needs_a_voxel_size_is_refused_without_one(
+    structures: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sized = SimpleNamespace(**{**vars(FORMATS["vti"]), "needs_voxel_size": True})
+    monkeypatch.setitem(FORMATS, "vti", sized)
+    with pytest.raises(UserError, match=r"format: vti: needs a voxel size: give --voxel-size-um"):
+        run(structures, tmp_path / "out")
+    with pytest.raises(UserError, match=r"length unit: mm: needs a voxel size: give --voxel-size-um"):
+        run(structures, tmp_path / "out", formats=["csv"], length_unit="mm")
+    assert not list(tmp_path.iterdir())
+    run(structures, tmp_path / "out", voxel_size_um=1.0, length_unit="mm")
+
+
+def test_what_needs_circles_is_refused_without_them(structures: SimpleNamespace, tmp_path: Path) -> None:
+    structures.circles = None
+    with pytest.raises(UserError, match=r"format: json: needs circles: give --reference"):
+        run(structures, tmp_path / "out", formats=["vti", "json"])
+    assert not list(tmp_path.iterdir())
+    run(structures, tmp_path / "out", formats=["csv"])
+    assert not (tmp_path / "out/circles.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"formats": ["csv", "csv"]}, "must not name one twice"),
+        ({"formats": []}, "at least 1 item"),
+        ({"phases": ["fibre", "fibre"]}, "must not name one twice"),
+        ({"phases": ["matrix", "a\nb"]}, "should match pattern"),
+        ({"length_unit": "inch"}, "'um', 'mm' or 'm'"),
+        ({"extrude_voxels": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(parameters: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        ExportConfig.from_mapping(parameters, "export")
+    assert str(caught.value).startswith("export.") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [
+        (np.zeros((1, 2, 2)), "float64"),
+        (np.zeros((2, 2), np.uint8), r"shape \(2, 2\)"),
+        (np.zeros((1, 0, 2), np.uint8), "at least one voxel"),
+        (np.full((1, 2, 2), 255, np.uint8), "values up to 255: must be phase ids 0 and 1"),
+    ],
+)
+def test_structure_of_other_ids_is_refused(phase: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=f"phase of cell: .*{message}"):
+        Structure("cell", phase)

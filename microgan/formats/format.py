@@ -1,10 +1,12 @@
 """What a format is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from microgan.structure import Structure
+
+AXES = "x = col, y = row (downwards in the image), z = plane; origin at the corner of the first voxel"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Format:
         Whether a structure of unknown size is refused.
     needs_circles
         Whether a structure without circles is refused.
+    axes
+        One line: how coordinates and the order of voxels follow from (plane, row, col).
     """
 
     write: Callable[[Structure, Path], None]
@@ -32,3 +36,29 @@ class Format:
     about: str
     needs_voxel_size: bool = False
     needs_circles: bool = False
+    axes: str = AXES
+
+
+@dataclass(frozen=True)
+class JointFormat:
+    """How all structures of an export become files together: stacks and tables.
+
+    Attributes
+    ----------
+    write
+        Called with the structures, at least one, and the folder.
+    about
+        As of `Format`.
+    needs_voxel_size
+        As of `Format`.
+    needs_circles
+        As of `Format`.
+    axes
+        As of `Format`.
+    """
+
+    write: Callable[[Sequence[Structure], Path], None]
+    about: str
+    needs_voxel_size: bool = False
+    needs_circles: bool = False
+    axes: str = AXES
