@@ -40,14 +40,17 @@ def latents(seed: int, first: int, count: int, shape: tuple[int, int, int]) -> T
 def latent_rows(seed: int, index: int, rows: Sequence[int], width: int, channels: int) -> Tensor:
     """Return some rows of the latent grid of sample ``index``: normal, (Z, rows, width).
 
-    Each row of each sample has a random stream of its own, which runs along the row. So a row can be drawn
-    without the others, sample 7 is the same whatever is drawn beside it, and a grid that is wider or taller
-    continues the smaller one.
+    Each sample has a random stream of its own, in which each row begins 2^194 numbers after the one before it
+    and runs from left to right. So a row can be drawn without the others, sample 7 is the same whatever is
+    drawn beside it, and a grid that is wider or taller continues the smaller one.
     """
+    bits = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(index,)))
+    rng, state = np.random.Generator(bits), bits.state
     drawn = np.empty((len(rows), width, channels), np.float32)
     for row, values in zip(rows, drawn, strict=True):
-        stream = np.random.SeedSequence(seed, spawn_key=(index, row))
-        np.random.default_rng(stream).standard_normal(out=values, dtype=np.float32)
+        state["state"]["counter"][-1] = row  # the digit of 2^192, in steps of four numbers
+        bits.state = state  # costs less than a generator for each row
+        rng.standard_normal(out=values, dtype=np.float32)
     return torch.from_numpy(drawn).permute(2, 0, 1)
 
 
