@@ -7,6 +7,7 @@ import tifffile
 import torch
 from torch import Tensor
 
+from benchmarks import fields as benchmark
 from microgan.errors import UserError
 from microgan.fields import sample_in_bands, sample_to_tiff
 from microgan.files import write_tiff_in_bands
@@ -114,3 +115,12 @@ def test_a_period_that_is_no_multiple_of_the_stride_is_refused(generator: Genera
     with pytest.raises(UserError, match="size: 60: a periodic field must be a multiple of 8 px"):
         sample_to_tiff(generator, tmp_path / "new.tif", _info(), 1, (64, 60), seed=0, periodic=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_benchmark_sees_borders_that_do_not_fit(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ramp = torch.arange(16.0).expand(2, 1, 16, 16)  # steps of 1, but 15 at the seam
+    monkeypatch.setattr(benchmark, "sample", lambda *_, **__: ramp)
+    assert benchmark.seam_ratio(generator, 2, 16) == pytest.approx(15)
+    assert benchmark.wrap_error(generator, 64, seed=0) == 0
