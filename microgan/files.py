@@ -4,6 +4,7 @@ import csv
 import errno
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ import numpy as np
 import tifffile
 
 from microgan.errors import UserError, one_line
+
+BIGTIFF_BYTES = 1 << 26  # of grey values: 8192 x 8192 of one byte
 
 
 @contextmanager
@@ -70,13 +73,48 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
 
 def write_tiff(path: str | Path, stack: np.ndarray, voxel_size_um: float | None = None) -> None:
     """Write an ``(n, rows, cols)`` stack, page by page; a known voxel size becomes resolution tags."""
+    with atomic(path) as draft, tifffile.TiffWriter(draft, bigtiff=stack.nbytes > 2**31) as writer:
+        for plane in stack:
+            writer.write(plane, contiguous=True, **_tags(voxel_size_um))
+
+
+def write_tiff_in_bands(
+    path: str | Path,
+    bands: Iterable[np.ndarray],
+    shape: tuple[int, int, int],
+    dtype: np.dtype,
+    voxel_size_um: float | None = None,
+) -> None:
+    """Write an ``(n, rows, cols)`` stack that is never in memory as a whole.
+
+    Parameters
+    ----------
+    path
+        File to write. From 64 MiB on it is a BigTIFF. Pages are uncompressed and contiguous, so that
+        `tifffile.memmap` opens them.
+    bands
+        Consecutive rows of the pages, each band (some rows, cols), from the first page's top to the last
+        page's bottom. A band ends with its page at the latest.
+    shape
+        Of the stack.
+    dtype
+        Of the grey values.
+    voxel_size_um
+        Becomes resolution tags, where it is known.
+    """
+    native = np.dtype(dtype).newbyteorder("=")
+    bigtiff = math.prod(shape) * native.itemsize >= BIGTIFF_BYTES
+    with atomic(path) as draft, tifffile.TiffWriter(draft, bigtiff=bigtiff) as writer:
+        chunks = (band.astype(native, copy=False).tobytes() for band in bands)
+        writer.write(chunks, shape=shape, dtype=native, **_tags(voxel_size_um))
+
+
+def _tags(voxel_size_um: float | None) -> dict[str, Any]:
     tags: dict[str, Any] = {"photometric": "minisblack"}
     if voxel_size_um is not None:
         pixels_per_cm = 1e4 / voxel_size_um
         tags |= {"resolution": (pixels_per_cm, pixels_per_cm), "resolutionunit": "CENTIMETER"}
-    with atomic(path) as draft, tifffile.TiffWriter(draft, bigtiff=stack.nbytes > 2**31) as writer:
-        for plane in stack:
-            writer.write(plane, contiguous=True, **tags)
+    return tags
 
 
 def digest(*parts: bytes | str | Path) -> str:

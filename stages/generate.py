@@ -5,7 +5,7 @@ from pathlib import Path
 from microgan.checkpoint import load_model
 from microgan.files import write_json, write_tiff
 from microgan.planes import ScanInfo
-from microgan.sampling import SampleConfig, sample
+from microgan.sampling import SampleConfig, provenance, sample
 from stages.stage import Stage, drafts, run
 
 
@@ -16,13 +16,9 @@ def main(stage: Stage) -> None:
     generator, card = load_model(Path("models") / name)
     info = ScanInfo.from_mapping(card["scan"], f"models/{name}/model.json: scan")
     size_px = (stage.window_px, stage.window_px)
-    images = sample(generator, config.count, size_px, config.seed, config.batch)
+    images = sample(generator, config.count, size_px, config.seed)
     about = {
-        "model": name,
-        "weights_sha256": card["weights_sha256"],
-        "seed": config.seed,
-        "count": config.count,
-        "size_px": size_px,
+        **provenance(card, config.seed, config.count, size_px, periodic=False),
         "voxel_size_um": info.voxel_size_um,
         "scan": info.name,
     }
