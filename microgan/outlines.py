@@ -109,7 +109,9 @@ def outline(circles: Discs, size_px: tuple[int, int], periodic: bool = False) ->
     cuts = _cuts(discs, extent, points)
     tree = _Covering(discs)
     arcs = [
-        arc for index, disc in enumerate(discs) for arc in _free_arcs(index, disc, cuts[index], extent, tree, points)
+        arc
+        for index, disc in enumerate(discs)
+        for arc in _free_arcs(index, disc, cuts[index], extent, tree, points)
     ]
     lines = _border(arcs, extent, tree, points)
     return Outline(np.array(points).reshape(-1, 2), arcs, lines)
@@ -195,7 +197,9 @@ def _free_arcs(
         points.append(centre + (radius, 0))
     cuts = sorted(cuts)
     arcs = []
-    for (angle, start), (following, end) in zip(cuts, [*cuts[1:], (cuts[0][0] + WHOLE, cuts[0][1])], strict=True):
+    for (angle, start), (following, end) in zip(
+        cuts, [*cuts[1:], (cuts[0][0] + WHOLE, cuts[0][1])], strict=True
+    ):
         sweep = following - angle
         middle = centre + radius * np.array([np.cos(angle + sweep / 2), np.sin(angle + sweep / 2)])
         if ((middle > 0) & (middle < extent)).all() and not tree.covers(middle, but=index):
@@ -203,9 +207,7 @@ def _free_arcs(
     return arcs
 
 
-def _border(
-    arcs: Sequence[Arc], extent: np.ndarray, tree: _Covering, points: list[np.ndarray]
-) -> list[Line]:
+def _border(arcs: Sequence[Arc], extent: np.ndarray, tree: _Covering, points: list[np.ndarray]) -> list[Line]:
     """Border of the cell, counter-clockwise from the origin, cut where arcs end on it."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * extent
     first = len(points)

@@ -31,7 +31,9 @@ LARGEST_SIZE = 0.8
 LEAST_GAP = 0.02  # least distance of two rims, or of a rim and the border, over the radius: else needles
 MOST_PUSHES = 500
 SIDES = ("Y_MIN", "X_MAX", "Y_MAX", "X_MIN")  # as `microgan.outlines.Line` counts them
-INSTALL = "must be installed: pip install 'microgan[mesh]' (and the system libraries libGLU and libXft for gmsh)"
+INSTALL = (
+    "must be installed: pip install 'microgan[mesh]' (and the system libraries libGLU and libXft for gmsh)"
+)
 
 
 def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SIZE) -> None:
@@ -122,12 +124,18 @@ def polygon_discs(circles: Discs, shape: tuple[int, int], periodic: bool, corner
     if periodic:
         centres %= sides
         centres[centres >= sides] = 0
-    centres = _cleared(centres, radius, sides, periodic)
+    surplus = radius - circles.radius
+    centres = _cleared(centres, radius, surplus, sides, periodic)
     return _Discs(centres[:, 0] - 0.5, centres[:, 1] - 0.5, radius)
 
 
-def _cleared(centres: np.ndarray, radius: np.ndarray, sides: np.ndarray, periodic: bool) -> np.ndarray:
-    """Move centres (n, 2), all at once and again, until no gap is almost closed and no overlap almost none."""
+def _cleared(
+    centres: np.ndarray, radius: np.ndarray, surplus: np.ndarray, sides: np.ndarray, periodic: bool
+) -> np.ndarray:
+    """Move centres (n, 2), all at once and again, until no gap is almost closed and no overlap almost none.
+
+    Radii are those of the polygons' corners: ``surplus`` over those that tell gaps from overlaps.
+    """
     if not len(centres):
         return centres
     slack = 1e-3
@@ -135,9 +143,11 @@ def _cleared(centres: np.ndarray, radius: np.ndarray, sides: np.ndarray, periodi
     tree = cKDTree(centres, boxsize=sides if periodic and reach < sides.min() / 2 else None)
     pairs = tree.query_pairs(reach, output_type="ndarray")
     least = LEAST_GAP * radius[pairs].min(axis=1)
-    away = _gaps(centres, radius, sides, periodic, pairs)[1] >= 0
+    away = _gaps(centres, radius, sides, periodic, pairs)[1] >= -surplus[pairs].sum(axis=1)
     # A border is one of two lines along each axis; a rim reaches over it or does not.
-    beyond = [(place, np.abs(centres - place) >= radius[:, None]) for place in (np.zeros(2), sides)]
+    beyond = [
+        (place, np.abs(centres - place) >= (radius - surplus)[:, None]) for place in (np.zeros(2), sides)
+    ]
     for _ in range(MOST_PUSHES):
         direction, gap = _gaps(centres, radius, sides, periodic, pairs)
         missing = np.where(away, np.maximum(least - gap, 0), -np.maximum(least + gap, 0))
@@ -206,7 +216,9 @@ def _draw(gmsh: Any, bounds: Outline, structure: Structure, per_third: int) -> N
         tag = geo.addLine(line.start + 1, line.end + 1)
         length = float(np.hypot(*(bounds.points[line.end] - bounds.points[line.start])))
         geo.mesh.setTransfiniteCurve(tag, max(1, round(length / element_px)) + 1)
-        edges.append(_Edge(line.start, line.end, tag, line.phase, bounds.points[[line.start, line.end]], line.side))
+        edges.append(
+            _Edge(line.start, line.end, tag, line.phase, bounds.points[[line.start, line.end]], line.side)
+        )
     surfaces = {phase: _draw_surfaces(geo, edges, phase) for phase in (MATRIX, DISCS)}
     geo.synchronize()
     for phase, tags in surfaces.items():
