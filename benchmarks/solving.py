@@ -78,7 +78,7 @@ def convergence_table(circles: Circles) -> str:
             (name, float(area[ids == 1].sum() / area.sum()), len(ids), process_time() - start, values)
         )
     lines = [
-        "| elements | number | volume fraction, error | glass C_rr, GPa | error | carbon C_rr, GPa | error | s |",
+        "| elements | number | volume fraction | glass C_rr, GPa | error | carbon C_rr, GPa | error | s |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, share, number, seconds, values in rows:
@@ -98,7 +98,7 @@ def packed_cell(seed: int) -> Circles:
 
 
 def meshed(circles: Circles, element_size: float, side_px: int = SIDE_PX) -> tuple[MeshTri, np.ndarray]:
-    """Write the periodic mesh of circles, read it with meshio: the mesh, and the phase id of each triangle."""
+    """Write the periodic mesh of circles, read it with meshio: mesh, and phase id of each triangle."""
     phase = np.zeros((1, side_px, side_px), np.uint8)
     structure = Structure("cell", phase, circles, voxel_size_um=1.0, periodic=True)
     with tempfile.TemporaryDirectory() as folder:

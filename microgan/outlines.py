@@ -6,6 +6,7 @@ columns, y along rows, from the corner of the first pixel, so that the cell is f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -194,7 +195,7 @@ def _free_arcs(
     centre, radius = disc[:2], float(disc[2])
     if not cuts:
         cuts = [(0.0, len(points))]
-        points.append(centre + (radius, 0))
+        points.append(centre + np.array([radius, 0]))
     cuts = sorted(cuts)
     arcs = []
     for (angle, start), (following, end) in zip(
@@ -219,9 +220,9 @@ def _border(arcs: Sequence[Arc], extent: np.ndarray, tree: _Covering, points: li
         start, finish = first + side, first + (side + 1) % 4
         fixed = 1 - side % 2  # the coordinate that is the same all along the side
         on_it = ends[places[:, fixed] == corners[side, fixed]]
-        order = np.argsort(np.hypot(*(np.array(points)[on_it] - corners[side]).T)) if len(on_it) else []
-        stops = [start, *on_it[order].tolist(), finish] if len(on_it) else [start, finish]
-        for one, following in zip(stops, stops[1:], strict=False):
+        order = np.argsort(np.hypot(*(np.array(points)[on_it] - corners[side]).T))
+        stops = [start, *on_it[order].tolist(), finish]
+        for one, following in pairwise(stops):
             phase = tree.covers((points[one] + points[following]) / 2)
             lines.append(Line(one, following, side, int(phase)))
     return lines

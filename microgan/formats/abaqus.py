@@ -1,9 +1,9 @@
 """Abaqus input files: each voxel is one element, with sets, sections and materials named by the phases.
 
-A structure of one plane becomes CPE4 quadrilaterals under plane strain, one of several planes C3D8 hexahedra.
-x runs along columns, y along rows (downwards in the image), z along planes; the corner of the first voxel is
-the origin. Node and element numbers start at 1 and run along x first, then y, then z: element n is voxel n - 1.
-CalculiX reads the same file.
+A structure of one plane becomes CPE4 quadrilaterals under plane strain, one of several planes C3D8
+hexahedra. x runs along columns, y along rows (downwards in the image), z along planes; the
+corner of the first voxel is the origin. Node and element numbers start at 1 and run along x first, then y,
+then z. CalculiX reads the same file.
 
 References
 ----------
@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from microgan.formats.format import Format
 from microgan.structure import LengthUnit, Structure
 
 MOST_LETTERS = 80  # of a label
+ENDS: dict[str, Any] = {"": slice(None), "_MIN": 0, "_MAX": -1}  # of an axis, and the nodes there
 PER_LINE = 16  # numbers on a line of a set
 AT_ONCE = 1 << 16  # rows of numbers that are put into text together
 MPA_PER_GPA, PA_PER_GPA = 1e3, 1e9
@@ -106,9 +107,9 @@ def _heading(structure: Structure) -> str:
         "*HEADING\n"
         f"microgan {__version__}: {legal_label(structure.name)}\n"
         f"** Units: {length}, {force}, {stress}. Lengths are in {length}; moduli and stresses in {stress}.\n"
-        f"** {cols} x {rows} x {planes} voxels with an edge of {structure.spacing:.10g} {length}; element n is"
-        " voxel n, along x first.\n"
-        "** x = column, y = row (downwards in the image), z = plane; origin at the corner of the first voxel.\n"
+        f"** {cols} x {rows} x {planes} voxels with an edge of {structure.spacing:.10g} {length};"
+        " element n is voxel n, along x first.\n"
+        "** x = column, y = row (downwards in the image), z = plane; origin at the corner of the first one.\n"
     )
 
 
@@ -150,10 +151,10 @@ def _border_nodes(shape: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
     sides = (rows + 1, cols + 1) if planes == 1 else (planes + 1, rows + 1, cols + 1)
     numbers = 1 + np.arange(np.prod(sides)).reshape(sides)
     axes = "XYZ"[: len(sides)]
-    choices = sorted(product(("", "_MIN", "_MAX"), repeat=len(sides)), key=lambda ends: len("".join(ends)))
+    choices = sorted(product(ENDS, repeat=len(sides)), key=lambda ends: len("".join(ends)))
     for ends in choices[1:]:
         name = "_".join(axis + end for axis, end in zip(axes, ends, strict=True) if end)
-        where = tuple({"": slice(None), "_MIN": 0, "_MAX": -1}[end] for end in reversed(ends))
+        where = tuple(ENDS[end] for end in reversed(ends))
         yield name, np.ravel(numbers[where])
 
 
@@ -172,7 +173,7 @@ def _material(structure: Structure, label: str, elastic: Elastic | None) -> str:
     if elastic is None:
         return (
             f"*MATERIAL, NAME={label}\n"
-            "** Elastic constants are not known. Fill in and take off the stars:\n"
+            "** Elastic constants are not known. Fill in and take off the leading stars:\n"
             f"** *ELASTIC\n** Young's modulus in {stress}, Poisson's ratio\n"
         )
     modulus = elastic.young_modulus_gpa * per_gpa

@@ -1,9 +1,9 @@
 """Triangle meshes that follow the rims of the circles: `.msh` of gmsh, and VTU through meshio.
 
 The mesh is of the plane that the discs are seen in. x runs along columns, y along rows (downwards in the
-image), the corner of the first pixel is the origin. Physical groups are named by the phases and, for boundary
-conditions, X_MIN, X_MAX, Y_MIN and Y_MAX. In a periodic cell the nodes of opposite borders match, and the file
-says which belong together. Where discs overlap they are one.
+image), the corner of the first pixel is the origin. Physical groups are named by the phases and, for
+boundary conditions, X_MIN, X_MAX, Y_MIN and Y_MAX. In a periodic cell the nodes of opposite borders match,
+and the file says which belong together. Where discs overlap they are one.
 
 Triangles have straight sides, so a rim becomes a polygon. Its corners lie a little outside of the rim, such
 that the polygon has the area of the disc.
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SI
             _draw(gmsh, bounds, structure, per_third)
             gmsh.model.mesh.generate(2)
             gmsh.write(str(path))
-        except Exception as error:  # noqa: BLE001 - gmsh raises nothing finer
+        except Exception as error:  # gmsh raises nothing finer
             raise UserError(structure.name, one_line(error), "must be circles that gmsh can mesh") from error
 
 
@@ -258,7 +259,7 @@ def _draw_arcs(geo: Any, bounds: Outline, per_third: int) -> list[_Edge]:
         polygon = arc.centre + arc.radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         inner = [geo.addPoint(*polygon[k * elements], 0) - 1 for k in range(1, pieces)]
         stops = [arc.start, *inner, arc.end]
-        for k, (start, end) in enumerate(zip(stops, stops[1:], strict=False)):
+        for k, (start, end) in enumerate(pairwise(stops)):
             tag = geo.addCircleArc(start + 1, middle, end + 1)
             geo.mesh.setTransfiniteCurve(tag, elements + 1)
             part = polygon[k * elements : (k + 1) * elements + 1]
