@@ -45,7 +45,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo "microgan: $(PYTHON): has no module venv; install it (Debian: apt install python3-venv)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pipeline,dev]"
+	pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mesh,pipeline,dev]"
 	@touch $@
 
 mlflow.db: | $(VENV)/.installed

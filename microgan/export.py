@@ -11,6 +11,9 @@ Every export is one folder::
     circles.json    json: circles by structure
     vti/*.vti       a folder for each format that has files of its own for each structure
 
+The phase is that of the grey values, with all their irregularities, or clean discs drawn from the circles, as
+fine as wanted; then pixels and voxels are those of the drawing in all files, and there are no grey values.
+
 Phase ids are the same in all files but legacy VTK, which counts from 1: 0 is the matrix, 1 the disc phase. A
 voxel size that is not known stays unknown: lengths are then in voxels ("px"), the spacing is 1, and every
 file that can say so says so.
@@ -19,31 +22,45 @@ file that can say so says so.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from microgan import __version__
+from microgan.circles import Circles
 from microgan.config import Config
 from microgan.errors import UserError
 from microgan.files import atomic, write_csv, write_json
+from microgan.formats.abaqus import ABAQUS
 from microgan.formats.format import Format, JointFormat
 from microgan.formats.hdf5 import HDF5
+from microgan.formats.mesh import ELEMENT_SIZE, LARGEST_SIZE, MSH, VTU
 from microgan.formats.nrrd import NRRD
 from microgan.formats.tables import CSV, JSON
 from microgan.formats.tiff import TIFF
 from microgan.formats.vtk import LEGACY, VTI
 from microgan.point_patterns import Discs
+from microgan.rendering import render_phase
 from microgan.sidecar import JudgedStructure, Sidecar
-from microgan.structure import DISCS, LengthUnit, Structure
+from microgan.structure import DISCS, Elastic, LengthUnit, Structure
 
 SIDECAR, MANIFEST = "export.json", "manifest.csv"
+NO_CIRCLES = "needs circles: give --reference, by which they are found"
 LABEL_PAIRS = ((0, 1), (1, 2), (0, 255), (0, 65535))  # (matrix, disc phase) in foreign files
 
-FORMATS: dict[str, Format] = {"vti": VTI, "vtk": LEGACY, "hdf5": HDF5, "nrrd": NRRD}
+FORMATS: dict[str, Format] = {
+    "vti": VTI,
+    "vtk": LEGACY,
+    "hdf5": HDF5,
+    "nrrd": NRRD,
+    "inp": ABAQUS,
+    "msh": MSH,
+    "vtu": VTU,
+}
 JOINT_FORMATS: dict[str, JointFormat] = {"tiff": TIFF, "csv": CSV, "json": JSON}
 
 
@@ -82,11 +99,27 @@ class ExportConfig(Config):
         default=None, gt=0, description="edge of a voxel; none: as the scan says"
     )
     length_unit: LengthUnit = Field(default="um", description="of the files, where the voxel size is known")
+    phase_from: Literal["grey", "circles"] = Field(
+        default="grey", description="grey: by the threshold, every irregularity kept; circles: clean discs"
+    )
+    refinement: int = Field(
+        default=1, ge=1, le=64, description="voxels to a pixel of discs drawn from circles"
+    )
     extrude_voxels: int = Field(default=1, ge=1, description="planes, all the same, of the 3D formats")
+    element_size: float = Field(
+        default=ELEMENT_SIZE, gt=0, le=LARGEST_SIZE, description="of triangles at a rim, over the radius"
+    )
     phases: Annotated[tuple[PhaseName, PhaseName], AfterValidator(_distinct)] = Field(
         default=("matrix", "fibre"), description="names of phase ids 0 and 1"
     )
     limit: int | None = Field(default=None, ge=1, description="structures written at most; none: all")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.refinement > 1 and self.phase_from != "circles":
+            rule = "refinement above 1 needs phase_from circles: grey values have no finer detail"
+            raise PydanticCustomError("refinement", rule)
+        return self
 
     def or_voxel_size(self, voxel_size_um: float | None) -> "ExportConfig":
         """Take the scan's ``voxel_size_um`` where these parameters give none."""
@@ -114,6 +147,7 @@ def export(
     verdicts: Sequence[Verdict] | None = None,
     sources: Sequence[str] | None = None,
     periodic: bool = False,
+    materials: Mapping[str, Elastic] | None = None,
 ) -> dict[str, Any]:
     """Write structures to a folder, which is replaced as a whole or left as it was.
 
@@ -137,6 +171,8 @@ def export(
         Name of each structure where it comes from, such as ``generated.tif[12]``.
     periodic
         Whether opposite borders fit together.
+    materials
+        Elastic constants by the names of the phases, for formats that hold them.
 
     Returns
     -------
@@ -151,13 +187,13 @@ def export(
     """
     _check_shapes(images, phase, circles, verdicts, sources)
     _check_needs(config, circles)
-    structures = _structures(images, phase, circles, config, periodic)
+    structures = _structures(images, phase, circles, config, periodic, materials)
     with _replaced(Path(out)) as folder:
         for name in config.formats:
             if name in JOINT_FORMATS:
                 JOINT_FORMATS[name].write(structures, folder)
             else:
-                _write_each(structures, folder / name, FORMATS[name])
+                _write_each(structures, folder / name, FORMATS[name], config)
         _write_manifest(folder / MANIFEST, structures, verdicts, sources, config)
         content = _sidecar(structures, folder, provenance, verdicts or (), config).content()
         write_json(folder / SIDECAR, content)
@@ -244,12 +280,14 @@ def _check_needs(config: ExportConfig, circles: Sequence[Discs] | None) -> None:
     rule = "needs a voxel size: give --voxel-size-um, or voxel_size_um in the parameters"
     if config.voxel_size_um is None and config.length_unit != "um":  # um is only what known lengths are in
         raise UserError("length unit", config.length_unit, rule)
+    if config.phase_from == "circles" and circles is None:
+        raise UserError("phase_from", "circles", NO_CIRCLES)
     for name in config.formats:
         format = _formats()[name]
         if format.needs_voxel_size and config.voxel_size_um is None:
             raise UserError("format", name, rule)
         if format.needs_circles and circles is None:
-            raise UserError("format", name, "needs circles: give --reference, by which they are found")
+            raise UserError("format", name, NO_CIRCLES)
 
 
 def _structures(
@@ -258,6 +296,7 @@ def _structures(
     circles: Sequence[Discs] | None,
     config: ExportConfig,
     periodic: bool,
+    materials: Mapping[str, Elastic] | None,
 ) -> list[Structure]:
     return [
         _structure(
@@ -267,6 +306,7 @@ def _structures(
             images[index] if images is not None else None,
             config,
             periodic,
+            materials,
         )
         for index in range(len(phase))[: config.limit]
     ]
@@ -279,17 +319,35 @@ def _structure(
     grey: np.ndarray | None,
     config: ExportConfig,
     periodic: bool,
+    materials: Mapping[str, Elastic] | None = None,
 ) -> Structure:
     ids = phase.astype(np.uint8)[None]
     size, unit = config.voxel_size_um, config.length_unit
-    flat = Structure(name, ids, circles, grey, size, unit, periodic, config.phases)
+    flat = Structure(name, ids, circles, grey, size, unit, periodic, config.phases, materials)
+    if config.phase_from == "circles" and circles is not None:
+        flat = _drawn(flat, circles, config.refinement)
     return flat.extruded(config.extrude_voxels)
 
 
-def _write_each(structures: Sequence[Structure], folder: Path, format: Format) -> None:
+def _drawn(flat: Structure, circles: Discs, refinement: int) -> Structure:
+    """Draw the phase from circles, ``refinement`` voxels to a pixel, by which all pixels are then counted."""
+    rows, cols = flat.phase.shape[1:]
+    phase = render_phase(circles, (rows, cols), refinement, flat.periodic)
+    centres = [(axis + 0.5) * refinement - 0.5 for axis in (circles.row, circles.col)]
+    return replace(
+        flat,
+        phase=phase.astype(np.uint8)[None],
+        circles=Circles.from_table(np.stack([*centres, circles.radius * refinement], axis=1)),
+        grey=flat.grey if refinement == 1 else None,
+        voxel_size_um=flat.voxel_size_um and flat.voxel_size_um / refinement,
+    )
+
+
+def _write_each(structures: Sequence[Structure], folder: Path, format: Format, config: ExportConfig) -> None:
+    options = {"element_size": config.element_size} if format.is_mesh else {}
     folder.mkdir()
     for each in structures:
-        format.write(each, folder / f"{each.name}{format.suffix}")
+        format.write(each, folder / f"{each.name}{format.suffix}", **options)
 
 
 @contextmanager
@@ -348,6 +406,8 @@ def _describe(
         spacing=one.spacing,
         voxel_size_note=None if known else "voxel size unknown: lengths are in voxels, spacing is 1",
         periodic=one.periodic,
+        phase_from=config.phase_from,
+        refinement=config.refinement,
         phases={str(index): name for index, name in enumerate(one.phases)},
         formats={name: format.about for name, format in formats.items()},
         axis_order={name: format.axes for name, format in formats.items()},

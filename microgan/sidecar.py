@@ -40,6 +40,8 @@ class Sidecar(Config):
     spacing: float = Field(gt=0, description="edge of a voxel in length_unit")
     voxel_size_note: str | None = Field(description="what an unknown voxel size means")
     periodic: bool = Field(description="whether opposite borders fit together")
+    phase_from: Literal["grey", "circles"] = Field(description="what the phase follows")
+    refinement: int = Field(ge=1, description="voxels to a pixel of the image that circles were found in")
     phases: dict[str, str] = Field(description="name of each phase id")
     formats: dict[str, str] = Field(description="what the files of each format hold, and who reads them")
     axis_order: dict[str, str] = Field(description="coordinates in each format")

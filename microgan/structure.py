@@ -1,7 +1,8 @@
 """One microstructure as solvers are given it: phases on a grid of voxels, circles, physical size."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 
@@ -11,6 +12,16 @@ from microgan.point_patterns import Discs
 LengthUnit = Literal["um", "mm", "m"]
 MICROMETRES: dict[LengthUnit, float] = {"um": 1.0, "mm": 1e3, "m": 1e6}
 MATRIX, DISCS = 0, 1  # phase ids
+
+
+class Elastic(Protocol):
+    """An isotropic material as files name it, such as `microgan.properties.Phase`."""
+
+    @property
+    def young_modulus_gpa(self) -> float: ...
+
+    @property
+    def poisson_ratio(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,8 @@ class Structure:
         Whether opposite borders fit together.
     phases
         Names of phase ids 0 and 1.
+    materials
+        Elastic constants by the names of the phases; none where they are left to the solver's input.
 
     Raises
     ------
@@ -50,6 +63,7 @@ class Structure:
     length_unit: LengthUnit = "um"
     periodic: bool = False
     phases: tuple[str, str] = ("matrix", "fibre")
+    materials: Mapping[str, Elastic] | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = self.phase.shape, self.phase.dtype

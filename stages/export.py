@@ -7,6 +7,7 @@ import torch
 
 from microgan.export import SIDECAR, ExportConfig, empty_sidecar, export
 from microgan.files import read_json, write_json
+from microgan.properties import Phase, PropertiesConfig
 from microgan.validity import Reference, phase_image
 from stages.project import git_commit
 from stages.samples import Samples, read_samples
@@ -29,7 +30,9 @@ def main(stage: Stage) -> None:
     }
     with drafts(f"exports/{name}") as (out,):
         if samples.valid.any():
-            _export_valid(samples, reference, provenance, out, config)
+            solved = stage.config("properties", PropertiesConfig)
+            materials = dict(zip(config.phases, (solved.matrix, solved.discs), strict=True))
+            _export_valid(samples, reference, provenance, out, config, materials)
         else:  # the report, which comes later, will show why
             rows, cols = samples.grey.shape[1:]
             write_json(out / SIDECAR, empty_sidecar((rows, cols), provenance, config, "no sample is valid"))
@@ -42,7 +45,12 @@ def _parameters(name: str) -> tuple[str, ...]:
 
 
 def _export_valid(
-    samples: Samples, reference: Reference, provenance: dict[str, object], out: Path, config: ExportConfig
+    samples: Samples,
+    reference: Reference,
+    provenance: dict[str, object],
+    out: Path,
+    config: ExportConfig,
+    materials: dict[str, Phase],
 ) -> None:
     kept = np.flatnonzero(samples.valid)
     images = torch.from_numpy(reference.scan.normalise(samples.grey[kept]))[:, None]
@@ -57,6 +65,7 @@ def _export_valid(
         verdicts=[samples.verdicts[index] for index in kept],
         sources=[f"generated.tif[{index}]" for index in kept],
         periodic=bool(provenance.get("periodic", False)),
+        materials=materials,
     )
 
 

@@ -37,7 +37,7 @@ LAYERS = (
     "description packing power",
     "training validity export fields",
     "abaqus hdf5 mesh nrrd tables tiff vtk",
-    "windows pictures sampling checkpoint rules format sidecar",
+    "windows outlines pictures sampling checkpoint rules format sidecar",
     "comparison encoder planes properties structure rendering",
     "violations",
     "descriptors detection losses networks physics point_patterns scan simulate",

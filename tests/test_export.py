@@ -40,7 +40,7 @@ class Discs:
 def structures() -> SimpleNamespace:
     rng = np.random.default_rng(0)
     phase = rng.random((3, 5, 7)) < 0.5
-    circles = [Discs(*rng.uniform(0, 5, (3, n))) for n in (2, 0, 1)]
+    circles = [Discs(*rng.uniform(0, 5, (2, n)), rng.uniform(1, 2, n)) for n in (2, 0, 1)]
     verdicts = [
         SimpleNamespace(valid=True, reasons=()),
         SimpleNamespace(valid=False, reasons=("overlap", "radius")),
@@ -236,7 +236,9 @@ def test_images_that_are_no_phase_are_refused(values: tuple[float, ...], message
 def test_every_format_has_files_that_manifest_and_sidecar_name(
     structures: SimpleNamespace, tmp_path: Path
 ) -> None:
-    sidecar = run(structures, tmp_path / "out", voxel_size_um=VOXEL_UM, formats=list(known_formats()))
+    sidecar = run(
+        structures, tmp_path / "out", voxel_size_um=VOXEL_UM, formats=list(known_formats()), element_size=0.8
+    )
     written = {
         path.relative_to(tmp_path / "out").as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (tmp_path / "out").rglob("*")
@@ -251,8 +253,33 @@ def test_every_format_has_files_that_manifest_and_sidecar_name(
 
 
 def test_same_structures_same_bytes(structures: SimpleNamespace, tmp_path: Path) -> None:
-    first, second = (run(structures, tmp_path / name, formats=list(known_formats())) for name in "ab")
+    every = {"formats": list(known_formats()), "voxel_size_um": VOXEL_UM, "element_size": 0.8}
+    first, second = (run(structures, tmp_path / name, **every) for name in "ab")
     assert first == second
+
+
+def test_clean_discs_are_drawn_as_fine_as_wanted(structures: SimpleNamespace, tmp_path: Path) -> None:
+    clean = {"phase_from": "circles", "refinement": 4, "voxel_size_um": VOXEL_UM}
+    sidecar = run(structures, tmp_path / "out", formats=["tiff", "csv"], **clean)
+    assert (sidecar["rows"], sidecar["cols"], sidecar["voxel_size_um"]) == (20, 28, VOXEL_UM / 4)
+    assert (sidecar["phase_from"], sidecar["refinement"]) == ("circles", 4)
+    assert not (tmp_path / "out/grey.tif").exists()
+    phase = tifffile.imread(tmp_path / "out/phase.tif")
+    y, x = (np.indices(phase.shape[1:]) + 0.5) * VOXEL_UM / 4
+    rows = [row for row in rows_of(tmp_path / "out/circles.csv") if row["image"] == "0"]
+    inside = [
+        np.hypot(y - float(row["y_um"]), x - float(row["x_um"])) <= float(row["radius_um"]) for row in rows
+    ]
+    np.testing.assert_array_equal(phase[0], np.any(inside, axis=0))
+    assert float(rows[0]["radius_um"]) == pytest.approx(structures.circles[0].radius[0] * VOXEL_UM)
+
+
+def test_grey_values_have_no_finer_detail(structures: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="refinement above 1 needs phase_from circles"):
+        run(structures, tmp_path / "out", refinement=2)
+    structures.circles = None
+    with pytest.raises(UserError, match="phase_from: circles: needs circles"):
+        run(structures, tmp_path / "out", phase_from="circles")
 
 
 def test_sidecar_keeps_to_its_schema(structures: SimpleNamespace, tmp_path: Path) -> None:

@@ -29,14 +29,17 @@ class Format:
         Whether a structure without circles is refused.
     axes
         One line: how coordinates and the order of voxels follow from (plane, row, col).
+    is_mesh
+        Whether ``write`` takes ``element_size`` too.
     """
 
-    write: Callable[[Structure, Path], None]
+    write: Callable[..., None]
     suffix: str
     about: str
     needs_voxel_size: bool = False
     needs_circles: bool = False
     axes: str = AXES
+    is_mesh: bool = False
 
 
 @dataclass(frozen=True)
