@@ -1,7 +1,7 @@
 """Generators in MLflow's model registry: one registered model a scan, one version for each set of weights.
 
-``mlflow.pyfunc.load_model("models:/microgan-SCAN@best").predict({"count": 4})`` gives samples. What is kept are
-the two files of the model; `microgan.served` loads them, so there is neither a pickle nor code in the registry.
+``mlflow.pyfunc.load_model("models:/microgan-SCAN@best").predict({"count": 4})`` gives samples. What is kept
+are the two files of the model; `microgan.served` loads them, so neither a pickle nor code is in the registry.
 """
 
 import shutil
@@ -78,7 +78,8 @@ def _keep(client: "MlflowClient", run: str, registered: str, folder: Path, weigh
     from mlflow.entities import LoggedModelOutput
 
     experiment = client.get_run(run).info.experiment_id
-    model = client.create_logged_model(experiment, folder.name, source_run_id=run).model_id
+    entry = client.create_logged_model(experiment, folder.name, source_run_id=run)
+    model, place = entry.model_id, entry.artifact_location
     with tempfile.TemporaryDirectory() as scratch:
         _write(folder, Path(scratch) / "model", run, model)
         client.log_model_artifacts(model, str(Path(scratch) / "model"))
@@ -87,7 +88,7 @@ def _keep(client: "MlflowClient", run: str, registered: str, folder: Path, weigh
     if not client.search_registered_models(f"name = '{registered}'"):
         client.create_registered_model(registered)
     tags = {"weights_sha256": weights}
-    return str(client.create_model_version(registered, f"models:/{model}", run, tags=tags, model_id=model).version)
+    return str(client.create_model_version(registered, place, run, tags=tags, model_id=model).version)
 
 
 def _write(folder: Path, out: Path, run: str, model: str) -> None:
@@ -119,7 +120,7 @@ def _signature() -> "ModelSignature":
     from mlflow.types import ColSpec, Schema, TensorSpec
 
     kinds = {"count": "long", "rows": "long", "cols": "long", "seed": "long", "periodic": "boolean"}
-    columns = [ColSpec(kind, name, required=name == "count") for name, kind in kinds.items()]
+    columns: list[ColSpec | TensorSpec] = [ColSpec(kind, name, required=name == "count") for name, kind in kinds.items()]
     return ModelSignature(Schema(columns), Schema([TensorSpec(np.dtype("uint16"), (-1, -1, -1))]))
 
 

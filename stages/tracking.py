@@ -20,6 +20,7 @@ import psutil
 
 from microgan.errors import one_line
 from stages.project import git_commit, project_root
+from stages.registry import promote, register
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -121,6 +122,18 @@ class Tracker:
             )
             tags = [InputTag("mlflow.data.context", role)]
             self._client.log_inputs(self._run, [DatasetInput(entity, tags)])
+
+    @_warns_only
+    def model(self, scan: str, folder: Path) -> None:
+        """Register the generator in ``folder`` as a model of ``scan``, with the folder's name as its alias."""
+        if self._client:
+            register(self._client, self._run, scan, folder)
+
+    @_warns_only
+    def best_model(self, scan: str, name: str) -> None:
+        """Give the registered model ``name`` of ``scan`` the alias ``best``."""
+        if self._client:
+            promote(self._client, scan, name)
 
     @_warns_only
     def end(self, status: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from microgan import cli
+from microgan import cli, commands
 from microgan.checkpoint import save_model
 from microgan.files import write_tiff
 from microgan.networks import NetworkConfig
@@ -138,7 +138,7 @@ def test_validate_frames_pages_and_streams_them(
         batches.append(len(images))
         return judge(images, *args, **options)
 
-    monkeypatch.setattr(cli, "judge", watched)
+    monkeypatch.setattr(commands, "judge", watched)
     out, overlay = tmp_path / "verdicts.csv", tmp_path / "overlay"
     words = (tmp_path / "in", "--reference", material / "reference.json", "--out", out, "--overlay", overlay)
     assert _run(monkeypatch, "validate", *words) == 0
@@ -177,7 +177,7 @@ def test_compare_tells_a_set_from_another_and_not_from_itself(
     info = Reference.load(material / "reference.json").scan
     planes = Planes.load(material / "planes")
     drawn = [
-        Windows(planes, "train", 64).draw(np.random.default_rng(seed), 24, False)[:, 0] for seed in (0, 1)
+        Windows(planes, "train", 64).draw(np.random.default_rng(seed), 24)[:, 0] for seed in (0, 1)
     ]
     smaller = np.clip(drawn[1].numpy() - 0.5, -1, 1)  # less of the bright phase
     for name, stack in (("a.tif", drawn[0].numpy()), ("b.tif", drawn[1].numpy()), ("c.tif", smaller)):
