@@ -35,7 +35,11 @@ Size = tuple[int, int]  # rows and columns, px
 
 
 def detect(
-    images: Sequence[Path], radius_px: tuple[float, float], polarity: Polarity, out: Path, overlay: Path | None
+    images: Sequence[Path],
+    radius_px: tuple[float, float],
+    polarity: Polarity,
+    out: Path,
+    overlay: Path | None,
 ) -> dict[str, Any]:
     """Find the discs of images."""
     if not 1 <= radius_px[0] < radius_px[1]:

@@ -120,7 +120,9 @@ def _signature() -> "ModelSignature":
     from mlflow.types import ColSpec, Schema, TensorSpec
 
     kinds = {"count": "long", "rows": "long", "cols": "long", "seed": "long", "periodic": "boolean"}
-    columns: list[ColSpec | TensorSpec] = [ColSpec(kind, name, required=name == "count") for name, kind in kinds.items()]
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(kind, name, required=name == "count") for name, kind in kinds.items()
+    ]
     return ModelSignature(Schema(columns), Schema([TensorSpec(np.dtype("uint16"), (-1, -1, -1))]))
 
 

@@ -13,6 +13,7 @@ from microgan.report import ModelResult, build_report
 from microgan.validity import Reference
 from microgan.windows import Windows
 from stages.project import git_commit
+from stages.registry import best_model
 from stages.samples import read_samples
 from stages.stage import BASELINE, Stage, run, section, selected
 

@@ -20,7 +20,6 @@ import psutil
 
 from microgan.errors import one_line
 from stages.project import git_commit, project_root
-from stages.registry import promote, register
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -126,12 +125,16 @@ class Tracker:
     @_warns_only
     def model(self, scan: str, folder: Path) -> None:
         """Register the generator in ``folder`` as a model of ``scan``, with the folder's name as its alias."""
+        from stages.registry import register  # here, as it brings torch, which most programs do without
+
         if self._client:
             register(self._client, self._run, scan, folder)
 
     @_warns_only
     def best_model(self, scan: str, name: str) -> None:
         """Give the registered model ``name`` of ``scan`` the alias ``best``."""
+        from stages.registry import promote
+
         if self._client:
             promote(self._client, scan, name)
 
