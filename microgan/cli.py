@@ -1,8 +1,9 @@
 """Valid synthetic microstructures: simulate, detect, sample, validate, compare, export.
 
 Commands say in a few words on standard output what came out, or with --json as one JSON object; bars of
-progress and errors go to standard error. The exit status is 0 when all went well, 2 for bad input (told in one
-line), 1 for the answer "no" that --strict asks for, and 130 after Ctrl-C. Files are written whole or not at all.
+progress and errors go to standard error. The exit status is 0 when all went well, 2 for bad input (told in
+one line), 1 for the answer "no" that --strict asks for, and 130 after Ctrl-C. Files are written whole or not
+at all.
 """
 
 import json

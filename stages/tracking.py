@@ -124,7 +124,7 @@ class Tracker:
 
     @_warns_only
     def model(self, scan: str, folder: Path) -> None:
-        """Register the generator in ``folder`` as a model of ``scan``, with the folder's name as its alias."""
+        """Register the generator in ``folder`` as a model of ``scan``; its alias is the folder's name."""
         from stages.registry import register  # here, as it brings torch, which most programs do without
 
         if self._client:

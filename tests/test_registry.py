@@ -80,7 +80,7 @@ def test_what_mlflow_serves_is_what_the_generator_draws(registered: Path) -> Non
     assert np.array_equal(model.predict(asked), truth)
     assert model.predict({"count": 2}).shape == (2, 64, 64)
     assert model.predict({"count": 2}).dtype == np.uint16
-    with pytest.raises(UserError, match="request.count: 0"):
+    with pytest.raises(UserError, match=r"request.count: 0"):
         model.predict({"count": 0})
     with pytest.raises(UserError, match="2 rows: must be a table of one row"):
         model.predict([{"count": 1}, {"count": 1}])
@@ -94,7 +94,7 @@ def test_sample_takes_a_model_by_its_name(registered: Path, tmp_path: Path) -> N
 
 def test_a_name_that_mlflow_does_not_know_is_told_in_one_line(registered: Path) -> None:
     with (
-        pytest.raises(UserError, match="models:/microgan-foam@best: not found: .*microgan-foam.*not found"),
+        pytest.raises(UserError, match=r"models:/microgan-foam@best: not found: .*microgan-foam.*not found"),
         model_folder("models:/microgan-foam@best"),
     ):
         pass
@@ -104,7 +104,7 @@ def test_a_name_without_a_store_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with (
-        pytest.raises(UserError, match="no mlflow.db here or above: set MLFLOW_TRACKING_URI"),
+        pytest.raises(UserError, match=r"no mlflow.db here or above: set MLFLOW_TRACKING_URI"),
         model_folder("models:/microgan-discs@best"),
     ):
         pass
