@@ -64,7 +64,7 @@ def test_a_generator_is_registered_once_without_pickle_or_code(registered: Path)
     assert found.tags["weights_sha256"] == card["weights_sha256"]
     (entry,) = client.search_logged_models([client.get_experiment_by_name(EXPERIMENT).experiment_id])
     files = [path.suffix for path in (registered / "mlartifacts").rglob("*") if path.is_file()]
-    assert entry.model_id == found.model_id and entry.source_run_id == found.run_id
+    assert (found.source, found.run_id) == (entry.artifact_location, entry.source_run_id)
     assert ".safetensors" in files and not {".py", ".pkl", ".pt"} & set(files)
 
 
