@@ -13,6 +13,7 @@ from microgan.report import ModelResult, build_report
 from microgan.validity import Reference
 from microgan.windows import Windows
 from stages.project import git_commit
+from stages.registry import best_model
 from stages.samples import read_samples
 from stages.stage import BASELINE, Stage, run, section, selected
 
@@ -33,6 +34,16 @@ def main(stage: Stage) -> None:
     for model in results:
         stage.tracker.headline(headline(model))
     stage.tracker.artifact(out)
+    models = [model.name for model in results if model.name != BASELINE]
+    for name in models:  # also those that did not have to be trained again
+        stage.tracker.model(stage.scan, Path("models") / name)
+    stage.tracker.best_model(stage.scan, best_model({name: figures(name) for name in models}))
+
+
+def figures(name: str) -> dict[str, float | None]:
+    """Read the headline figures of one model."""
+    folder = Path("metrics") / name
+    return {**read_json(folder / "validity.json"), **read_json(folder / "headline.json")}
 
 
 def result(name: str, info: ScanInfo) -> ModelResult:

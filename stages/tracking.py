@@ -123,6 +123,22 @@ class Tracker:
             self._client.log_inputs(self._run, [DatasetInput(entity, tags)])
 
     @_warns_only
+    def model(self, scan: str, folder: Path) -> None:
+        """Register the generator in ``folder`` as a model of ``scan``; its alias is the folder's name."""
+        from stages.registry import register  # here, as it brings torch, which most programs do without
+
+        if self._client:
+            register(self._client, self._run, scan, folder)
+
+    @_warns_only
+    def best_model(self, scan: str, name: str) -> None:
+        """Give the registered model ``name`` of ``scan`` the alias ``best``."""
+        from stages.registry import promote
+
+        if self._client:
+            promote(self._client, scan, name)
+
+    @_warns_only
     def end(self, status: str) -> None:
         """Close the run and its parent; ``status`` is FINISHED, FAILED or KILLED."""
         if self._client:

@@ -66,6 +66,7 @@ def main(stage: Stage) -> None:
         shutil.copytree(resume / "grids", grids, dirs_exist_ok=True)
     shutil.rmtree(resume)
     tracker.artifact(*outputs)
+    tracker.model(stage.scan, Path("models") / name)
     for row in trained.checks:
         on_log({"step": row["step"]} | {f"check.{key}": row[key] for key in row if key != "step"})
     tracker.headline({f"{name}.steps": trained.steps, f"{name}.train_seconds": trained.seconds})

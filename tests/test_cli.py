@@ -1,22 +1,30 @@
 import csv
 import json
+import os
+import re
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from microgan import cli
-from microgan.checkpoint import save_model
+from microgan import __version__, cli, commands, model_folder
+from microgan.checkpoint import load_model, save_model
 from microgan.files import write_tiff
-from microgan.networks import NetworkConfig
+from microgan.networks import Generator, NetworkConfig
 from microgan.planes import Planes
 from microgan.rules import OwnRule
 from microgan.validity import CalibrationConfig, Reference, calibrate, judge
 from microgan.windows import Windows
 from tests.helpers import disc_planes, lively
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("simulate", "detect", "sample", "validate", "compare", "export")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +37,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(
         folder / "model",
         lively(NetworkConfig(latent_channels=4, base_channels=4)),
-        {"scan": info.model_dump()},
+        {"scan": info.model_dump(), "training": {"git_commit": "abc"}},
     )
     windows = np.stack([np.asarray(planes.grey[0, r : r + 64, 96:160], np.float32) for r in (70, 110)])
     write_tiff(folder / "windows.tif", info.denormalise(windows))
@@ -138,7 +146,7 @@ def test_validate_frames_pages_and_streams_them(
         batches.append(len(images))
         return judge(images, *args, **options)
 
-    monkeypatch.setattr(cli, "judge", watched)
+    monkeypatch.setattr(commands, "judge", watched)
     out, overlay = tmp_path / "verdicts.csv", tmp_path / "overlay"
     words = (tmp_path / "in", "--reference", material / "reference.json", "--out", out, "--overlay", overlay)
     assert _run(monkeypatch, "validate", *words) == 0
@@ -176,9 +184,7 @@ def test_compare_tells_a_set_from_another_and_not_from_itself(
 ) -> None:
     info = Reference.load(material / "reference.json").scan
     planes = Planes.load(material / "planes")
-    drawn = [
-        Windows(planes, "train", 64).draw(np.random.default_rng(seed), 24, False)[:, 0] for seed in (0, 1)
-    ]
+    drawn = [Windows(planes, "train", 64).draw(np.random.default_rng(seed), 24)[:, 0] for seed in (0, 1)]
     smaller = np.clip(drawn[1].numpy() - 0.5, -1, 1)  # less of the bright phase
     for name, stack in (("a.tif", drawn[0].numpy()), ("b.tif", drawn[1].numpy()), ("c.tif", smaller)):
         write_tiff(tmp_path / name, info.denormalise(stack))
@@ -250,3 +256,214 @@ def test_bad_input_is_one_line_and_writes_nothing(
         assert line in said
         assert len(said.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.tif", "empty", "small.tif"]
+
+
+def _json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
+) -> dict[str, Any]:
+    """Run a command with --json, which must leave nothing else on standard output."""
+    capsys.readouterr()
+    assert _run(monkeypatch, *words, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_command_gives_its_result_as_json(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    reference = ("--reference", material / "reference.json")
+    words = ("simulate", "--size-px", 64, "--volume-fraction", 0.3, "--seed", 2, "--out", "scan")
+    simulated = _json(monkeypatch, capsys, *words)
+    assert simulated["discs"] == len(_rows(Path("scan/circles.csv")))
+    assert simulated["files"] == {"scan": "scan/scan.tif", "circles": "scan/circles.csv"}
+    words = ("detect", "scan/scan.tif", "--radius", 4, 8, "--out", "found.csv")
+    assert _json(monkeypatch, capsys, *words)["discs"] == len(_rows(Path("found.csv")))
+    words = ("sample", material / "model", "--count", 2, "--seed", 3, "--out", "new.tif")
+    sampled = _json(monkeypatch, capsys, *words)
+    assert [sampled[key] for key in ("count", "rows", "cols", "seed")] == [2, 64, 64, 3]
+    words = ("validate", material / "windows.tif", *reference, "--out", "verdicts.csv")
+    judged = _json(monkeypatch, capsys, *words)
+    assert (judged["images"], judged["valid"], judged["pass_rate"]) == (2, 2, 1.0)
+    words = ("export", "new.tif", *reference, "--format", "tiff", "--out", "out")
+    exported = _json(monkeypatch, capsys, *words)
+    assert (exported["structures"], exported["files"]) == (2, {"folder": "out"})
+
+
+def test_simulate_is_fixed_by_its_seed_and_spares_other_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("simulate", "--size-px", 64, "--volume-fraction", 0.3, "--voxel-size-um", 0.5)
+    for name, seed, more in (("a", 1, ()), ("b", 1, ()), ("c", 1, ("--polarity", "dark")), ("b", 2, ())):
+        assert _run(monkeypatch, *words, "--seed", seed, *more, "--out", tmp_path / name) == 0
+        if name == "b" and seed == 1:
+            assert (tmp_path / "a/circles.csv").read_text() == (tmp_path / "b/circles.csv").read_text()
+    assert (tmp_path / "a/circles.csv").read_text() != (tmp_path / "b/circles.csv").read_text()
+    bright, dark = (tifffile.imread(tmp_path / name / "scan.tif").astype(float) for name in ("a", "c"))
+    inside = np.s_[0, 16:48, 16:48]  # of the specimen; around it both are black
+    assert np.corrcoef(bright[inside].ravel(), dark[inside].ravel())[0, 1] < -0.5
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("years of work")
+    assert _run(monkeypatch, *words, "--out", tmp_path / "mine") == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
+
+
+def test_strict_makes_an_invalid_image_the_exit_status(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiff(tmp_path / "blank.tif", np.full((1, 64, 64), 20000, np.uint16))
+    words = ("--reference", material / "reference.json", "--out", tmp_path / "verdicts.csv")
+    assert _run(monkeypatch, "validate", tmp_path / "blank.tif", *words) == 0
+    assert _run(monkeypatch, "validate", tmp_path / "blank.tif", *words, "--strict") == 1
+    assert _run(monkeypatch, "validate", material / "windows.tif", *words, "--strict") == 0
+
+
+def test_an_export_knows_its_samples_by_their_card(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "load_model", _of_voxel_size(1.3))
+    words = ("sample", material / "model", "--count", 2, "--seed", 3, "--periodic", "--out", "new.tif")
+    assert _run(monkeypatch, *words) == 0
+    words = (
+        "export",
+        "new.tif",
+        "--reference",
+        material / "reference.json",
+        "--format",
+        "tiff",
+        "--out",
+        "out",
+    )
+    exported = _json(monkeypatch, capsys, *words)
+    assert (exported["voxel_size_um"], exported["periodic"]) == (1.3, True)
+    (source,) = json.loads(Path("out/export.json").read_text())["provenance"]["source"]
+    weights = json.loads((material / "model/model.json").read_text())["weights_sha256"]
+    assert source["sampled"]["weights_sha256"] == weights
+    assert (source["sampled"]["seed"], source["sampled"]["model"]["training"]) == (3, {"git_commit": "abc"})
+    exported = _json(monkeypatch, capsys, *words, "--voxel-size-um", 2, "--no-periodic")
+    assert (exported["voxel_size_um"], exported["periodic"]) == (2, False)
+
+    write_tiff("new.tif", np.zeros((1, 64, 64), np.uint16))  # by another program, beside the old card
+    assert _run(monkeypatch, *words) == 2
+    assert "new.json: card of another file" in capsys.readouterr().err
+
+
+def _of_voxel_size(voxel_size_um: float) -> Callable[[Path], tuple[Generator, dict[str, Any]]]:
+    def load(folder: Path) -> tuple[Generator, dict[str, Any]]:
+        generator, card = load_model(folder)
+        return generator, {**card, "scan": {**card["scan"], "voxel_size_um": voxel_size_um}}
+
+    return load
+
+
+def test_a_card_takes_no_other_files_place(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reference.json").write_text("{}")
+    assert _run(monkeypatch, "sample", material / "model", "--out", tmp_path / "reference.tif") == 2
+    assert "reference.json: exists" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["reference.json"]
+
+
+def test_files_that_disagree_on_the_voxel_size_are_not_exported_together(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, size in (("a.tif", 1.0), ("b.tif", 2.0)):
+        monkeypatch.setattr(commands, "load_model", _of_voxel_size(size))
+        assert _run(monkeypatch, "sample", material / "model", "--count", 1, "--out", tmp_path / name) == 0
+    words = ("--reference", material / "reference.json", "--format", "tiff", "--out", tmp_path / "out")
+    assert _run(monkeypatch, "export", tmp_path / "a.tif", tmp_path / "b.tif", *words) == 2
+    assert "b.tif: voxel_size_um 2.0: must be 1.0 as" in capsys.readouterr().err
+
+
+def test_help_lists_the_commands_as_one_works(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "--help") == 0
+    said = capsys.readouterr().out
+    lines = [line.strip("│| ").split() for line in said.splitlines() if line.strip("│| ")]
+    assert [words[0] for words in lines if words[0] in COMMANDS] == list(COMMANDS)
+    assert "--install-completion" in said and "--version" in said
+    assert _run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+BARE = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"blocked: {{name}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from microgan.cli import main
+main()
+"""
+
+
+def _apart(blocked: tuple[str, ...], *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process where some packages cannot be imported."""
+    command = [sys.executable, "-W", "ignore", "-c", BARE.format(blocked=blocked), *map(str, words)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}, check=False
+    )
+
+
+def test_commands_work_without_dvc_and_mlflow(material: Path, tmp_path: Path) -> None:
+    words = ("sample", material / "model", "--count", 2, "--out", tmp_path / "new.tif", "--json")
+    done = _apart(("dvc", "mlflow", "yaml", "psutil", "stages"), *words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["count"] == 2
+
+
+def test_a_model_in_mlflow_needs_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(model_folder, "find_spec", lambda name: None)
+    assert _run(monkeypatch, "sample", "models:/microgan-discs@best", "--out", tmp_path / "x.tif") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("microgan: models:/microgan-discs@best: MLflow is not installed: ")
+    assert said.count("\n") == 1
+
+
+def test_help_and_completion_come_without_torch() -> None:
+    heavy = ("torch", "scipy", "skimage", "matplotlib")
+    for words, variables, part in (
+        (("export", "--help"), {}, "--voxel-size-um"),
+        ((), {"_MICROGAN_COMPLETE": "source_bash"}, "complete -o"),
+        (
+            (),
+            {"_MICROGAN_COMPLETE": "complete_bash", "COMP_WORDS": "microgan va", "COMP_CWORD": "1"},
+            "validate",
+        ),
+    ):
+        done = _apart(heavy, *words, **variables)
+        assert part in done.stdout, done.stderr
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "simulate_scan", interrupted)
+    assert _run(monkeypatch, "simulate", "--out", tmp_path / "scan") == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_quickstart_of_the_readme_runs(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "reference/reference.json").write_bytes((material / "reference.json").read_bytes())
+    (tmp_path / "models/dcgan").symlink_to(material / "model")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.replace("count=100", "count=4"), "README.md", "exec"), {})
+    exported = json.loads(Path("exported/export.json").read_text())
+    assert (exported["structures"], len(exported["verdicts"])) == (4, 4)
+    assert len(list(Path("exported/vti").iterdir())) == 4

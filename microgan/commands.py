@@ -1,0 +1,229 @@
+"""What the commands of `microgan.cli` do: files in, files out.
+
+Each function returns the figures that tell what came out, which ``--json`` prints.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from microgan.checkpoint import load_model
+from microgan.detection import detect as detect_discs
+from microgan.errors import UserError
+from microgan.export import ExportConfig, phase_from_labels
+from microgan.export import export as export_structures
+from microgan.files import digest, write_csv, write_json, write_tiff
+from microgan.images import batches, image_files, stack, stretch
+from microgan.model_folder import model_folder
+from microgan.pictures import circle_overlay, descriptor_sheet
+from microgan.planes import ScanInfo
+from microgan.sample_card import SampleCard, card_path, must_be_free_for_card
+from microgan.sampling import sample as draw_samples
+from microgan.simulate import SimulateConfig, simulate_scan
+from microgan.validity import Reference, detect_all, judge, phase_image, rules_of
+
+OVERLAY_PX = 1600  # to about this size small pages are magnified
+
+SCAN, TRUTH = "scan.tif", "circles.csv"  # of a simulation
+
+Polarity = Literal["bright", "dark"]
+Size = tuple[int, int]  # rows and columns, px
+
+
+def detect(
+    images: Sequence[Path],
+    radius_px: tuple[float, float],
+    polarity: Polarity,
+    out: Path,
+    overlay: Path | None,
+) -> dict[str, Any]:
+    """Find the discs of images."""
+    if not 1 <= radius_px[0] < radius_px[1]:
+        given = f"{radius_px[0]:g} {radius_px[1]:g}"
+        raise UserError("--radius", given, "must be MIN MAX with 1 <= MIN < MAX")
+    seen = discs = 0
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        nonlocal seen, discs
+        for names, pages in batches(images, "detect"):
+            grey = np.stack([stretch(page) for page in pages])
+            found = detect_discs(torch.from_numpy(grey)[:, None], radius_px, polarity)
+            for name, image, circles in zip(names, grey, found, strict=True):
+                if overlay is not None:
+                    circle_overlay(image, circles, overlay / _picture_name(seen, name), _magnify(image))
+                seen, discs = seen + 1, discs + len(circles)
+                yield from ((name, *(round(float(value), 4) for value in row)) for row in circles.table())
+
+    write_csv(out, ("image", "row", "col", "radius", "score"), rows())
+    return {"files": _named(circles=out, overlay=overlay), "images": seen, "discs": discs}
+
+
+def simulate(config: SimulateConfig, out: Path) -> dict[str, Any]:
+    """Write a simulated tomogram and the circles that are in it."""
+    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= {SCAN, TRUTH}):
+        raise UserError(out, "holds other files", "must be a new or empty folder, or an earlier simulation")
+    figures = simulate_scan(config, out)
+    return {"files": _named(scan=out / SCAN, circles=out / TRUTH), **figures}
+
+
+def sample(model: str, count: int, size_px: Size, seed: int, periodic: bool, out: Path) -> dict[str, Any]:
+    """Draw new images from a generator, and write their card beside them."""
+    must_be_free_for_card(out)
+    with model_folder(model) as folder:
+        generator, about = load_model(folder)
+        info = ScanInfo.from_mapping(about.get("scan"), f"{folder / 'model.json'}: scan")
+    images = draw_samples(generator, count, size_px, seed, periodic=periodic)
+    write_tiff(out, info.denormalise(images[:, 0].numpy()), info.voxel_size_um)
+    card = SampleCard(
+        file=out.name,
+        sha256=digest(out),
+        weights_sha256=about["weights_sha256"],
+        count=count,
+        rows=size_px[0],
+        cols=size_px[1],
+        seed=seed,
+        periodic=periodic,
+        voxel_size_um=info.voxel_size_um,
+        model=about,
+    )
+    card.write(out.parent)
+    figures = card.model_dump(include={"count", "rows", "cols", "seed", "periodic", "voxel_size_um"})
+    return {
+        "files": _named(images=out, card=card_path(out)),
+        **figures,
+        "weights_sha256": card.weights_sha256,
+    }
+
+
+def validate(
+    images: Sequence[Path], reference: Path, out: Path, overlay: Path | None, allow_own_rules: bool
+) -> dict[str, Any]:
+    """Judge images by the rules of their material."""
+    rules = Reference.load(reference)
+    measures = sorted(rules_of(rules, allow_own_rules))
+    judged = valid = 0
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        nonlocal judged, valid
+        for names, pages in batches(images, "validate"):
+            _must_have_the_size(names[0], pages[0].shape, rules, reference)
+            grey = rules.scan.normalise(pages)
+            verdicts = judge(
+                torch.from_numpy(grey)[:, None], rules, allow_own_rules=allow_own_rules, progress=False
+            )
+            for name, image, verdict in zip(names, grey, verdicts, strict=True):
+                if overlay is not None:
+                    picture = overlay / _picture_name(judged, name)
+                    circle_overlay(image, verdict.circles, picture, _magnify(image), verdict.reasons)
+                judged, valid = judged + 1, valid + verdict.valid
+                values = (verdict.measures[key] for key in measures)
+                yield name, verdict.valid, " ".join(verdict.reasons), *values
+
+    write_csv(out, ("image", "valid", "reasons", *measures), rows())
+    files = _named(verdicts=out, overlay=overlay)
+    return {"files": files, "images": judged, "valid": valid, "pass_rate": valid / judged}
+
+
+def compare(
+    images: Path,
+    real: Path,
+    reference: Path,
+    solve: int,
+    seed: int,
+    allow_own_rules: bool,
+    out: Path | None,
+    plot: Path | None,
+) -> dict[str, Any]:
+    """Put two sets of images side by side."""
+    from microgan import fidelity  # here, as the solver behind it takes a while to load
+    from microgan.description import DESCRIPTORS
+    from microgan.properties import PropertiesConfig
+
+    rules = Reference.load(reference)
+    config, properties = fidelity.FidelityConfig(seed=seed), PropertiesConfig(count=solve)
+
+    def measured(path: Path) -> fidelity.Measured:
+        names, pages = stack([path])
+        _must_have_the_size(names[0], pages.shape[1:], rules, reference)
+        grey = torch.from_numpy(rules.scan.normalise(pages))[:, None]
+        verdicts = judge(grey, rules, allow_own_rules=allow_own_rules)
+        return fidelity.Measured.of(grey, verdicts, rules, config, properties)
+
+    one, other = measured(images), measured(real)
+    comparison = fidelity.compare(one, other, {}, config)
+    figures = {
+        "descriptors": comparison.table,
+        "differing": fidelity.flagged(comparison.table),
+        "n": {str(images): len(one.structure), str(real): len(other.structure)},
+    }
+    if out is not None:
+        write_json(out, figures)
+    if plot is not None:
+        tables = fidelity.curves({"held_out": other.structure, "after": one.structure}, comparison.envelopes)
+        descriptor_sheet({images.name: tables}, DESCRIPTORS, rules.scan.voxel_size_um, plot)
+    return {"files": _named(figures=out, plot=plot), **figures}
+
+
+def export(
+    images: Sequence[Path], reference: Path | None, periodic: bool | None, out: Path, config: ExportConfig
+) -> dict[str, Any]:
+    """Write phase images, or grey ones of the material of ``reference``, as files that solvers read."""
+    names, pages = stack(images)
+    cards = {path: SampleCard.beside(path) for path in image_files(images)}
+    if config.voxel_size_um is None:
+        config = config.or_voxel_size(_shared("voxel_size_um", cards))
+    if periodic is None:
+        periodic = bool(_shared("periodic", cards))
+    provenance = {"source": [_source(path, card) for path, card in cards.items()], "periodic": periodic}
+    if reference is None:
+        phase = phase_from_labels(pages, ", ".join(map(str, images)))
+        sidecar = export_structures(None, phase, None, provenance, out, config, sources=names)
+    else:
+        rules = Reference.load(reference)
+        grey = torch.from_numpy(rules.scan.normalise(pages))[:, None]
+        phase = phase_image(grey, rules).numpy()
+        circles = detect_all(grey, rules.radius_px, rules.polarity, rules.detector)
+        config = config.or_voxel_size(rules.scan.voxel_size_um)
+        sidecar = export_structures(pages, phase, circles, provenance, out, config, sources=names)
+    figures = {key: sidecar[key] for key in ("structures", "rows", "cols", "voxel_size_um", "length_unit")}
+    return {"files": _named(folder=out), **figures, "periodic": periodic, "formats": config.formats}
+
+
+def _shared(name: str, cards: Mapping[Path, SampleCard | None]) -> Any:
+    """Return what the cards of all files say of themselves, none where they have none."""
+    values = {path: getattr(card, name, None) for path, card in cards.items()}
+    first = next(iter(values))
+    for path, value in values.items():
+        if value != values[first]:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(path, f"{name} {value}", f"must be {values[first]} as {first}, or give {option}")
+    return values[first]
+
+
+def _source(path: Path, card: SampleCard | None) -> dict[str, Any]:
+    sampled = {} if card is None else {"sampled": card.model_dump(exclude={"file", "sha256"})}
+    return {"file": str(path), "sha256": digest(path), **sampled}
+
+
+def _named(**files: Path | None) -> dict[str, str]:
+    """Return the files that were written."""
+    return {name: str(path) for name, path in files.items() if path is not None}
+
+
+def _must_have_the_size(name: str, shape: tuple[int, ...], rules: Reference, reference: Path) -> None:
+    if shape != (rules.window_px, rules.window_px):
+        rule = f"must be {rules.window_px} x {rules.window_px} px as {reference}"
+        raise UserError(name, "{} x {} px".format(*shape), rule)
+
+
+def _picture_name(number: int, page: str) -> str:
+    """Name the overlay of a page: its number first, as files of several folders may have one name."""
+    return f"{number:05d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', Path(page).name).strip('_')}.png"
+
+
+def _magnify(image: np.ndarray) -> int:
+    return int(np.clip(OVERLAY_PX // max(image.shape), 1, 4))
