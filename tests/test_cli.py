@@ -299,7 +299,7 @@ def test_simulate_is_fixed_by_its_seed_and_spares_other_folders(
             assert (tmp_path / "a/circles.csv").read_text() == (tmp_path / "b/circles.csv").read_text()
     assert (tmp_path / "a/circles.csv").read_text() != (tmp_path / "b/circles.csv").read_text()
     bright, dark = (tifffile.imread(tmp_path / name / "scan.tif").astype(float) for name in ("a", "c"))
-    inside = np.s_[0, 16:48, 16:48]  # of the specimen; around it both are black
+    inside = np.s_[..., 16:48, 16:48]  # of the specimen; around it both are black
     assert np.corrcoef(bright[inside].ravel(), dark[inside].ravel())[0, 1] < -0.5
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("years of work")
