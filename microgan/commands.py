@@ -16,13 +16,13 @@ from microgan.detection import detect as detect_discs
 from microgan.errors import UserError
 from microgan.export import ExportConfig, phase_from_labels
 from microgan.export import export as export_structures
-from microgan.files import digest, write_csv, write_json, write_tiff
+from microgan.fields import sample_to_tiff
+from microgan.files import digest, write_csv, write_json
 from microgan.images import batches, image_files, stack, stretch
 from microgan.model_folder import model_folder
 from microgan.pictures import circle_overlay, descriptor_sheet
 from microgan.planes import ScanInfo
 from microgan.sample_card import SampleCard, card_path, must_be_free_for_card
-from microgan.sampling import sample as draw_samples
 from microgan.simulate import SimulateConfig, simulate_scan
 from microgan.validity import Reference, detect_all, judge, phase_image, rules_of
 
@@ -76,8 +76,7 @@ def sample(model: str, count: int, size_px: Size, seed: int, periodic: bool, out
     with model_folder(model) as folder:
         generator, about = load_model(folder)
         info = ScanInfo.from_mapping(about.get("scan"), f"{folder / 'model.json'}: scan")
-    images = draw_samples(generator, count, size_px, seed, periodic=periodic)
-    write_tiff(out, info.denormalise(images[:, 0].numpy()), info.voxel_size_um)
+    sample_to_tiff(generator, out, info, count, size_px, seed, periodic)
     card = SampleCard(
         file=out.name,
         sha256=digest(out),
