@@ -66,16 +66,15 @@ def runs_table(runs: Sequence[Run]) -> str:
 def statistics_table(before: FieldStatistics, after: FieldStatistics) -> str:
     """Format what repair does to the statistics in Markdown."""
     change = np.linalg.norm(after.two_point - before.two_point) / np.linalg.norm(before.two_point)
-    return f"""| | as drawn | repaired | change |
-|---|---|---|---|
-| valid windows | {before.valid_share:.3f} | {after.valid_share:.3f} | |
-| volume fraction | {before.volume_fraction:.4f} | {after.volume_fraction:.4f} | {_change(before.volume_fraction, after.volume_fraction)} |
-| discs in a field | {before.discs:.1f} | {after.discs:.1f} | {_change(before.discs, after.discs)} |
-| two-point correlation, relative L2 distance | | | {100 * change:.2f} % |"""
-
-
-def _change(before: float, after: float) -> str:
-    return f"{100 * (after / before - 1):+.2f} %"
+    lines = ["| | as drawn | repaired | change |", "|---" * 4 + "|"]
+    for name, one, other in (
+        ("valid windows", before.valid_share, after.valid_share),
+        ("volume fraction", before.volume_fraction, after.volume_fraction),
+        ("discs in a field", before.discs, after.discs),
+    ):
+        lines.append(f"| {name} | {one:.4g} | {other:.4g} | {100 * (other / one - 1):+.2f} % |")
+    lines.append(f"| two-point correlation (relative L2 distance) | | | {100 * change:.2f} % |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -101,8 +100,9 @@ def main() -> None:
     text = f"""# Fields of {options.size} x {options.size} px, repaired
 
 Scan {reference.scan.name}, periodic, {config.candidates} draws of each fault, patches of {config.patch_cells}
-cells, at most {config.rounds} rounds. {valid} of {len(runs)} are valid as a whole. Real windows fail at
-{100 * (1 - reference.calibration_pass_rate):.0f} %{_held_out(reference)}, so a real plane of this size hardly ever is.
+cells, at most {config.rounds} rounds. {valid} of {len(runs)} are valid as a whole.
+Real windows fail at {100 * (1 - reference.calibration_pass_rate):.0f} %{_held_out(reference)}:
+a real plane of this size is hardly ever valid as a whole.
 
 {runs_table(runs)}
 
