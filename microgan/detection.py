@@ -8,7 +8,9 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
+from scipy.spatial.distance import cdist
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,6 +21,7 @@ from microgan.ring_detector import detect_ring
 from microgan.watershed import watershed_circles
 
 WRAP_RADII = 4  # by which a periodic image is continued: a disc and its neighbours must be seen whole
+BORDER_PX = 1.0  # by which two readings of a disc on the border differ at most, in either direction
 BATCH_PX = 1 << 18  # pixels worked on at once on a CPU: the accumulator of more leaves the cache
 
 
@@ -40,7 +43,8 @@ def detect(
     polarity : {"bright", "dark"}
     config : DetectorConfig
     periodic : bool
-        Opposite borders fit together: no disc is cut, each is found once, with its centre inside.
+        Opposite borders fit together: no disc is cut, each is found once, with its centre in the image,
+        which reaches from -0.5 to H - 0.5 and W - 0.5.
 
     Returns
     -------
@@ -97,17 +101,35 @@ def _detect_wrapped(
     images: Tensor, radius_px: tuple[float, float], polarity: Polarity, config: DetectorConfig
 ) -> list[Circles]:
     """Detect in images continued beyond their borders, and keep one of each disc."""
-    height, width = images.shape[-2:]
+    shape = (images.shape[-2], images.shape[-1])
     margin_px = math.ceil(WRAP_RADII * radius_px[1])
-    if margin_px > min(height, width):
+    if margin_px > min(shape):
         raise UserError("radius_px", tuple(radius_px), f"must be at most 1/{WRAP_RADII} of a periodic image")
     wrapped = functional.pad(images, (margin_px,) * 4, mode="circular")
-    tables = [
-        circles.table() - (margin_px, margin_px, 0, 0)
-        for circles in detect(wrapped, radius_px, polarity, config)
+    found = detect(wrapped, radius_px, polarity, config)
+    return [
+        Circles.from_table(_once(circles.table() - (margin_px, margin_px, 0, 0), shape)) for circles in found
     ]
-    inside = [((t[:, :2] >= -0.5) & (t[:, :2] < (height - 0.5, width - 0.5))).all(1) for t in tables]
-    return [Circles.from_table(table[keep]) for table, keep in zip(tables, inside, strict=True)]
+
+
+def _once(table: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Keep one reading of each disc of a continued image, (n, 4) by falling score, its centre inside.
+
+    A disc on the border is seen on both sides of the image, a little differently: both readings may be just
+    inside, or both just outside. All that are within BORDER_PX are therefore moved inside, and of two that
+    come to lie on one another the better one stays.
+    """
+    near = ((table[:, :2] >= -0.5 - BORDER_PX) & (table[:, :2] < np.add(shape, BORDER_PX - 0.5))).all(axis=1)
+    table = table[near]
+    if not len(table):
+        return table
+    inside = table.copy()
+    inside[:, :2] = (table[:, :2] + 0.5) % shape - 0.5
+    apart = cdist(table[:, :2], table[:, :2])
+    offset = inside[:, None, :2] - inside[:, :2]
+    apart_wrapped = np.linalg.norm(offset - shape * np.rint(offset / shape), axis=2)
+    copies = np.tril((apart_wrapped < 2 * BORDER_PX) & (apart > 2 * BORDER_PX), -1)
+    return inside[~copies.any(axis=1)]
 
 
 def _detect_watershed(

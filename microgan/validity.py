@@ -8,7 +8,7 @@ the false-rejection budget. The rules themselves are in `microgan.rules`.
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Literal, Self
@@ -167,6 +167,43 @@ class Verdict:
     reasons: tuple[str, ...]
     measures: dict[str, float]
     circles: Circles
+
+
+@dataclass(frozen=True)
+class FieldVerdict:
+    """Verdicts of the windows that cover a field; it is valid as a whole when each of them is.
+
+    Attributes
+    ----------
+    row, col
+        First rows (n,) and columns (m,) of the windows, px.
+    verdicts
+        Of the n x m windows, row by row; circles are in a window's own coordinates.
+    """
+
+    row: np.ndarray
+    col: np.ndarray
+    verdicts: Sequence[Verdict]
+
+    @property
+    def corners(self) -> np.ndarray:
+        """First row and column of each window (n * m, 2), px."""
+        return np.stack(np.meshgrid(self.row, self.col, indexing="ij"), axis=-1).reshape(-1, 2)
+
+    @property
+    def valid(self) -> bool:
+        """Whether all windows are."""
+        return all(verdict.valid for verdict in self.verdicts)
+
+    @property
+    def valid_share(self) -> float:
+        """Share of the windows that are valid."""
+        return pass_rate(self.verdicts)
+
+    @property
+    def rejected_by(self) -> dict[str, int]:
+        """Number of windows that each reason rejects."""
+        return rejected_by(self.verdicts)
 
 
 # Calibration -------------------------------------------------------------------------------------------
@@ -360,6 +397,111 @@ def judge(
     return verdicts
 
 
+def judge_field(
+    image: Tensor,
+    reference: Reference,
+    periodic: bool = False,
+    *,
+    allow_own_rules: bool = False,
+    progress: bool = True,
+) -> FieldVerdict:
+    """Judge a normalised field (H, W) or (1, 1, H, W) of any size by all of its windows.
+
+    The limits are those of windows of the calibration's size, so such windows are judged, each half a window
+    from the next. Whatever is not larger than half a window, that is a pair of overlapping discs if their
+    radii are at most an eighth of a window, is whole in at least one of them; and each pixel is at least a
+    quarter of a window away from the border of one. So nothing slips through at borders.
+
+    Real windows fail at the rate of false rejections. A field that is valid as a whole is therefore more
+    orderly than a real plane of its size.
+
+    Parameters
+    ----------
+    image
+        Normalised grey values.
+    reference
+        Its rules and limits, and the size of the windows.
+    periodic
+        Windows go on beyond the border, on the opposite side; if not, the last ones are moved inwards.
+    allow_own_rules, progress
+        As in `judge`.
+
+    Raises
+    ------
+    UserError
+        If the field is smaller than a window, or as `judge` does.
+    """
+    image = as_field(image)
+    row, col = (window_starts(length, reference.window_px, periodic) for length in image.shape[-2:])
+    field = FieldVerdict(row, col, [])
+    parts = torch.from_numpy(field.corners).split(AT_ONCE)
+    verdicts = [
+        verdict
+        for part in tqdm(parts, desc="judge", disable=None if progress else True)
+        for verdict in judge(
+            cut_windows(image, part.numpy(), reference.window_px),
+            reference,
+            allow_own_rules=allow_own_rules,
+            progress=False,
+        )
+    ]
+    return replace(field, verdicts=verdicts)
+
+
+def as_field(image: Tensor) -> Tensor:
+    """Return one image (H, W) or (1, 1, H, W) as (1, 1, H, W)."""
+    if image.ndim == 2:
+        image = image[None, None]
+    if image.ndim != 4 or image.shape[:2] != (1, 1):
+        raise ValueError(f"image: shape {tuple(image.shape)}: must be (H, W) or (1, 1, H, W)")
+    return image
+
+
+def window_starts(length_px: int, window_px: int, periodic: bool) -> np.ndarray:
+    """Return where windows start that cover a length, half a window apart or a little less.
+
+    Examples
+    --------
+    >>> window_starts(150, 64, periodic=False).tolist()
+    [0, 32, 64, 86]
+    >>> window_starts(128, 64, periodic=True).tolist()
+    [0, 32, 64, 96]
+    """
+    if length_px < window_px:
+        raise UserError("size", length_px, f"must be at least {window_px} px, the size of judged windows")
+    stride_px = max(window_px // 2, 1)
+    if periodic:
+        count = -(-length_px // stride_px)
+        return np.arange(count) * length_px // count
+    count = -(-(length_px - window_px) // stride_px) + 1
+    return np.minimum(np.arange(count) * stride_px, length_px - window_px)
+
+
+def cut_windows(image: Tensor, corners: np.ndarray, window_px: int) -> Tensor:
+    """Cut windows (N, 1, S, S) out of a field (1, 1, H, W); beyond its border they go on at the other one."""
+    size = np.array(image.shape[-2:])
+    place = (np.asarray(corners)[:, :, None] + np.arange(window_px)) % size[:, None]  # (N, 2, S)
+    index = torch.from_numpy(place)
+    return image[0, 0][index[:, 0, :, None], index[:, 1, None, :]][:, None]
+
+
+def excess(measures: Mapping[str, float], limits: Limits) -> float:
+    """Return by how much ``measures`` are beyond their limits, in sum; 0 when valid.
+
+    Each counts in its own scale: the width of the band of allowed values, or the limit itself where there is
+    only one.
+    """
+    return sum(_beyond(measures[name], *limit) for name, limit in limits.items())
+
+
+def _beyond(value: float, least: float | None, largest: float | None) -> float:
+    ends = [limit for limit in (least, largest) if limit is not None]
+    scale = abs(ends[-1] - ends[0]) or abs(ends[0]) or 1.0
+    below = 0.0 if least is None else least - value
+    above = 0.0 if largest is None else value - largest
+    return max(below, above, 0.0) / scale
+
+
 def rules_of(reference: Reference, allow_own_rules: bool = False) -> dict[str, Rule]:
     """Return all rules that ``reference`` uses; its own ones are imported, that is run, only when allowed."""
     if reference.own and not allow_own_rules:
@@ -424,13 +566,15 @@ def detect_all(
     polarity: Literal["bright", "dark"],
     detector: DetectorConfig,
     progress: bool = True,
+    *,
+    periodic: bool = False,
 ) -> list[Circles]:
-    """Find the discs of many images (N, 1, H, W), with a progress bar."""
+    """Find the discs of many images (N, 1, H, W), with a progress bar; ``periodic`` as in `detect`."""
     circles: list[Circles] = []
     bar = tqdm(total=len(images), desc="detect", unit="img", disable=None if progress else True)
     with bar:
         for part in images.split(AT_ONCE):
-            circles += detect(part, radius_px, polarity, detector)
+            circles += detect(part, radius_px, polarity, detector, periodic=periodic)
             bar.update(len(part))
     return circles
 

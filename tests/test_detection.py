@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from benchmarks.detector import Counts, compare
 from benchmarks.scenes import Condition, scenes, wide_band
 from microgan.circles import DetectorConfig
-from microgan.detection import detect
+from microgan.detection import _once, detect
 from microgan.errors import UserError
 from microgan.pictures import circle_overlay
 from tests.helpers import drawn
@@ -103,6 +104,41 @@ def test_a_periodic_image_shows_each_disc_once_wherever_the_border_cuts_it() -> 
         apart = np.abs(circles.table()[:, None, :2] - places).max(2)
         assert circles.table().shape == (3, 4)
         np.testing.assert_allclose(apart.min(0), 0, atol=0.15)
+
+
+@pytest.mark.parametrize(("backend", "places_px"), [("ring", 0.05), ("opencv", 0.6), ("watershed", 0.6)])
+def test_a_disc_on_the_very_border_is_found_once(
+    backend: Literal["ring", "opencv", "watershed"], places_px: float
+) -> None:
+    image = drawn((20.0, 20.0, 6.0), (50.0, 34.0, 6.5), side=72)
+    for shift in (-21, -20):  # the first disc's centre comes to -1 and 0, then half a pixel to the border
+        rolled = image.roll((shift, shift), (2, 3))
+        (circles,) = detect(rolled, (4, 8), config=DetectorConfig(backend=backend), periodic=True)
+        truth = (np.array([[20.0, 20.0], [50.0, 34.0]]) + shift + 0.5) % 72 - 0.5
+        found = circles.table()[np.argsort(circles.radius)]
+        assert np.all((found[:, :2] >= -0.5) & (found[:, :2] < 71.5))
+        offset = found[:, :2] - truth
+        np.testing.assert_allclose(offset - 72 * np.rint(offset / 72), 0, atol=places_px)
+
+
+def test_two_readings_of_a_disc_on_the_border_become_one() -> None:
+    readings = np.array([[-0.52, 30.0, 6, 0.9], [63.51, 30.1, 6, 0.8], [10.0, 10.0, 5, 0.7]])
+    once = _once(readings, (64, 64))
+    np.testing.assert_allclose(once, [[63.48, 30, 6, 0.9], [10, 10, 5, 0.7]])
+    both_inside = np.array([[-0.49, 30.0, 6, 0.9], [63.49, 30.1, 6, 0.8]])
+    np.testing.assert_allclose(_once(both_inside, (64, 64)), both_inside[:1])
+
+
+def test_a_rolled_image_has_rolled_circles() -> None:
+    """By whole steps of the accumulator; radii rest on the mean width of rims, continued ones among them."""
+    image = drawn((3.0, 30.0, 6.0), (30.0, 62.0, 5.5), (45.0, 20.0, 6.5), side=72).roll((-10, 25), (2, 3))
+    (before,) = detect(image, (4, 8), periodic=True)
+    for shift in (24, 36, 48):
+        (after,) = detect(image.roll((shift, shift), (2, 3)), (4, 8), periodic=True)
+        one, other = (circles.table()[np.argsort(circles.radius)] for circles in (before, after))
+        places = (one[:, :2] + shift + 0.5) % 72 - 0.5
+        np.testing.assert_allclose(other[:, :2], places, atol=1e-4)
+        np.testing.assert_allclose(other[:, 2], one[:, 2], atol=0.01)
 
 
 def test_a_periodic_image_must_hold_its_discs() -> None:

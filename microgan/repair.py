@@ -1,0 +1,496 @@
+"""Fields that are valid as a whole: what breaks a rule is drawn again, the rest of the field stays.
+
+A large field rarely passes, since one fault anywhere rejects it. With a spatial latent, it can be mended
+where it is wrong: the latent cells around a fault are drawn anew, blended into their surroundings, and the
+change is kept if the windows that see it are better for it. This goes on until all windows are valid or the
+budget ends.
+
+A new latent is z' = cos(angle) z + sin(angle) xi with normal xi, the preconditioned Crank-Nicolson proposal:
+whatever the angle of each cell, z' is again normal and independent from cell to cell, as the generator was
+trained. The angle is large in the middle of the patch and falls smoothly to 0. Accepting only what breaks no
+more rules than before is what repair is for: it samples the generator's fields given that they are valid, not
+exactly, but from nearby. What it does to the statistics is told by `before_and_after`.
+
+References
+----------
+S. L. Cotter, G. O. Roberts, A. M. Stuart, D. White, MCMC methods for functions: modifying old algorithms to
+make them faster, Statistical Science 28 (2013) 424-446.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from tqdm import tqdm
+
+from microgan.config import Config
+from microgan.descriptors import two_point_correlation, volume_fraction
+from microgan.networks import STRIDE_PX, WRAP_CELLS, Generator, latent_cells, wrap
+from microgan.sampling import latents
+from microgan.validity import (
+    FieldVerdict,
+    Reference,
+    Verdict,
+    cut_windows,
+    detect_all,
+    excess,
+    judge,
+    judge_field,
+    phase_image,
+)
+
+STREAM = 1  # of random numbers for repair, beside that of the latent
+
+
+class RepairConfig(Config):
+    """How fields are repaired, and for how long."""
+
+    rounds: int = Field(100, ge=0, description="at most; each repairs all faults that are far apart")
+    candidates: int = Field(4, ge=1, le=256, description="new draws of each fault in a round")
+    patch_cells: int = Field(3, ge=1, le=15, description="width of what is drawn again, latent cells")
+    angle_deg: float = Field(
+        90, gt=0, le=90, description="in the middle of a patch; 90: what was there is forgotten"
+    )
+    seconds: float | None = Field(
+        default=None, gt=0, description="stop after these, too; the result then depends on the machine"
+    )
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A field and how it came about.
+
+    Attributes
+    ----------
+    image : Tensor of shape (1, 1, H, W), in [-1, 1]
+    latent : Tensor of shape (1, Z, h, w) that the image is generated from
+    drawn : Tensor of shape (1, 1, H, W), the image before repair
+    before, after : verdicts of both
+    periodic : whether opposite borders fit together
+    rounds : that were needed, or spent
+    changed : share of the latent cells that are not as they were drawn
+    seconds : that it took
+    """
+
+    image: Tensor
+    latent: Tensor
+    drawn: Tensor
+    before: FieldVerdict
+    after: FieldVerdict
+    periodic: bool
+    rounds: int
+    changed: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FieldStatistics:
+    """What a set of fields is like.
+
+    Attributes
+    ----------
+    valid_share : of their windows
+    volume_fraction : mean
+    two_point : mean two-point correlation by lag (L,), px
+    discs : mean number in a field
+    """
+
+    valid_share: float
+    volume_fraction: float
+    two_point: np.ndarray
+    discs: float
+
+
+def valid_field(
+    generator: Generator,
+    seed: int,
+    index: int,
+    size_px: tuple[int, int],
+    periodic: bool,
+    reference: Reference,
+    config: RepairConfig,
+    *,
+    allow_own_rules: bool = False,
+    progress: bool = True,
+) -> Repaired:
+    """Draw sample ``index`` of ``seed`` and repair it.
+
+    Before repair it is the image that `microgan.sampling.sample` gives. Parameters and errors as in `repair`
+    and `sample`.
+    """
+    shape = (
+        generator.config.latent_channels,
+        latent_cells(size_px[0], periodic),
+        latent_cells(size_px[1], periodic),
+    )
+    return repair(
+        generator,
+        latents(seed, index, 1, shape),
+        size_px,
+        periodic,
+        reference,
+        config,
+        np.random.default_rng([seed, index, STREAM]),
+        allow_own_rules=allow_own_rules,
+        progress=progress,
+    )
+
+
+@torch.inference_mode()
+def repair(
+    generator: Generator,
+    latent: Tensor,
+    size_px: tuple[int, int],
+    periodic: bool,
+    reference: Reference,
+    config: RepairConfig,
+    rng: np.random.Generator,
+    *,
+    allow_own_rules: bool = False,
+    progress: bool = True,
+) -> Repaired:
+    """Draw parts of a latent again until its field is valid as a whole, or the budget ends.
+
+    Parameters
+    ----------
+    generator
+        A trained generator; it is put into evaluation mode.
+    latent
+        Shape (1, Z, h, w), as for `microgan.sampling.sample`; not changed.
+    size_px
+        Rows and columns of the field, at least a window of ``reference`` each.
+    periodic
+        Whether opposite borders fit together.
+    reference
+        Rules and limits.
+    config
+        Parameters.
+    rng
+        Source of new latents: same state, same field, unless ``config.seconds`` ends it.
+    allow_own_rules, progress
+        As in `microgan.validity.judge`.
+
+    Raises
+    ------
+    UserError
+        As `microgan.validity.judge_field` does.
+    """
+    start = time.monotonic()
+    generator.eval()
+    field = _Field(generator, latent.clone(), size_px, periodic, reference, allow_own_rules)
+    drawn, before = field.image.clone(), field.verdict
+    rounds = 0
+    with tqdm(desc="repair", unit="round", disable=None if progress else True) as bar:
+        while field.broken.any() and rounds < config.rounds:
+            if config.seconds is not None and time.monotonic() - start > config.seconds:
+                break
+            field.mend(config, rng)
+            rounds += 1
+            if not field.broken.any():
+                field.generate()  # the last word is the whole field's
+            bar.set_postfix_str(f"{field.broken.sum()} invalid windows", refresh=False)
+            bar.update()
+    if rounds and field.broken.any():
+        field.generate()
+    return Repaired(
+        image=field.image,
+        latent=field.latent,
+        drawn=drawn,
+        before=before,
+        after=field.verdict,
+        periodic=periodic,
+        rounds=rounds,
+        changed=(field.latent != latent).any(dim=1).double().mean().item(),
+        seconds=time.monotonic() - start,
+    )
+
+
+def before_and_after(
+    fields: Sequence[Repaired], reference: Reference
+) -> tuple[FieldStatistics, FieldStatistics]:
+    """Return what fields of one size were like as drawn, and what they are like repaired."""
+    periodic = fields[0].periodic
+    return (
+        _statistics([one.drawn for one in fields], [one.before for one in fields], reference, periodic),
+        _statistics([one.image for one in fields], [one.after for one in fields], reference, periodic),
+    )
+
+
+def _statistics(
+    images: Sequence[Tensor], verdicts: Sequence[FieldVerdict], reference: Reference, periodic: bool
+) -> FieldStatistics:
+    stack = torch.cat(list(images))
+    phase = phase_image(stack, reference).numpy()
+    circles = detect_all(
+        stack, reference.radius_px, reference.polarity, reference.detector, progress=False, periodic=periodic
+    )
+    height, width = phase.shape[1:]
+    inside = [
+        np.count_nonzero((c.row >= -0.5) & (c.row < height - 0.5) & (c.col >= -0.5) & (c.col < width - 0.5))
+        for c in circles
+    ]
+    return FieldStatistics(
+        valid_share=float(np.mean([verdict.valid_share for verdict in verdicts])),
+        volume_fraction=float(volume_fraction(phase).mean()),
+        two_point=two_point_correlation(phase, periodic=periodic).mean(axis=0),
+        discs=float(np.mean(inside)),
+    )
+
+
+# New draws ---------------------------------------------------------------------------------------------
+
+
+def angles(patch_cells: int, angle_deg: float) -> np.ndarray:
+    """Return the angle (K, K) in radians of each cell of a patch: full in the middle, falling to 0 beside it.
+
+    The weight is that of Hann's window of the distance from the middle.
+    """
+    step = np.arange(patch_cells) - (patch_cells - 1) / 2
+    distance = np.hypot(step[:, None], step) / ((patch_cells + 1) / 2)
+    return math.radians(angle_deg) * np.cos(np.pi / 2 * np.minimum(distance, 1)) ** 2
+
+
+def proposals(latent: Tensor, angle: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
+    """Draw ``count`` latents (count, Z, K, L) near a normal ``latent`` (Z, K, L), each normal again.
+
+    Preconditioned Crank-Nicolson (Cotter et al. 2013, equation 4.6): cos(angle) z + sin(angle) xi, with the
+    ``angle`` (K, L) of each cell.
+    """
+    drawn = torch.from_numpy(rng.standard_normal((count, *latent.shape), dtype=np.float32))
+    turn = torch.from_numpy(angle.astype(np.float32))
+    return turn.cos() * latent + turn.sin() * drawn
+
+
+# The field ---------------------------------------------------------------------------------------------
+
+_Square = tuple[np.ndarray, np.ndarray]  # rows and columns
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """Where a fault is drawn again.
+
+    Attributes
+    ----------
+    cells : latent cells that change
+    angle : of each of them (rows, columns)
+    block : latent cells that generate all pixels that change
+    pixels : that the block generates
+    windows : (n,), that see some of these
+    """
+
+    cells: _Square
+    angle: np.ndarray
+    block: _Square
+    pixels: _Square
+    windows: np.ndarray
+
+
+class _Change(NamedTuple):
+    """One new draw of a patch: its latent (Z, K, L) and what its pixels become."""
+
+    patch: _Patch
+    latent: Tensor
+    image: Tensor
+
+
+class _Field:
+    """A field that is being repaired: its latent, its image and which of its windows are broken.
+
+    Attributes
+    ----------
+    broken : (n,) of bool, for each window
+    excess : (n,), by how much each window is beyond the limits
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        latent: Tensor,
+        size_px: tuple[int, int],
+        periodic: bool,
+        reference: Reference,
+        allow_own_rules: bool,
+    ) -> None:
+        self.generator, self.latent, self.size_px, self.periodic = generator, latent, size_px, periodic
+        self.reference, self.allow_own_rules = reference, allow_own_rules
+        self.generate()
+
+    def generate(self) -> None:
+        """Generate and judge all of the field."""
+        self.image = self._generated(wrap(self.latent) if self.periodic else self.latent)
+        self.image = self.image[..., : self.size_px[0], : self.size_px[1]].contiguous()
+        self.verdict = judge_field(
+            self.image, self.reference, self.periodic, allow_own_rules=self.allow_own_rules, progress=False
+        )
+        self.corners = self.verdict.corners
+        self.broken, self.excess = self._faults(self.verdict.verdicts)
+
+    def mend(self, config: RepairConfig, rng: np.random.Generator) -> None:
+        """Draw all faults again that are far apart, and keep what is better.
+
+        Broken windows are judged first. Only the best draw of each fault is judged by all windows that see
+        it, since most draws do not mend what they should.
+        """
+        patches = self._patches(config, rng)
+        drawn = [
+            proposals(_at(self.latent, patch.cells)[0], patch.angle, config.candidates, rng)
+            for patch in patches
+        ]
+        images = self._drawn_images(patches, drawn)
+        changes = [
+            _Change(patch, *new)
+            for patch, *own in zip(patches, drawn, images, strict=True)
+            for new in zip(*own, strict=True)
+        ]
+        seen = [change.patch.windows[self.broken[change.patch.windows]] for change in changes]
+        ranks = [_rank(*faults) for faults in self._judged(changes, seen)]
+        best = []
+        for first in range(0, len(changes), config.candidates):
+            index = min(range(first, first + config.candidates), key=ranks.__getitem__)
+            if ranks[index] < self._rank(seen[index]):
+                best.append(changes[index])
+        for change, faults in zip(
+            best, self._judged(best, [change.patch.windows for change in best]), strict=True
+        ):
+            if _rank(*faults) < self._rank(change.patch.windows):
+                self._keep(change, *faults)
+
+    def _rank(self, windows: np.ndarray) -> tuple[int, float]:
+        return _rank(self.broken[windows], self.excess[windows])
+
+    def _keep(self, change: _Change, broken: np.ndarray, beyond: np.ndarray) -> None:
+        _put(self.latent, change.patch.cells, change.latent)
+        _put(self.image, change.patch.pixels, change.image)
+        self.broken[change.patch.windows], self.excess[change.patch.windows] = broken, beyond
+
+    def _patches(self, config: RepairConfig, rng: np.random.Generator) -> list[_Patch]:
+        """Choose faults at random of which no two are seen by the same window."""
+        taken = np.zeros(len(self.broken), bool)
+        patches = []
+        share = self._broken_share()
+        for window in rng.permutation(np.flatnonzero(self.broken)):
+            if not taken[window]:
+                patch = self._patch(self._place(window, share, rng), config)
+                if not taken[patch.windows].any():
+                    patches.append(patch)
+                    taken[patch.windows] = True
+        return patches
+
+    def _broken_share(self) -> np.ndarray:
+        """Share of the windows on each square of STRIDE_PX px that are broken: high where the fault is."""
+        rows, cols = (
+            self._within(
+                np.minimum(np.arange(STRIDE_PX // 2, size + STRIDE_PX // 2, STRIDE_PX), size - 1), start, size
+            )
+            for size, start in zip(self.size_px, (self.verdict.row, self.verdict.col), strict=True)
+        )
+        broken = self.broken.reshape(len(self.verdict.row), len(self.verdict.col))
+        return (rows.T @ broken @ cols) / (rows.sum(0)[:, None] * cols.sum(0))
+
+    def _within(self, place_px: np.ndarray, start: np.ndarray, size_px: int) -> np.ndarray:
+        """Whether places (k,) lie between the first and the last row of windows (n,): (n, k) of 0 and 1."""
+        after = place_px - start[:, None]
+        if self.periodic:
+            after %= size_px
+        return ((after >= 0) & (after < self.reference.window_px)).astype(int)
+
+    def _place(self, window: int, share: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+        """Return a square of a window, one of those that most of their windows find broken."""
+        length = self.reference.window_px // STRIDE_PX
+        first = self.corners[window] // STRIDE_PX
+        rows, cols = ((first[axis] + np.arange(length)) % share.shape[axis] for axis in (0, 1))
+        here = share[np.ix_(rows, cols)]
+        row, col = np.unravel_index(rng.choice(np.flatnonzero(here == here.max())), here.shape)
+        return int(rows[row]), int(cols[col])
+
+    def _patch(self, place: tuple[int, int], config: RepairConfig) -> _Patch:
+        """Return the patch around a square of STRIDE_PX px."""
+        angle = angles(config.patch_cells, config.angle_deg)
+        parts = [self._along(axis, place[axis], config.patch_cells) for axis in (0, 1)]
+        cells, kept, block, pixels, touched = zip(*parts, strict=True)
+        windows = np.flatnonzero(np.outer(*touched))
+        return _Patch(cells, angle[np.ix_(*kept)], block, pixels, windows)
+
+    def _along(self, axis: int, place: int, count: int) -> tuple[np.ndarray, ...]:
+        """Along one axis: cells of a patch, which of ``count`` they are, block, pixels, windows touched."""
+        size, length = self.latent.shape[2 + axis], self.size_px[axis]
+        start = (self.verdict.row, self.verdict.col)[axis]
+        context = 2 * WRAP_CELLS
+        first = place - count // 2
+        if self.periodic:
+            kept = np.arange(min(count, size))
+            cells = (first + kept) % size
+            block = np.arange(first - context, first + count + context)
+            pixels = STRIDE_PX * (block[0] + WRAP_CELLS) + np.arange(STRIDE_PX * (len(block) - context))
+            return cells, kept, block % size, pixels % length, self._touched(pixels % length, start, length)
+        cells = first + WRAP_CELLS + np.arange(count)
+        kept = np.flatnonzero((cells >= 0) & (cells < size))
+        extent = min(count + 2 * context, size)
+        block = np.clip(cells[0] - context, 0, size - extent) + np.arange(extent)
+        pixels = STRIDE_PX * block[0] + np.arange(STRIDE_PX * (extent - context))
+        pixels = pixels[pixels < length]
+        return cells[kept], kept, block, pixels, self._touched(pixels, start, length)
+
+    def _touched(self, pixels: np.ndarray, start: np.ndarray, size_px: int) -> np.ndarray:
+        """Which windows see one of the pixels."""
+        return self._within(pixels, start, size_px).max(axis=1) > 0
+
+    def _drawn_images(self, patches: Sequence[_Patch], drawn: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Generate the pixels of each patch for each of its new draws, all at once."""
+        blocks = []
+        for patch, candidates in zip(patches, drawn, strict=True):
+            before = _at(self.latent, patch.cells)
+            for latent in candidates:
+                _put(self.latent, patch.cells, latent)
+                blocks.append(_at(self.latent, patch.block))
+            _put(self.latent, patch.cells, before)
+        images = iter(self._generated(torch.cat(blocks)).split(1))
+        return [
+            [next(images)[..., : len(patch.pixels[0]), : len(patch.pixels[1])] for _ in candidates]
+            for patch, candidates in zip(patches, drawn, strict=True)
+        ]
+
+    def _generated(self, latent: Tensor) -> Tensor:
+        device = next(self.generator.parameters()).device
+        return self.generator(latent.to(device)).float().cpu()
+
+    def _judged(
+        self, changes: Sequence[_Change], seen: Sequence[np.ndarray]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Judge the windows ``seen`` under each change alone: which are broken, and by how much."""
+        if not changes:
+            return []
+        windows = []
+        for change, which in zip(changes, seen, strict=True):
+            before = _at(self.image, change.patch.pixels)
+            _put(self.image, change.patch.pixels, change.image)
+            windows.append(cut_windows(self.image, self.corners[which], self.reference.window_px))
+            _put(self.image, change.patch.pixels, before)
+        verdicts = iter(
+            judge(torch.cat(windows), self.reference, allow_own_rules=self.allow_own_rules, progress=False)
+        )
+        return [self._faults([next(verdicts) for _ in which]) for which in seen]
+
+    def _faults(self, verdicts: Sequence[Verdict]) -> tuple[np.ndarray, np.ndarray]:
+        broken = np.array([not verdict.valid for verdict in verdicts], bool)
+        return broken, np.array([excess(verdict.measures, self.reference.limits) for verdict in verdicts])
+
+
+def _rank(broken: np.ndarray, beyond: np.ndarray) -> tuple[int, float]:
+    """What is less is better: fewer broken windows, then less excess."""
+    return int(broken.sum()), float(beyond.sum())
+
+
+def _at(grid: Tensor, square: _Square) -> Tensor:
+    return grid[..., square[0][:, None], square[1]]
+
+
+def _put(grid: Tensor, square: _Square, values: Tensor) -> None:
+    grid[..., square[0][:, None], square[1]] = values
