@@ -31,8 +31,8 @@ from tqdm import tqdm
 
 from microgan.config import Config
 from microgan.descriptors import two_point_correlation, volume_fraction
-from microgan.networks import STRIDE_PX, WRAP_CELLS, Generator, latent_cells, wrap
-from microgan.sampling import latents
+from microgan.networks import STRIDE_PX, WRAP_CELLS, Generator
+from microgan.sampling import decode, latent_shape, latents
 from microgan.validity import (
     FieldVerdict,
     Reference,
@@ -51,11 +51,11 @@ STREAM = 1  # of random numbers for repair, beside that of the latent
 class RepairConfig(Config):
     """How fields are repaired, and for how long."""
 
-    rounds: int = Field(100, ge=0, description="at most; each repairs all faults that are far apart")
-    candidates: int = Field(4, ge=1, le=256, description="new draws of each fault in a round")
-    patch_cells: int = Field(3, ge=1, le=15, description="width of what is drawn again, latent cells")
+    rounds: int = Field(default=100, ge=0, description="at most; each repairs all faults that are far apart")
+    candidates: int = Field(default=4, ge=1, le=256, description="new draws of each fault in a round")
+    patch_cells: int = Field(default=3, ge=1, le=15, description="width of what is drawn again, latent cells")
     angle_deg: float = Field(
-        90, gt=0, le=90, description="in the middle of a patch; 90: what was there is forgotten"
+        default=90, gt=0, le=90, description="in the middle of a patch; 90: what was there is forgotten"
     )
     seconds: float | None = Field(
         default=None, gt=0, description="stop after these, too; the result then depends on the machine"
@@ -124,14 +124,9 @@ def valid_field(
     Before repair it is the image that `microgan.sampling.sample` gives. Parameters and errors as in `repair`
     and `sample`.
     """
-    shape = (
-        generator.config.latent_channels,
-        latent_cells(size_px[0], periodic),
-        latent_cells(size_px[1], periodic),
-    )
     return repair(
         generator,
-        latents(seed, index, 1, shape),
+        latents(seed, index, 1, latent_shape(generator, size_px, periodic)),
         size_px,
         periodic,
         reference,
@@ -324,8 +319,8 @@ class _Field:
 
     def generate(self) -> None:
         """Generate and judge all of the field."""
-        self.image = self._generated(wrap(self.latent) if self.periodic else self.latent)
-        self.image = self.image[..., : self.size_px[0], : self.size_px[1]].contiguous()
+        image = decode(self.generator, self.latent, self.periodic)
+        self.image = image[..., : self.size_px[0], : self.size_px[1]].contiguous()
         self.verdict = judge_field(
             self.image, self.reference, self.periodic, allow_own_rules=self.allow_own_rules, progress=False
         )

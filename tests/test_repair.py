@@ -100,7 +100,7 @@ def test_excess_counts_in_the_scale_of_each_rule() -> None:
 # Repair --------------------------------------------------------------------------------------------------
 
 SIZE_PX = (96, 128)
-CONFIG = RepairConfig(rounds=3, candidates=3)
+CONFIG = RepairConfig(rounds=6, candidates=4)
 
 
 @pytest.fixture(scope="module")
