@@ -39,6 +39,7 @@ AllowOwnRules = Annotated[
     bool, typer.Option("--allow-own-rules", help="Run the Python functions that the reference names.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
+Periodic = Annotated[bool, typer.Option("--periodic", help="Opposite borders fit together.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
 
 
@@ -126,19 +127,36 @@ def sample_command(
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 16,
     size: Annotated[tuple[int, int], typer.Option(help="Rows and columns, px.")] = (64, 64),
     seed: Seed = 0,
-    periodic: Annotated[bool, typer.Option("--periodic", help="Opposite borders fit together.")] = False,
+    periodic: Periodic = False,
+    repair: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REFERENCE",
+            help="reference.json of the material: draw faults again until each image is valid as a whole.",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=0, help="Of repair, at most.")] = 100,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if repair leaves a fault.")] = False,
+    allow_own_rules: AllowOwnRules = False,
     as_json: Json = False,
 ) -> None:
     """Draw new images from a trained generator.
 
+    Large images are written while they are drawn, so they need not fit into memory; those under repair must.
     A card with their origin is written beside FILE.tif as FILE.json, where `microgan export` finds it.
     """
     from microgan import commands
 
     if min(size) < 1:
         raise UserError("--size", f"{size[0]} {size[1]}", "must be at least 1 1")
-    result = commands.sample(model, count, size, seed, periodic, out)
-    _say(result, f"{count} images of {size[0]} x {size[1]} px written to {out}", as_json)
+    result = commands.sample(model, count, size, seed, periodic, out, repair, rounds, allow_own_rules)
+    words = f"{count} images of {size[0]} x {size[1]} px written to {out}"
+    repaired = result["repaired"]
+    if repaired:
+        words += f"; {repaired['valid']} are valid as a whole, {repaired['changed']:.1%} of the latent is new"
+    _say(result, words, as_json)
+    if strict and repaired and repaired["valid"] < count:
+        raise typer.Exit(1)
 
 
 @app.command("validate")
@@ -147,14 +165,19 @@ def validate_command(
     reference: ReferenceFile,
     out: Csv,
     overlay: Overlay = None,
+    periodic: Periodic = False,
     allow_own_rules: AllowOwnRules = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if an image is invalid.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Judge images by the calibrated rules of their material."""
+    """Judge images by the calibrated rules of their material.
+
+    An image larger than the windows that the rules were calibrated on is valid when each of its windows is,
+    half a window from one to the next.
+    """
     from microgan import commands
 
-    result = commands.validate(images, reference, out, overlay, allow_own_rules)
+    result = commands.validate(images, reference, periodic, out, overlay, allow_own_rules)
     words = f"{result['pass_rate']:.1%} of {result['images']} images are valid"
     _say(result, f"{words}; verdicts written to {out}", as_json)
     if strict and result["valid"] < result["images"]:
@@ -190,29 +213,57 @@ def compare_command(
 def export_command(
     images: Images,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    format: Annotated[list[str], typer.Option(help="vti, tiff or csv; may be given several times.")],
+    format: Annotated[
+        list[str],
+        typer.Option(
+            help="vti, vtk, hdf5, nrrd, inp, msh, vtu, tiff, csv, json; may be given several times."
+        ),
+    ],
     reference: Annotated[
         Path | None, typer.Option(help="reference.json of the material, for grey images; else: phase images.")
     ] = None,
     voxel_size_um: Annotated[
         float | None,
-        typer.Option(help="Side of a voxel, micrometres. Default: as samples or reference say, or unknown."),
+        typer.Option(help="Side of a pixel, micrometres. Default: as samples or reference say, or unknown."),
     ] = None,
+    length_unit: Annotated[
+        Literal["um", "mm", "m"], typer.Option(help="Of the files, where the size is known.")
+    ] = "um",
+    phase_from: Annotated[
+        Literal["grey", "circles"], typer.Option(help="Phase by the grey threshold, or clean discs.")
+    ] = "grey",
+    refinement: Annotated[int, typer.Option(help="Voxels to a pixel, of clean discs.")] = 1,
+    extrude_voxels: Annotated[int, typer.Option(help="Planes along the discs, of 3D formats.")] = 1,
+    element_size: Annotated[
+        float, typer.Option(help="Of triangles at a rim, over the radius (msh, vtu).")
+    ] = 0.25,
+    phases: Annotated[tuple[str, str], typer.Option(help="Names of matrix and discs.")] = ("matrix", "fibre"),
     periodic: Annotated[
         bool | None,
         typer.Option(help="Whether opposite borders fit together. Default: as samples say, or not."),
     ] = None,
+    allow_own_rules: AllowOwnRules = False,
     as_json: Json = False,
 ) -> None:
     """Write images as files that solvers read.
 
-    Images are phase images of two values or, with a reference, grey ones.
+    Images are phase images of two values or, with a reference, grey ones, which are then judged too.
     """
     from microgan import commands
     from microgan.export import ExportConfig
 
-    config = ExportConfig.from_mapping({"formats": format, "voxel_size_um": voxel_size_um}, "export")
-    result = commands.export(images, reference, periodic, out, config)
+    values = {
+        "formats": format,
+        "voxel_size_um": voxel_size_um,
+        "length_unit": length_unit,
+        "phase_from": phase_from,
+        "refinement": refinement,
+        "extrude_voxels": extrude_voxels,
+        "element_size": element_size,
+        "phases": phases,
+    }
+    config = ExportConfig.from_mapping(values, "export")
+    result = commands.export(images, reference, periodic, out, config, allow_own_rules)
     _say(result, f"{result['structures']} structures written to {out}", as_json)
 
 

@@ -5,26 +5,29 @@ Each function returns the figures that tell what came out, which ``--json`` prin
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from microgan.checkpoint import load_model
+from microgan.circles import Circles
 from microgan.detection import detect as detect_discs
 from microgan.errors import UserError
 from microgan.export import ExportConfig, phase_from_labels
 from microgan.export import export as export_structures
 from microgan.fields import sample_to_tiff
-from microgan.files import digest, write_csv, write_json
+from microgan.files import digest, write_csv, write_json, write_tiff_in_bands
 from microgan.images import batches, image_files, stack, stretch
 from microgan.model_folder import model_folder
 from microgan.pictures import circle_overlay, descriptor_sheet
 from microgan.planes import ScanInfo
+from microgan.repair import RepairConfig, Repaired, valid_field
 from microgan.sample_card import SampleCard, card_path, must_be_free_for_card
 from microgan.simulate import SimulateConfig, simulate_scan
-from microgan.validity import Reference, detect_all, judge, phase_image, rules_of
+from microgan.validity import Reference, detect_all, judge, judge_field, phase_image, rules_of
 
 OVERLAY_PX = 1600  # to about this size small pages are magnified
 
@@ -70,13 +73,39 @@ def simulate(config: SimulateConfig, out: Path) -> dict[str, Any]:
     return {"files": _named(scan=out / SCAN, circles=out / TRUTH), **figures}
 
 
-def sample(model: str, count: int, size_px: Size, seed: int, periodic: bool, out: Path) -> dict[str, Any]:
-    """Draw new images from a generator, and write their card beside them."""
+def sample(
+    model: str,
+    count: int,
+    size_px: Size,
+    seed: int,
+    periodic: bool,
+    out: Path,
+    reference: Path | None,
+    rounds: int,
+    allow_own_rules: bool,
+) -> dict[str, Any]:
+    """Draw new images from a generator, repair them by a reference if one is given, and write their card."""
     must_be_free_for_card(out)
     with model_folder(model) as folder:
         generator, about = load_model(folder)
         info = ScanInfo.from_mapping(about.get("scan"), f"{folder / 'model.json'}: scan")
-    sample_to_tiff(generator, out, info, count, size_px, seed, periodic)
+    repaired = None
+    if reference is None:
+        sample_to_tiff(generator, out, info, count, size_px, seed, periodic)
+    else:
+        draw = partial(
+            valid_field,
+            generator,
+            seed,
+            size_px=size_px,
+            periodic=periodic,
+            reference=Reference.load(reference),
+            config=RepairConfig(rounds=rounds),
+            rounded=lambda images: torch.from_numpy(info.normalise(info.denormalise(images.numpy()))),
+            allow_own_rules=allow_own_rules,
+        )
+        repaired = {"reference_sha256": digest(reference), "most_rounds": rounds}
+        repaired |= _write_repaired((draw(index) for index in range(count)), count, size_px, info, out)
     card = SampleCard(
         file=out.name,
         sha256=digest(out),
@@ -87,10 +116,12 @@ def sample(model: str, count: int, size_px: Size, seed: int, periodic: bool, out
         seed=seed,
         periodic=periodic,
         voxel_size_um=info.voxel_size_um,
+        repaired=repaired,
         model=about,
     )
     card.write(out.parent)
-    figures = card.model_dump(include={"count", "rows", "cols", "seed", "periodic", "voxel_size_um"})
+    told = {"count", "rows", "cols", "seed", "periodic", "voxel_size_um", "repaired"}
+    figures = card.model_dump(include=told)
     return {
         "files": _named(images=out, card=card_path(out)),
         **figures,
@@ -98,10 +129,31 @@ def sample(model: str, count: int, size_px: Size, seed: int, periodic: bool, out
     }
 
 
-def validate(
-    images: Sequence[Path], reference: Path, out: Path, overlay: Path | None, allow_own_rules: bool
+def _write_repaired(
+    fields: Iterator[Repaired], count: int, size_px: Size, info: ScanInfo, out: Path
 ) -> dict[str, Any]:
-    """Judge images by the rules of their material."""
+    """Write fields as they come; return how many became valid, and means of what repair does."""
+    told: list[dict[str, float]] = []
+
+    def bands() -> Iterator[np.ndarray]:
+        for field in fields:
+            yield info.denormalise(field.image[0, 0].numpy())
+            told.append(field.figures())
+
+    write_tiff_in_bands(out, bands(), (count, *size_px), np.dtype(info.dtype), info.voxel_size_um)
+    means = {name: float(np.mean([figures[name] for figures in told])) for name in told[0]}
+    return {"valid": sum(not figures["invalid_windows_after"] for figures in told), **means}
+
+
+def validate(
+    images: Sequence[Path],
+    reference: Path,
+    periodic: bool,
+    out: Path,
+    overlay: Path | None,
+    allow_own_rules: bool,
+) -> dict[str, Any]:
+    """Judge images by the rules of their material; larger ones than its windows by all of their windows."""
     rules = Reference.load(reference)
     measures = sorted(rules_of(rules, allow_own_rules))
     judged = valid = 0
@@ -109,22 +161,49 @@ def validate(
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal judged, valid
         for names, pages in batches(images, "validate"):
-            _must_have_the_size(names[0], pages[0].shape, rules, reference)
+            _must_hold_a_window(names[0], pages[0].shape, rules, reference)
             grey = rules.scan.normalise(pages)
-            verdicts = judge(
-                torch.from_numpy(grey)[:, None], rules, allow_own_rules=allow_own_rules, progress=False
-            )
+            verdicts = _judged(grey, rules, periodic, allow_own_rules)
             for name, image, verdict in zip(names, grey, verdicts, strict=True):
                 if overlay is not None:
                     picture = overlay / _picture_name(judged, name)
                     circle_overlay(image, verdict.circles, picture, _magnify(image), verdict.reasons)
                 judged, valid = judged + 1, valid + verdict.valid
-                values = (verdict.measures[key] for key in measures)
-                yield name, verdict.valid, " ".join(verdict.reasons), *values
+                values = (verdict.measures.get(key, "") for key in measures)
+                yield name, verdict.valid, " ".join(verdict.reasons), verdict.invalid_windows, *values
 
-    write_csv(out, ("image", "valid", "reasons", *measures), rows())
+    write_csv(out, ("image", "valid", "reasons", "invalid_windows", *measures), rows())
     files = _named(verdicts=out, overlay=overlay)
     return {"files": files, "images": judged, "valid": valid, "pass_rate": valid / judged}
+
+
+class _Judged(NamedTuple):
+    """The verdict of an image: of one window with its measures, of a larger one by all of its windows."""
+
+    valid: bool
+    reasons: tuple[str, ...]
+    invalid_windows: int
+    measures: Mapping[str, float]
+    circles: Circles
+
+
+def _judged(grey: np.ndarray, rules: Reference, periodic: bool, allow_own_rules: bool) -> list[_Judged]:
+    """Judge images (N, H, W): windows as such, larger or periodic ones as fields."""
+    images = torch.from_numpy(grey)[:, None]
+    if not periodic and grey.shape[1:] == (rules.window_px, rules.window_px):
+        verdicts = judge(images, rules, allow_own_rules=allow_own_rules, progress=False)
+        return [_Judged(v.valid, v.reasons, int(not v.valid), v.measures, v.circles) for v in verdicts]
+    found = detect_all(
+        images, rules.radius_px, rules.polarity, rules.detector, progress=False, periodic=periodic
+    )
+    fields = [
+        judge_field(image[None], rules, periodic, allow_own_rules=allow_own_rules, progress=False)
+        for image in images
+    ]
+    return [
+        _Judged(field.valid, field.reasons, sum(not one.valid for one in field.verdicts), {}, circles)
+        for field, circles in zip(fields, found, strict=True)
+    ]
 
 
 def compare(
@@ -168,7 +247,12 @@ def compare(
 
 
 def export(
-    images: Sequence[Path], reference: Path | None, periodic: bool | None, out: Path, config: ExportConfig
+    images: Sequence[Path],
+    reference: Path | None,
+    periodic: bool | None,
+    out: Path,
+    config: ExportConfig,
+    allow_own_rules: bool = False,
 ) -> dict[str, Any]:
     """Write phase images, or grey ones of the material of ``reference``, as files that solvers read."""
     names, pages = stack(images)
@@ -177,17 +261,24 @@ def export(
         config = config.or_voxel_size(_shared("voxel_size_um", cards))
     if periodic is None:
         periodic = bool(_shared("periodic", cards))
-    provenance = {"source": [_source(path, card) for path, card in cards.items()], "periodic": periodic}
+    provenance: dict[str, Any] = {
+        "source": [_source(path, card) for path, card in cards.items()],
+        "periodic": periodic,
+    }
+    write = partial(export_structures, out=out, config=config, sources=names, periodic=periodic)
     if reference is None:
         phase = phase_from_labels(pages, ", ".join(map(str, images)))
-        sidecar = export_structures(None, phase, None, provenance, out, config, sources=names)
+        sidecar = write(None, phase, None, provenance)
     else:
         rules = Reference.load(reference)
-        grey = torch.from_numpy(rules.scan.normalise(pages))[:, None]
-        phase = phase_image(grey, rules).numpy()
-        circles = detect_all(grey, rules.radius_px, rules.polarity, rules.detector)
+        _must_hold_a_window(names[0], pages[0].shape, rules, reference)
         config = config.or_voxel_size(rules.scan.voxel_size_um)
-        sidecar = export_structures(pages, phase, circles, provenance, out, config, sources=names)
+        grey = rules.scan.normalise(pages)
+        phase = phase_image(torch.from_numpy(grey)[:, None], rules).numpy()
+        verdicts = _judged(grey, rules, periodic, allow_own_rules)
+        circles = [verdict.circles for verdict in verdicts]
+        provenance |= {"reference_sha256": digest(reference)}
+        sidecar = write(pages, phase, circles, provenance, config=config, verdicts=verdicts)
     figures = {key: sidecar[key] for key in ("structures", "rows", "cols", "voxel_size_um", "length_unit")}
     return {"files": _named(folder=out), **figures, "periodic": periodic, "formats": config.formats}
 
@@ -216,6 +307,12 @@ def _named(**files: Path | None) -> dict[str, str]:
 def _must_have_the_size(name: str, shape: tuple[int, ...], rules: Reference, reference: Path) -> None:
     if shape != (rules.window_px, rules.window_px):
         rule = f"must be {rules.window_px} x {rules.window_px} px as {reference}"
+        raise UserError(name, "{} x {} px".format(*shape), rule)
+
+
+def _must_hold_a_window(name: str, shape: tuple[int, ...], rules: Reference, reference: Path) -> None:
+    if min(shape) < rules.window_px:
+        rule = f"must be at least {rules.window_px} x {rules.window_px} px, the windows of {reference}"
         raise UserError(name, "{} x {} px".format(*shape), rule)
 
 

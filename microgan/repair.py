@@ -19,7 +19,7 @@ make them faster, Statistical Science 28 (2013) 424-446.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,6 +88,17 @@ class Repaired:
     changed: float
     seconds: float
 
+    def figures(self) -> dict[str, float]:
+        """Return what came of it in figures."""
+        before, after = (sum(not v.valid for v in field.verdicts) for field in (self.before, self.after))
+        return {
+            "windows": len(self.after.verdicts),
+            "invalid_windows_before": before,
+            "invalid_windows_after": after,
+            "rounds": self.rounds,
+            "changed": self.changed,
+        }
+
 
 @dataclass(frozen=True)
 class FieldStatistics:
@@ -116,13 +127,14 @@ def valid_field(
     reference: Reference,
     config: RepairConfig,
     *,
+    rounded: Callable[[Tensor], Tensor] = lambda images: images,
     allow_own_rules: bool = False,
     progress: bool = True,
 ) -> Repaired:
     """Draw sample ``index`` of ``seed`` and repair it.
 
-    Before repair it is the image that `microgan.sampling.sample` gives. Parameters and errors as in `repair`
-    and `sample`.
+    Before repair it is the image that `microgan.sampling.sample` gives, ``rounded``. Parameters and errors as
+    in `repair` and `sample`.
     """
     return repair(
         generator,
@@ -132,6 +144,7 @@ def valid_field(
         reference,
         config,
         np.random.default_rng([seed, index, STREAM]),
+        rounded=rounded,
         allow_own_rules=allow_own_rules,
         progress=progress,
     )
@@ -147,6 +160,7 @@ def repair(
     config: RepairConfig,
     rng: np.random.Generator,
     *,
+    rounded: Callable[[Tensor], Tensor] = lambda images: images,
     allow_own_rules: bool = False,
     progress: bool = True,
 ) -> Repaired:
@@ -168,6 +182,8 @@ def repair(
         Parameters.
     rng
         Source of new latents: same state, same field, unless ``config.seconds`` ends it.
+    rounded
+        Maps images to what a file of them will hold, pixel by pixel; this is what is judged and returned.
     allow_own_rules, progress
         As in `microgan.validity.judge`.
 
@@ -178,7 +194,7 @@ def repair(
     """
     start = time.monotonic()
     generator.eval()
-    field = _Field(generator, latent.clone(), size_px, periodic, reference, allow_own_rules)
+    field = _Field(generator, latent.clone(), size_px, periodic, reference, rounded, allow_own_rules)
     drawn, before = field.image.clone(), field.verdict
     rounds = 0
     with tqdm(desc="repair", unit="round", disable=None if progress else True) as bar:
@@ -311,15 +327,16 @@ class _Field:
         size_px: tuple[int, int],
         periodic: bool,
         reference: Reference,
+        rounded: Callable[[Tensor], Tensor],
         allow_own_rules: bool,
     ) -> None:
         self.generator, self.latent, self.size_px, self.periodic = generator, latent, size_px, periodic
-        self.reference, self.allow_own_rules = reference, allow_own_rules
+        self.reference, self.rounded, self.allow_own_rules = reference, rounded, allow_own_rules
         self.generate()
 
     def generate(self) -> None:
         """Generate and judge all of the field."""
-        image = decode(self.generator, self.latent, self.periodic)
+        image = self.rounded(decode(self.generator, self.latent, self.periodic))
         self.image = image[..., : self.size_px[0], : self.size_px[1]].contiguous()
         self.verdict = judge_field(
             self.image, self.reference, self.periodic, allow_own_rules=self.allow_own_rules, progress=False
@@ -454,7 +471,7 @@ class _Field:
 
     def _generated(self, latent: Tensor) -> Tensor:
         device = next(self.generator.parameters()).device
-        return self.generator(latent.to(device)).float().cpu()
+        return self.rounded(self.generator(latent.to(device)).float().cpu())
 
     def _judged(
         self, changes: Sequence[_Change], seen: Sequence[np.ndarray]

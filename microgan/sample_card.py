@@ -27,6 +27,8 @@ class SampleCard(Config):
         Digest of the generator's weights.
     voxel_size_um
         Micrometres a pixel; none where it is not known.
+    repaired
+        How the samples were repaired, and what came of it; none where they are as drawn.
     model
         The card of the generator: its scan, its training.
     """
@@ -42,6 +44,7 @@ class SampleCard(Config):
     seed: int = Field(ge=0)
     periodic: bool
     voxel_size_um: float | None = Field(gt=0)
+    repaired: dict[str, Any] | None = None
     model: dict[str, Any]
 
     @classmethod

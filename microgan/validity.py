@@ -201,6 +201,11 @@ class FieldVerdict:
         return pass_rate(self.verdicts)
 
     @property
+    def reasons(self) -> tuple[str, ...]:
+        """What the rejected windows are rejected for."""
+        return tuple(name for name, count in self.rejected_by.items() if count)
+
+    @property
     def rejected_by(self) -> dict[str, int]:
         """Number of windows that each reason rejects."""
         return rejected_by(self.verdicts)

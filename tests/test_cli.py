@@ -15,6 +15,7 @@ from PIL import Image
 
 from microgan import __version__, cli, commands, model_folder
 from microgan.checkpoint import load_model, save_model
+from microgan.export import known_formats
 from microgan.files import write_tiff
 from microgan.networks import Generator, NetworkConfig
 from microgan.planes import Planes
@@ -237,7 +238,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
             ("detect", tmp_path / "small.tif", "--radius", 8, 4, "--out", tmp_path / "out.csv"),
             "--radius: 8 4",
         ),
-        (("validate", tmp_path / "small.tif", *reference), "32 x 32 px: must be 64 x 64 px"),
+        (("validate", tmp_path / "small.tif", *reference), "32 x 32 px: must be at least 64 x 64 px"),
         (
             ("compare", material / "windows.tif", tmp_path / "small.tif", *reference),
             "small.tif: 32 x 32 px: must be 64 x 64 px",
@@ -467,3 +468,42 @@ def test_the_quickstart_of_the_readme_runs(
     exported = json.loads(Path("exported/export.json").read_text())
     assert (exported["structures"], len(exported["verdicts"])) == (4, 4)
     assert len(list(Path("exported/vti").iterdir())) == 4
+
+
+def test_repaired_fields_are_judged_as_they_are_written(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference, out = ("--reference", material / "reference.json"), tmp_path / "field.tif"
+    words = ("sample", material / "model", "--count", 2, "--size", 96, 128, "--periodic", "--out", out)
+    repair = ("--repair", material / "reference.json", "--rounds", 1)
+    told = _json(monkeypatch, capsys, *words, *repair)["repaired"]
+    assert (told["windows"], told["valid"], told["rounds"]) == (12, 0, 1)
+    verdicts = tmp_path / "verdicts.csv"
+    assert _run(monkeypatch, "validate", out, *reference, "--periodic", "--out", verdicts, "--strict") == 1
+    invalid = [int(row["invalid_windows"]) for row in _rows(verdicts)]
+    assert np.mean(invalid) == told["invalid_windows_after"] > 0
+    assert json.loads(out.with_suffix(".json").read_text())["repaired"] == told
+    assert _run(monkeypatch, *words, *repair, "--strict") == 1
+
+
+def test_a_field_is_exported_with_its_verdict_and_clean_discs(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planes = disc_planes(tmp_path)
+    write_tiff(tmp_path / "field.tif", planes.info.denormalise(np.asarray(planes.grey[:1, 64:160, 64:192])))
+    words = ("--reference", material / "reference.json", "--format", "inp", "--format", "csv")
+    clean = ("--phase-from", "circles", "--refinement", 2, "--length-unit", "mm", "--extrude-voxels", 2)
+    out = tmp_path / "out"
+    assert _run(monkeypatch, "export", tmp_path / "field.tif", *words, *clean, "--out", out) == 0
+    sidecar = json.loads((out / "export.json").read_text())
+    assert [sidecar[key] for key in ("planes", "rows", "cols", "length_unit")] == [2, 192, 256, "mm"]
+    assert [judged["structure"] for judged in sidecar["verdicts"]] == ["structure_00000"]
+    assert "*ELEMENT, TYPE=C3D8, ELSET=fibre" in (out / "inp/structure_00000.inp").read_text()
+
+
+def test_export_names_its_formats(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert _run(monkeypatch, "export", "--help") == 0
+    assert ", ".join(known_formats()) in capsys.readouterr().out
