@@ -42,7 +42,7 @@ GLASS = PropertiesConfig()
 CARBON = PropertiesConfig(discs=Phase(young_modulus_gpa=15.0, poisson_ratio=0.07, conductivity_w_mk=1.0))
 SIDE_PX, RADIUS_PX, DISCS, GAP_PX = 53, 5.0, 20, 0.3  # volume fraction 0.56, as in the carbon scan
 REFINEMENTS = (1, 2, 4, 8, 16)
-ELEMENT_SIZES = (0.5, 0.25, 0.12)
+ELEMENT_SIZES = (0.5, 0.25, 0.15)
 
 
 def main() -> None:
