@@ -51,11 +51,11 @@ STREAM = 1  # of random numbers for repair, beside that of the latent
 class RepairConfig(Config):
     """How fields are repaired, and for how long."""
 
-    rounds: int = Field(100, ge=0, description="at most; each repairs all faults that are far apart")
-    candidates: int = Field(4, ge=1, le=256, description="new draws of each fault in a round")
-    patch_cells: int = Field(3, ge=1, le=15, description="width of what is drawn again, latent cells")
+    rounds: int = Field(default=100, ge=0, description="at most; each repairs all faults that are far apart")
+    candidates: int = Field(default=4, ge=1, le=256, description="new draws of each fault in a round")
+    patch_cells: int = Field(default=3, ge=1, le=15, description="width of what is drawn again, latent cells")
     angle_deg: float = Field(
-        90, gt=0, le=90, description="in the middle of a patch; 90: what was there is forgotten"
+        default=90, gt=0, le=90, description="in the middle of a patch; 90: what was there is forgotten"
     )
     seconds: float | None = Field(
         default=None, gt=0, description="stop after these, too; the result then depends on the machine"
@@ -259,7 +259,7 @@ def angles(patch_cells: int, angle_deg: float) -> np.ndarray:
 def proposals(latent: Tensor, angle: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
     """Draw ``count`` latents (count, Z, K, L) near a normal ``latent`` (Z, K, L), each normal again.
 
-    Preconditioned Crank-Nicolson (Cotter et al. 2013, equation 4.6): cos(angle) z + sin(angle) xi, with the
+    Preconditioned Crank-Nicolson (Cotter et al. 2013): cos(angle) z + sin(angle) xi, with the
     ``angle`` (K, L) of each cell.
     """
     drawn = torch.from_numpy(rng.standard_normal((count, *latent.shape), dtype=np.float32))
