@@ -413,8 +413,8 @@ def judge_field(
     quarter of a window away from the border of one. So no fault is hidden because borders cut it.
 
     It may still be read differently in a window at another place: the detector and the grey scale depend on
-    all that a window holds, and a circle's score may cross the threshold of a rule. Valid means valid in these
-    windows; windows in between fail at times (`benchmarks/repair.py` counts them).
+    all that a window holds, and a circle's score may cross the threshold of a rule. Valid means valid in
+    these windows; windows in between fail at times (`benchmarks/repair.py` counts them).
 
     Real windows fail at the rate of false rejections. A field that is valid as a whole is therefore more
     orderly than a real plane of its size.
