@@ -270,7 +270,7 @@ def angles(patch_cells: int, angle_deg: float) -> np.ndarray:
 def proposals(latent: Tensor, angle: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
     """Draw ``count`` latents (count, Z, K, L) near a normal ``latent`` (Z, K, L), each normal again.
 
-    Preconditioned Crank-Nicolson (Cotter et al. 2013, equation 4.6): cos(angle) z + sin(angle) xi, with the
+    Preconditioned Crank-Nicolson (Cotter et al. 2013): cos(angle) z + sin(angle) xi, with the
     ``angle`` (K, L) of each cell.
     """
     drawn = torch.from_numpy(rng.standard_normal((count, *latent.shape), dtype=np.float32))

@@ -415,7 +415,11 @@ def judge_field(
     The limits are those of windows of the calibration's size, so such windows are judged, each half a window
     from the next. Whatever is not larger than half a window, that is a pair of overlapping discs if their
     radii are at most an eighth of a window, is whole in at least one of them; and each pixel is at least a
-    quarter of a window away from the border of one. So nothing slips through at borders.
+    quarter of a window away from the border of one. So no fault is hidden because borders cut it.
+
+    It may still be read differently in a window at another place: the detector and the grey scale depend on
+    all that a window holds, and a circle's score may cross the threshold of a rule. Valid means valid in
+    these windows; windows in between fail at times (`benchmarks/repair.py` counts them).
 
     Real windows fail at the rate of false rejections. A field that is valid as a whole is therefore more
     orderly than a real plane of its size.
