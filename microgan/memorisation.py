@@ -150,7 +150,8 @@ def nearest_windows(
 
     References
     ----------
-    J. P. Lewis, Fast normalized cross-correlation, Vision Interface 1995, 120-123.
+    J. P. Lewis, Fast template matching, Vision Interface 1995, 120-123; enlarged as Fast normalized
+    cross-correlation, Industrial Light & Magic.
     """
     _check_images(images)
     size_px = images.shape[1]
@@ -180,9 +181,9 @@ def memorised(
     A threshold is the k-th largest value of the held-out windows, k = ``level`` times their number. Had
     samples and held-out windows been drawn alike, all orders of their values would be equally likely, and the
     number of samples above it would follow the negative hypergeometric law, whatever the distribution
-    (exceedance test: Balakrishnan and Ng, chapter 3). Correlations and margins are tested so; both must be
-    significant, and the larger p-value holds (intersection-union test: R. L. Berger, Technometrics 24 (1982)
-    295-300).
+    (precedence test, of largest values: Balakrishnan and Ng, part A). Correlations and margins are tested so;
+    both must be significant, and the larger p-value holds (intersection-union test: R. L. Berger,
+    Technometrics 24 (1982) 295-300).
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ Gaussian noise.
 
 What is read from an image is not quite what was put into it: a detector shifts radii, a threshold shifts
 volume fractions, noise softens rims. So each figure is read in real windows and in packed ones by the same
-means, and what the reading adds to the packed ones is taken off (the simulated method of moments: McFadden,
+means, and what the reading adds to the packed ones is taken off (the method of simulated moments: McFadden,
 Econometrica 57 (1989) 995-1026).
 """
 
