@@ -34,7 +34,7 @@ from microgan.planes import ROLES, Planes
 from microgan.validity import Reference, detect_all
 from microgan.windows import Windows
 
-ENCODER, WINDOWS, DIGEST = "encoder.safetensors", "windows.safetensors", "encoder.json"
+ENCODER, WINDOWS, FIGURES = "encoder.safetensors", "windows.safetensors", "images.json"
 LEAST = 20  # images; fewer are not compared
 
 
@@ -56,22 +56,25 @@ class RealImages:
 
     Attributes
     ----------
-    held_out, train
+    held_out
         Windows (N, 1, S, S) in [-1, 1].
     nearness
         Of the held-out windows to the training part.
     encoder
         Trained on windows of the training part.
+    scale
+        Training windows beside held-out ones, as `image_fidelity.compare_images` finds them: what samples as
+        good as real would show.
     """
 
     held_out: Tensor
-    train: Tensor
     nearness: Nearness
     encoder: Encoder
+    scale: Mapping[str, Mapping[str, float]]
 
     @classmethod
     def of(cls, planes: Planes, reference: Reference, config: LikenessConfig) -> Self:
-        """Draw real windows, and train the encoder."""
+        """Draw real windows, train the encoder, and compare training windows with held-out ones."""
 
         def drawn(role: str, count: int, stream: int) -> Tensor:
             rng = np.random.default_rng([config.seed, ROLES.index(role), stream])
@@ -82,25 +85,26 @@ class RealImages:
         circles = detect_all(learnt, reference.radius_px, reference.polarity, reference.detector)
         encoder = train_encoder(learnt, circles, config.seed, config.encoder, reference.polarity)
         near = nearness(held_out[:, 0].numpy(), planes, seed=config.seed)
-        return cls(held_out, train, near, encoder)
+        return cls(held_out, near, encoder, _compared(held_out, train, encoder, config))
 
     def save(self, folder: Path) -> None:
-        """Write windows and encoder into ``folder``, with the SHA-256 of the latter."""
-        arrays = {"held_out": self.held_out.numpy(), "train": self.train.numpy()}
-        arrays |= {"nearness.training": self.nearness.training, "nearness.control": self.nearness.control}
-        save_file(arrays, folder / WINDOWS)
-        write_json(folder / DIGEST, {"sha256": save_encoder(self.encoder, folder / ENCODER)})
+        """Write windows, encoder and figures into ``folder``, with the SHA-256 of the encoder."""
+        near = {"nearness.training": self.nearness.training, "nearness.control": self.nearness.control}
+        save_file({"held_out": self.held_out.numpy(), **near}, folder / WINDOWS)
+        sha256 = save_encoder(self.encoder, folder / ENCODER)
+        write_json(folder / FIGURES, {"encoder_sha256": sha256, "training_windows": self.scale})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        encoder = load_encoder(folder / ENCODER, str(read_json(folder / DIGEST).get("sha256")))
+        figures = read_json(folder / FIGURES)
+        encoder = load_encoder(folder / ENCODER, str(figures.get("encoder_sha256")))
         try:
             arrays = load_file(folder / WINDOWS)
         except (OSError, SafetensorError) as error:
             raise UserError(folder / WINDOWS, "unreadable", f"must be whole ({error})") from None
         near = Nearness(arrays["nearness.training"], arrays["nearness.control"])
-        return cls(torch.from_numpy(arrays["held_out"]), torch.from_numpy(arrays["train"]), near, encoder)
+        return cls(torch.from_numpy(arrays["held_out"]), near, encoder, figures["training_windows"])
 
 
 def likeness(
@@ -117,15 +121,14 @@ def likeness(
         `diversity.diversity`) of the samples that pass. Sets of fewer than 20 images are left out; None is
         infinity.
     """
-    control = random_encoder(config.seed, config.encoder)
     some = slice(config.windows)
-    sets = {"training_windows": real.train, "before": samples[some], "after": samples[valid][some]}
-    found: dict[str, Any] = {
-        name: compare_images(real.held_out, images, real.encoder, control, config.measures, config.seed)
+    sets = {"before": samples[some], "after": samples[valid][some]}
+    found: dict[str, Any] = {"training_windows": real.scale} | {
+        name: _compared(real.held_out, images, real.encoder, config)
         for name, images in sets.items()
         if len(images) >= LEAST
     }
-    scale = found["training_windows"]["encoder/kernel_distance"]["value"]
+    scale = real.scale["encoder/kernel_distance"]["value"]
     for name in ("before", "after"):
         if name in found and scale > 0:
             row = found[name]["encoder/kernel_distance"]
@@ -137,6 +140,13 @@ def likeness(
         varied = diversity(images, real.held_out[:, 0].numpy())
         found["diversity"] = {name: value if np.isfinite(value) else None for name, value in varied.items()}
     return found
+
+
+def _compared(
+    held_out: Tensor, images: Tensor, encoder: Encoder, config: LikenessConfig
+) -> dict[str, dict[str, float]]:
+    control = random_encoder(config.seed, config.encoder)
+    return compare_images(held_out, images, encoder, control, config.measures, config.seed)
 
 
 def headline(found: Mapping[str, Any]) -> dict[str, float]:
