@@ -29,13 +29,14 @@ from microgan.encoder import (
 from microgan.errors import UserError
 from microgan.files import read_json, write_json
 from microgan.image_fidelity import ImageFidelityConfig, compare_images
-from microgan.memorisation import Nearness, memorised, nearness
+from microgan.memorisation import Lookalikes, Nearness, lookalikes, memorised, nearness
 from microgan.planes import ROLES, Planes
 from microgan.validity import Reference, detect_all
 from microgan.windows import Windows
 
 ENCODER, WINDOWS, FIGURES = "encoder.safetensors", "windows.safetensors", "images.json"
 LEAST = 20  # images; fewer are not compared
+SHOWN = 8  # images beside the training windows nearest to them
 
 
 class LikenessConfig(Config):
@@ -60,6 +61,8 @@ class RealImages:
         Windows (N, 1, S, S) in [-1, 1].
     nearness
         Of the held-out windows to the training part.
+    lookalikes
+        Those that come nearest to it.
     encoder
         Trained on windows of the training part.
     scale
@@ -69,6 +72,7 @@ class RealImages:
 
     held_out: Tensor
     nearness: Nearness
+    lookalikes: Lookalikes
     encoder: Encoder
     scale: Mapping[str, Mapping[str, float]]
 
@@ -84,13 +88,17 @@ class RealImages:
         learnt = drawn("train", config.training_windows, 1)
         circles = detect_all(learnt, reference.radius_px, reference.polarity, reference.detector)
         encoder = train_encoder(learnt, circles, config.seed, config.encoder, reference.polarity)
-        near = nearness(held_out[:, 0].numpy(), planes, seed=config.seed)
-        return cls(held_out, near, encoder, _compared(held_out, train, encoder, config))
+        images = held_out[:, 0].numpy()
+        near = nearness(images, planes, seed=config.seed)
+        nearest = lookalikes(images, near, planes, SHOWN, seed=config.seed)
+        return cls(held_out, near, nearest, encoder, _compared(held_out, train, encoder, config))
 
     def save(self, folder: Path) -> None:
         """Write windows, encoder and figures into ``folder``, with the SHA-256 of the encoder."""
-        near = {"nearness.training": self.nearness.training, "nearness.control": self.nearness.control}
-        save_file({"held_out": self.held_out.numpy(), **near}, folder / WINDOWS)
+        arrays = {"held_out": self.held_out.numpy(), **_arrays("nearness", self.nearness)}
+        arrays |= {"lookalikes.images": self.lookalikes.images, "lookalikes.windows": self.lookalikes.windows}
+        arrays |= _arrays("lookalikes.nearness", self.lookalikes.nearness)
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WINDOWS)
         sha256 = save_encoder(self.encoder, folder / ENCODER)
         write_json(folder / FIGURES, {"encoder_sha256": sha256, "training_windows": self.scale})
 
@@ -103,21 +111,41 @@ class RealImages:
             arrays = load_file(folder / WINDOWS)
         except (OSError, SafetensorError) as error:
             raise UserError(folder / WINDOWS, "unreadable", f"must be whole ({error})") from None
-        near = Nearness(arrays["nearness.training"], arrays["nearness.control"])
-        return cls(torch.from_numpy(arrays["held_out"]), near, encoder, figures["training_windows"])
+        nearest = Lookalikes(
+            *(arrays[f"lookalikes.{name}"] for name in ("images", "windows")),
+            _nearness("lookalikes.nearness", arrays),
+        )
+        held_out, near = torch.from_numpy(arrays["held_out"]), _nearness("nearness", arrays)
+        return cls(held_out, near, nearest, encoder, figures["training_windows"])
+
+
+def _arrays(name: str, near: Nearness) -> dict[str, np.ndarray]:
+    return {f"{name}.training": near.training, f"{name}.control": near.control}
+
+
+def _nearness(name: str, arrays: Mapping[str, np.ndarray]) -> Nearness:
+    return Nearness(arrays[f"{name}.training"], arrays[f"{name}.control"])
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What `likeness` found: figures for ``fidelity.json``, and the samples that pass nearest to training."""
+
+    metrics: dict[str, Any]
+    lookalikes: Lookalikes | None
 
 
 def likeness(
     samples: Tensor, valid: np.ndarray, real: RealImages, planes: Planes, config: LikenessConfig
-) -> dict[str, Any]:
+) -> Likeness:
     """Compare samples (N, 1, S, S) with real windows; ``valid`` (N,) says which ones pass the filter.
 
     Returns
     -------
-    dict
-        ``before``, ``after`` filtering and, for scale, ``training_windows``: measure -> figures of
-        `image_fidelity.compare_images`, with ``ratio``, the value over that of training windows, where that
-        says something. ``memorisation`` (see `memorisation.Memorisation`) and ``diversity`` (see
+    Likeness
+        Its metrics are, for ``before``, ``after`` filtering and, for scale, ``training_windows``: measure ->
+        figures of `image_fidelity.compare_images`, with ``ratio``, the value over that of training windows,
+        where that says something. ``memorisation`` (see `memorisation.Memorisation`) and ``diversity`` (see
         `diversity.diversity`) of the samples that pass. Sets of fewer than 20 images are left out; None is
         infinity.
     """
@@ -133,13 +161,14 @@ def likeness(
         if name in found and scale > 0:
             row = found[name]["encoder/kernel_distance"]
             row["ratio"] = row["value"] / scale
-    if "after" in found:
-        images = sets["after"][:, 0].numpy()
-        near = nearness(images, planes, seed=config.seed)
-        found["memorisation"] = asdict(memorised(near, real.nearness))
-        varied = diversity(images, real.held_out[:, 0].numpy())
-        found["diversity"] = {name: value if np.isfinite(value) else None for name, value in varied.items()}
-    return found
+    if "after" not in found:
+        return Likeness(found, None)
+    images = sets["after"][:, 0].numpy()
+    near = nearness(images, planes, seed=config.seed)
+    found["memorisation"] = asdict(memorised(near, real.nearness))
+    varied = diversity(images, real.held_out[:, 0].numpy())
+    found["diversity"] = {name: value if np.isfinite(value) else None for name, value in varied.items()}
+    return Likeness(found, lookalikes(images, near, planes, SHOWN, seed=config.seed))
 
 
 def _compared(

@@ -86,6 +86,28 @@ class Nearness:
 
 
 @dataclass(frozen=True)
+class Lookalikes:
+    """The n images that come nearest to the training part, the nearest first.
+
+    Attributes
+    ----------
+    images
+        Shape (n, S, S), in [-1, 1].
+    windows
+        The training window nearest to each, turned as the image lies, shape (n, S, S).
+    nearness
+        Of these images.
+    """
+
+    images: np.ndarray
+    windows: np.ndarray
+    nearness: Nearness
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
 class Memorisation:
     """How many samples are nearer to the training data than held-out windows are.
 
@@ -171,6 +193,18 @@ def nearness(images: np.ndarray, planes: Planes, most_px: int = 150_000, seed: i
     return Nearness(
         *(nearest_windows(images, planes, role, most_px, seed).correlation for role in ("train", CONTROL))
     )
+
+
+def lookalikes(
+    images: np.ndarray, near: Nearness, planes: Planes, count: int, most_px: int = 150_000, seed: int = 0
+) -> Lookalikes:
+    """Pick the ``count`` images that are nearest to the training part, with the windows they are nearest to.
+
+    Other parameters as in `nearness`, which ``near`` is from; there may be fewer images than asked for.
+    """
+    first = np.argsort(-near.training, kind="stable")[:count]
+    found = nearest_windows(images[first], planes, "train", most_px, seed)
+    return Lookalikes(images[first], found.windows(planes, images.shape[1]), near.take(first))
 
 
 def memorised(

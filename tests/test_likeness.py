@@ -51,7 +51,7 @@ def test_training_windows_are_compared_once_for_all_models(planes: Planes, real:
     assert real.scale == expected
     samples = drawn(planes, "calibration")
     for valid in (np.ones(24, bool), np.zeros(24, bool)):
-        assert likeness(samples, valid, real, planes, CONFIG)["training_windows"] is real.scale
+        assert likeness(samples, valid, real, planes, CONFIG).metrics["training_windows"] is real.scale
 
 
 def test_what_is_measured_once_is_the_same_after_saving(
@@ -62,12 +62,15 @@ def test_what_is_measured_once_is_the_same_after_saving(
     assert torch.equal(again.held_out, real.held_out) and again.scale == real.scale
     samples = drawn(planes, "calibration")
     found = [likeness(samples, np.arange(24) < 22, one, planes, CONFIG) for one in (real, again)]
-    assert found[0] == found[1]
+    assert found[0].metrics == found[1].metrics
+    for name in ("images", "windows"):
+        np.testing.assert_array_equal(getattr(again.lookalikes, name), getattr(real.lookalikes, name))
+    np.testing.assert_array_equal(again.lookalikes.nearness.margin, real.lookalikes.nearness.margin)
 
 
 def test_samples_beside_training_windows(planes: Planes, real: RealImages) -> None:
     samples = torch.cat([drawn(planes, "held_out", 4, stream=1), drawn(planes, "train", 24, stream=2)])
-    found = likeness(samples, np.arange(28) >= 4, real, planes, CONFIG)
+    found = likeness(samples, np.arange(28) >= 4, real, planes, CONFIG).metrics
     row = found["after"]["encoder/kernel_distance"]
     assert row["ratio"] == row["value"] / real.scale["encoder/kernel_distance"]["value"]
     assert found["memorisation"]["samples"] == 24 and found["memorisation"]["flagged"]
@@ -76,4 +79,18 @@ def test_samples_beside_training_windows(planes: Planes, real: RealImages) -> No
 
 def test_few_samples_are_not_compared(planes: Planes, real: RealImages) -> None:
     found = likeness(drawn(planes, "held_out"), np.arange(24) < 19, real, planes, CONFIG)
-    assert {"training_windows", "before"} == set(found)
+    assert {"training_windows", "before"} == set(found.metrics) and found.lookalikes is None
+
+
+def test_samples_like_training_windows_come_first_beside_these(planes: Planes, real: RealImages) -> None:
+    copies = drawn(planes, "train", 3, stream=3)
+    samples = torch.cat([drawn(planes, "held_out", 18, stream=1), copies.flip(-1), copies[:1]])
+    found = likeness(samples, np.arange(22) < 21, real, planes, CONFIG).lookalikes
+    assert found is not None and len(found) == 8
+    near = found.nearness.training
+    assert (np.diff(near) <= 0).all() and (near[:3] > 0.99).all() and near[3] < 0.9
+    for image, window in zip(found.images[:3], found.windows[:3], strict=True):
+        np.testing.assert_array_equal(image, window)
+    assert {image.tobytes() for image in found.images[:3]} == {
+        image.numpy().tobytes() for image in copies.flip(-1)[:, 0].contiguous()
+    }
