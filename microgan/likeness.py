@@ -112,8 +112,9 @@ class RealImages:
         except (OSError, SafetensorError) as error:
             raise UserError(folder / WINDOWS, "unreadable", f"must be whole ({error})") from None
         nearest = Lookalikes(
-            *(arrays[f"lookalikes.{name}"] for name in ("images", "windows")),
-            _nearness("lookalikes.nearness", arrays),
+            images=arrays["lookalikes.images"],
+            windows=arrays["lookalikes.windows"],
+            nearness=_nearness("lookalikes.nearness", arrays),
         )
         held_out, near = torch.from_numpy(arrays["held_out"]), _nearness("nearness", arrays)
         return cls(held_out, near, nearest, encoder, figures["training_windows"])
