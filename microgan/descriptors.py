@@ -72,7 +72,7 @@ def two_point_correlation(
 
     References
     ----------
-    S. Torquato, Random Heterogeneous Materials, Springer 2002, sections 2.2 and 12.4.
+    S. Torquato, Random Heterogeneous Materials, Springer 2002, chapters 2 (definition) and 12 (of images).
 
     Examples
     --------

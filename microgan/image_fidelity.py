@@ -222,7 +222,7 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int, subset_size: int
 
     References
     ----------
-    Binkowski, Sutherland, Arbel, Gretton: Demystifying MMD GANs. ICLR 2018, arXiv:1801.01401, section 4.
+    Binkowski, Sutherland, Arbel, Gretton: Demystifying MMD GANs. ICLR 2018, arXiv:1801.01401.
     Gretton et al., J. Mach. Learn. Res. 13 (2012) 723-773, eq. 3 (the unbiased estimator).
     """
     if not 2 <= subset_size <= min(len(x), len(y)):
@@ -274,7 +274,7 @@ def density_coverage_precision_recall(real: np.ndarray, fake: np.ndarray, k: int
     References
     ----------
     Kynkaanniemi et al.: Improved precision and recall metric, NeurIPS 2019, arXiv:1904.06991.
-    Naeem et al.: Reliable fidelity and diversity metrics, ICML 2020, arXiv:2002.09797, eqs. 3 and 4.
+    Naeem et al.: Reliable fidelity and diversity metrics, ICML 2020, arXiv:2002.09797, section 3.
 
     Raises
     ------
@@ -314,7 +314,7 @@ def _of_balls(neighbours: np.ndarray, real: np.ndarray, k: int) -> tuple[float, 
         strangers[waiting[found]] = stranger.sum(1)
         width, waiting = 4 * width, waiting[~found]
     balls = strangers[real]
-    # Over all pairs (real, fake), divided by k times the fakes (Naeem et al., eq. 3).
+    # Over all pairs (real, fake), divided by k times the fakes (Naeem et al., section 3).
     density = balls.sum() / (k * (~real).sum())
     return density, (balls > 0).mean(), inside[~real].mean(), inside[real].mean()
 

@@ -29,13 +29,14 @@ from microgan.encoder import (
 from microgan.errors import UserError
 from microgan.files import read_json, write_json
 from microgan.image_fidelity import ImageFidelityConfig, compare_images
-from microgan.memorisation import Nearness, memorised, nearness
+from microgan.memorisation import Lookalikes, Nearness, lookalikes, memorised, nearness
 from microgan.planes import ROLES, Planes
 from microgan.validity import Reference, detect_all
 from microgan.windows import Windows
 
-ENCODER, WINDOWS, DIGEST = "encoder.safetensors", "windows.safetensors", "encoder.json"
+ENCODER, WINDOWS, FIGURES = "encoder.safetensors", "windows.safetensors", "images.json"
 LEAST = 20  # images; fewer are not compared
+SHOWN = 8  # images beside the training windows nearest to them
 
 
 class LikenessConfig(Config):
@@ -56,22 +57,28 @@ class RealImages:
 
     Attributes
     ----------
-    held_out, train
+    held_out
         Windows (N, 1, S, S) in [-1, 1].
     nearness
         Of the held-out windows to the training part.
+    lookalikes
+        Those that come nearest to it.
     encoder
         Trained on windows of the training part.
+    scale
+        Training windows beside held-out ones, as `image_fidelity.compare_images` finds them: what samples as
+        good as real would show.
     """
 
     held_out: Tensor
-    train: Tensor
     nearness: Nearness
+    lookalikes: Lookalikes
     encoder: Encoder
+    scale: Mapping[str, Mapping[str, float]]
 
     @classmethod
     def of(cls, planes: Planes, reference: Reference, config: LikenessConfig) -> Self:
-        """Draw real windows, and train the encoder."""
+        """Draw real windows, train the encoder, and compare training windows with held-out ones."""
 
         def drawn(role: str, count: int, stream: int) -> Tensor:
             rng = np.random.default_rng([config.seed, ROLES.index(role), stream])
@@ -81,62 +88,95 @@ class RealImages:
         learnt = drawn("train", config.training_windows, 1)
         circles = detect_all(learnt, reference.radius_px, reference.polarity, reference.detector)
         encoder = train_encoder(learnt, circles, config.seed, config.encoder, reference.polarity)
-        near = nearness(held_out[:, 0].numpy(), planes, seed=config.seed)
-        return cls(held_out, train, near, encoder)
+        images = held_out[:, 0].numpy()
+        near = nearness(images, planes, seed=config.seed)
+        nearest = lookalikes(images, near, planes, SHOWN, seed=config.seed)
+        return cls(held_out, near, nearest, encoder, _compared(held_out, train, encoder, config))
 
     def save(self, folder: Path) -> None:
-        """Write windows and encoder into ``folder``, with the SHA-256 of the latter."""
-        arrays = {"held_out": self.held_out.numpy(), "train": self.train.numpy()}
-        arrays |= {"nearness.training": self.nearness.training, "nearness.control": self.nearness.control}
-        save_file(arrays, folder / WINDOWS)
-        write_json(folder / DIGEST, {"sha256": save_encoder(self.encoder, folder / ENCODER)})
+        """Write windows, encoder and figures into ``folder``, with the SHA-256 of the encoder."""
+        arrays = {"held_out": self.held_out.numpy(), **_arrays("nearness", self.nearness)}
+        arrays |= {"lookalikes.images": self.lookalikes.images, "lookalikes.windows": self.lookalikes.windows}
+        arrays |= _arrays("lookalikes.nearness", self.lookalikes.nearness)
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WINDOWS)
+        sha256 = save_encoder(self.encoder, folder / ENCODER)
+        write_json(folder / FIGURES, {"encoder_sha256": sha256, "training_windows": self.scale})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        encoder = load_encoder(folder / ENCODER, str(read_json(folder / DIGEST).get("sha256")))
+        figures = read_json(folder / FIGURES)
+        encoder = load_encoder(folder / ENCODER, str(figures.get("encoder_sha256")))
         try:
             arrays = load_file(folder / WINDOWS)
         except (OSError, SafetensorError) as error:
             raise UserError(folder / WINDOWS, "unreadable", f"must be whole ({error})") from None
-        near = Nearness(arrays["nearness.training"], arrays["nearness.control"])
-        return cls(torch.from_numpy(arrays["held_out"]), torch.from_numpy(arrays["train"]), near, encoder)
+        nearest = Lookalikes(
+            images=arrays["lookalikes.images"],
+            windows=arrays["lookalikes.windows"],
+            nearness=_nearness("lookalikes.nearness", arrays),
+        )
+        held_out, near = torch.from_numpy(arrays["held_out"]), _nearness("nearness", arrays)
+        return cls(held_out, near, nearest, encoder, figures["training_windows"])
+
+
+def _arrays(name: str, near: Nearness) -> dict[str, np.ndarray]:
+    return {f"{name}.training": near.training, f"{name}.control": near.control}
+
+
+def _nearness(name: str, arrays: Mapping[str, np.ndarray]) -> Nearness:
+    return Nearness(arrays[f"{name}.training"], arrays[f"{name}.control"])
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What `likeness` found: figures for ``fidelity.json``, and the samples that pass nearest to training."""
+
+    metrics: dict[str, Any]
+    lookalikes: Lookalikes | None
 
 
 def likeness(
     samples: Tensor, valid: np.ndarray, real: RealImages, planes: Planes, config: LikenessConfig
-) -> dict[str, Any]:
+) -> Likeness:
     """Compare samples (N, 1, S, S) with real windows; ``valid`` (N,) says which ones pass the filter.
 
     Returns
     -------
-    dict
-        ``before``, ``after`` filtering and, for scale, ``training_windows``: measure -> figures of
-        `image_fidelity.compare_images`, with ``ratio``, the value over that of training windows, where that
-        says something. ``memorisation`` (see `memorisation.Memorisation`) and ``diversity`` (see
+    Likeness
+        Its metrics are, for ``before``, ``after`` filtering and, for scale, ``training_windows``: measure ->
+        figures of `image_fidelity.compare_images`, with ``ratio``, the value over that of training windows,
+        where that says something. ``memorisation`` (see `memorisation.Memorisation`) and ``diversity`` (see
         `diversity.diversity`) of the samples that pass. Sets of fewer than 20 images are left out; None is
         infinity.
     """
-    control = random_encoder(config.seed, config.encoder)
     some = slice(config.windows)
-    sets = {"training_windows": real.train, "before": samples[some], "after": samples[valid][some]}
-    found: dict[str, Any] = {
-        name: compare_images(real.held_out, images, real.encoder, control, config.measures, config.seed)
+    sets = {"before": samples[some], "after": samples[valid][some]}
+    found: dict[str, Any] = {"training_windows": real.scale} | {
+        name: _compared(real.held_out, images, real.encoder, config)
         for name, images in sets.items()
         if len(images) >= LEAST
     }
-    scale = found["training_windows"]["encoder/kernel_distance"]["value"]
+    scale = real.scale["encoder/kernel_distance"]["value"]
     for name in ("before", "after"):
         if name in found and scale > 0:
             row = found[name]["encoder/kernel_distance"]
             row["ratio"] = row["value"] / scale
-    if "after" in found:
-        images = sets["after"][:, 0].numpy()
-        near = nearness(images, planes, seed=config.seed)
-        found["memorisation"] = asdict(memorised(near, real.nearness))
-        varied = diversity(images, real.held_out[:, 0].numpy())
-        found["diversity"] = {name: value if np.isfinite(value) else None for name, value in varied.items()}
-    return found
+    if "after" not in found:
+        return Likeness(found, None)
+    images = sets["after"][:, 0].numpy()
+    near = nearness(images, planes, seed=config.seed)
+    found["memorisation"] = asdict(memorised(near, real.nearness))
+    varied = diversity(images, real.held_out[:, 0].numpy())
+    found["diversity"] = {name: value if np.isfinite(value) else None for name, value in varied.items()}
+    return Likeness(found, lookalikes(images, near, planes, SHOWN, seed=config.seed))
+
+
+def _compared(
+    held_out: Tensor, images: Tensor, encoder: Encoder, config: LikenessConfig
+) -> dict[str, dict[str, float]]:
+    control = random_encoder(config.seed, config.encoder)
+    return compare_images(held_out, images, encoder, control, config.measures, config.seed)
 
 
 def headline(found: Mapping[str, Any]) -> dict[str, float]:

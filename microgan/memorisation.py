@@ -86,6 +86,28 @@ class Nearness:
 
 
 @dataclass(frozen=True)
+class Lookalikes:
+    """The n images that come nearest to the training part, the nearest first.
+
+    Attributes
+    ----------
+    images
+        Shape (n, S, S), in [-1, 1].
+    windows
+        The training window nearest to each, turned as the image lies, shape (n, S, S).
+    nearness
+        Of these images.
+    """
+
+    images: np.ndarray
+    windows: np.ndarray
+    nearness: Nearness
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
 class Memorisation:
     """How many samples are nearer to the training data than held-out windows are.
 
@@ -150,7 +172,8 @@ def nearest_windows(
 
     References
     ----------
-    J. P. Lewis, Fast normalized cross-correlation, Vision Interface 1995, 120-123.
+    J. P. Lewis, Fast template matching, Vision Interface 1995, 120-123; enlarged as Fast normalized
+    cross-correlation, Industrial Light & Magic.
     """
     _check_images(images)
     size_px = images.shape[1]
@@ -172,6 +195,18 @@ def nearness(images: np.ndarray, planes: Planes, most_px: int = 150_000, seed: i
     )
 
 
+def lookalikes(
+    images: np.ndarray, near: Nearness, planes: Planes, count: int, most_px: int = 150_000, seed: int = 0
+) -> Lookalikes:
+    """Pick the ``count`` images that are nearest to the training part, with the windows they are nearest to.
+
+    Other parameters as in `nearness`, which ``near`` is from; there may be fewer images than asked for.
+    """
+    first = np.argsort(-near.training, kind="stable")[:count]
+    found = nearest_windows(images[first], planes, "train", most_px, seed)
+    return Lookalikes(images[first], found.windows(planes, images.shape[1]), near.take(first))
+
+
 def memorised(
     samples: Nearness, held_out: Nearness, level: float = 0.01, significance: float = 0.05
 ) -> Memorisation:
@@ -180,9 +215,9 @@ def memorised(
     A threshold is the k-th largest value of the held-out windows, k = ``level`` times their number. Had
     samples and held-out windows been drawn alike, all orders of their values would be equally likely, and the
     number of samples above it would follow the negative hypergeometric law, whatever the distribution
-    (exceedance test: Balakrishnan and Ng, chapter 3). Correlations and margins are tested so; both must be
-    significant, and the larger p-value holds (intersection-union test: R. L. Berger, Technometrics 24 (1982)
-    295-300).
+    (precedence test, of largest values: Balakrishnan and Ng, part A). Correlations and margins are tested so;
+    both must be significant, and the larger p-value holds (intersection-union test: R. L. Berger,
+    Technometrics 24 (1982) 295-300).
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ Gaussian noise.
 
 What is read from an image is not quite what was put into it: a detector shifts radii, a threshold shifts
 volume fractions, noise softens rims. So each figure is read in real windows and in packed ones by the same
-means, and what the reading adds to the packed ones is taken off (the simulated method of moments: McFadden,
+means, and what the reading adds to the packed ones is taken off (the method of simulated moments: McFadden,
 Econometrica 57 (1989) 995-1026).
 """
 
@@ -347,11 +347,21 @@ def _corrected(
     fitted = _packing(put_in)
     return _Reading(
         radius_px=np.maximum(radius_px + radii.mean() - seen.radius_px.mean(), 0.5),
-        looks=real.looks + (looks - seen.looks).mean(axis=0),
+        looks=real.looks - _added(looks, seen.looks, put_in.looks),
         gap_px=max(real.gap_px + fitted.gap_px - seen.gap_px, 0.0),
         rim_px2=max(real.rim_px2 + fitted.blur_px**2 - seen.rim_px2, 0.0),
         grain=real.grain + np.array(fitted.grain) - seen.grain,
     )
+
+
+def _added(put_in: np.ndarray, seen: np.ndarray, looks: np.ndarray) -> np.ndarray:
+    """What the reading adds to looks (N, 3), from n looks that were put in and seen again.
+
+    It depends on the look: a brighter matrix lets the threshold count more of it as discs. So it is fitted as
+    an affine function of the look, by least squares; its mean alone would leave windows too different.
+    """
+    one, other = (np.column_stack([table, np.ones(len(table))]) for table in (put_in, looks))
+    return other @ np.linalg.lstsq(one, seen - put_in)[0]
 
 
 def _halfway(one: _Reading, other: _Reading) -> _Reading:

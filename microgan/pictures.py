@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from microgan.circles import Circles
     from microgan.description import Descriptor
+    from microgan.memorisation import Lookalikes
     from microgan.power import Planted
     from microgan.validity import Reference, Verdict
 
@@ -129,6 +130,26 @@ def window_sheet(
             panel.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
             panel.set_xlabel(caption, fontsize=7)
     save_figure(figure, path)
+
+
+def lookalike_sheet(sets: Mapping[str, Lookalikes | None], path: Path, columns: int = 8) -> None:
+    """Show images above the training windows nearest to them: name of the images -> what was found of them.
+
+    Below each pair are the correlations with its training window and with the nearest window of a part that
+    no model has seen.
+    """
+    groups: dict[str, tuple[np.ndarray, Sequence[str]]] = {}
+    for name, one in sets.items():
+        if one is None:
+            groups[name] = np.empty((0, 1, 1)), ()
+            continue
+        pairs = zip(one.nearness.training, one.nearness.control, strict=True)
+        groups[name] = one.images, [""] * len(one)
+        groups[f"nearest training\nwindow to {name}"] = (
+            one.windows,
+            [f"{seen:.2f} (unseen: {unseen:.2f})" for seen, unseen in pairs],
+        )
+    window_sheet(groups, path, columns)
 
 
 def verdict_sheet(images: np.ndarray, verdicts: Sequence[Verdict], path: Path, columns: int = 8) -> None:

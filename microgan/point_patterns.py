@@ -41,7 +41,7 @@ def radius_distribution(circles: Sequence[Discs], shape: tuple[int, int], margin
 
     With a margin of the largest radius all these discs are seen whole, and each counts whatever its size:
     taking whole discs instead would favour small ones (minus sampling: Chiu, Stoyan, Kendall and Mecke,
-    Stochastic Geometry and its Applications, 3rd ed., Wiley 2013, section 6.5).
+    Stochastic Geometry and its Applications, 3rd ed., Wiley 2013).
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def pair_correlation(
 
     References
     ----------
-    D. Stoyan and H. Stoyan, Fractals, Random Shapes and Point Fields, Wiley 1994, section 15.4.
+    D. Stoyan and H. Stoyan, Fractals, Random Shapes and Point Fields, Wiley 1994, part III.
     """
     if not bandwidth_px > 0:
         raise UserError("bandwidth_px", bandwidth_px, "must be positive")

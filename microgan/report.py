@@ -50,6 +50,8 @@ class ModelResult:
         Hash of the weights.
     rules_picture
         PNG of what the rules measure on real windows and samples, or None.
+    lookalikes_picture
+        PNG of the samples that come nearest to training windows, beside these, or None.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ModelResult:
     training_seconds: float | None = None
     weights_sha256: str = "unknown"
     rules_picture: Path | None = None
+    lookalikes_picture: Path | None = None
 
 
 def build_report(
@@ -128,8 +131,9 @@ def _draw(
             "rejected": (model.rejected[:SHOWN], [_words(reasons) for reasons in model.reasons]),
         }
         pictures.window_sheet(groups, folder / f"windows_{model.name}.png", SHOWN)
-        if model.rules_picture is not None:
-            shutil.copyfile(model.rules_picture, folder / f"rules_{model.name}.png")
+        for kind, picture in (("rules", model.rules_picture), ("lookalikes", model.lookalikes_picture)):
+            if picture is not None:
+                shutil.copyfile(picture, folder / f"{kind}_{model.name}.png")
     trained = {model.name: model.history for model in models if model.training_steps}
     if trained:
         pictures.loss_curves(trained, folder / "losses.png")
@@ -175,10 +179,13 @@ def _page(
     sheets = "".join(
         _figure(drawn, f"windows_{model.name}", f"{model.name}: {WINDOWS_CAPTION}") for model in models
     )
-    measured = "".join(
-        _figure(drawn, f"rules_{model.name}", f"{model.name}: {RULES_CAPTION}")
-        for model in models
-        if model.rules_picture is not None
+    measured, nearest = (
+        "".join(
+            _figure(drawn, f"{kind}_{model.name}", f"{model.name}: {caption}")
+            for model in models
+            if f"{kind}_{model.name}" in drawn
+        )
+        for kind, caption in (("rules", RULES_CAPTION), ("lookalikes", LOOKALIKES_CAPTION))
     )
     sections = [
         ("At a glance", _headline(models) + HEADLINE_NOTE),
@@ -186,7 +193,7 @@ def _page(
         ("Why samples are rejected", _figure(drawn, "rejected_by", REJECTED_CAPTION) + measured),
         *([("What the filter catches", _power_table(power) + POWER_NOTE)] if power else []),
         ("Fidelity to held-out windows", _fidelity_tables(models) + _fidelity_note(models)),
-        *([("Samples as images", _images_table(models) + IMAGES_NOTE)] if _alike(models) else []),
+        *([("Samples as images", _images_table(models) + IMAGES_NOTE + nearest)] if _alike(models) else []),
         (
             "Descriptors",
             _figure(drawn, "two_point_correlation", CORRELATION_CAPTION)
@@ -443,6 +450,11 @@ REJECTED_CAPTION = "Share of all samples that break each rule. A sample may brea
 RULES_CAPTION = (
     "what each rule measures, on real held-out windows and on all samples, and the limits beyond which an "
     "image is rejected. What lies outside of a panel is counted in its last bar."
+)
+LOOKALIKES_CAPTION = (
+    "the samples nearest to the training part, each above the training window nearest to it, and for scale "
+    "the same of held-out windows, which are no copies. Below: correlation of the two, smoothed, and "
+    "(unseen) with the nearest window of the calibration part; of a copy, the first stands out."
 )
 CORRELATION_CAPTION = (
     "Two-point correlation of the disc phase (above), and its difference from held-out real windows (below). "

@@ -12,6 +12,7 @@ from microgan.fidelity import headline as fidelity_headline
 from microgan.files import write_json
 from microgan.likeness import LikenessConfig, RealImages, likeness
 from microgan.likeness import headline as likeness_headline
+from microgan.pictures import lookalike_sheet
 from microgan.planes import Planes
 from microgan.properties import PropertiesConfig
 from microgan.validity import Reference
@@ -27,7 +28,7 @@ SHOWN = (
 
 
 def main(stage: Stage) -> None:
-    """Write metrics/MODEL/headline.json, fidelity.json and curves.json."""
+    """Write metrics/MODEL/headline.json, fidelity.json and curves.json, and reports/evaluate/MODEL.png."""
     name = stage.model_or_baseline
     config = stage.config("evaluate", FidelityConfig)
     properties = stage.config("properties", PropertiesConfig)
@@ -41,12 +42,14 @@ def main(stage: Stage) -> None:
     real, planes = RealImages.load(Path("survey")), Planes.load(Path("data/planes"))
     looks = likeness(images, samples.valid, real, planes, alike)
 
-    figures = fidelity_headline(fidelity.metrics) | likeness_headline(looks)
+    figures = fidelity_headline(fidelity.metrics) | likeness_headline(looks.metrics)
     outputs = [f"metrics/{name}/{file}.json" for file in ("headline", "fidelity", "curves")]
-    with drafts(*outputs) as (short, summary, curves):
+    outputs.append(f"reports/evaluate/{name}.png")
+    with drafts(*outputs) as (short, summary, curves, picture):
         write_json(short, figures)
-        write_json(summary, fidelity.metrics | {"images": looks})
+        write_json(summary, fidelity.metrics | {"images": looks.metrics})
         write_json(curves, fidelity.curves)
+        lookalike_sheet({"sample": looks.lookalikes, "real, held out": real.lookalikes}, picture)
     shown = {key: value for key, value in flatten(fidelity.metrics).items() if key.endswith(SHOWN)}
     stage.tracker.metrics({key: value for key, value in shown.items() if value is not None})
     stage.tracker.headline({f"{name}.{key}": value for key, value in figures.items()})

@@ -220,6 +220,18 @@ def test_dark_discs_are_fitted_as_dark(monkeypatch: pytest.MonkeyPatch) -> None:
 # Bad input
 
 
+def test_what_reading_adds_is_told_for_each_look() -> None:
+    rng = np.random.default_rng(0)
+    put_in, looks = rng.normal(size=(64, 3)), rng.normal(size=(9, 3))
+    slope, shift = rng.normal(size=(3, 3)), rng.normal(size=3)
+    added = packing_module._added(put_in, put_in + put_in @ slope + shift, looks)
+    np.testing.assert_allclose(added, looks @ slope + shift, atol=1e-10)
+    alike = np.tile(looks[:1], (64, 1))  # no slope to be found: the shift alone
+    np.testing.assert_allclose(
+        packing_module._added(alike, alike + shift, looks[:1]), shift[None], atol=1e-10
+    )
+
+
 def test_samples_that_hold_no_disc_are_refused() -> None:
     with pytest.raises(UserError, match=r"^size_px: 64 12: must be more than the largest disc with its gap"):
         known().sample(1, (64, 12), 0)

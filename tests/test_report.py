@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,8 @@ from PIL import Image
 
 from microgan.description import DESCRIPTORS
 from microgan.errors import UserError
+from microgan.memorisation import Lookalikes, Nearness
+from microgan.pictures import lookalike_sheet
 from microgan.report import ModelResult, build_report
 from microgan.validity import Power
 
@@ -135,16 +138,21 @@ def test_headline_has_both_models_side_by_side(report: Path) -> None:
     )
 
 
-def test_samples_as_images_are_beside_training_windows(tmp_path: Path, report: Path) -> None:
+def compared(name: str) -> ModelResult:
+    """A result whose samples were compared as images too."""
     measures = ("kernel_distance", "density", "coverage", "precision", "recall", "classifier_auc")
     sets = {
-        name: {f"encoder/{measure}": {"value": value} for measure in measures}
-        for name, value in (("training_windows", 0.5), ("before", 0.9), ("after", 0.7))
+        kind: {f"encoder/{measure}": {"value": value} for measure in measures}
+        for kind, value in (("training_windows", 0.5), ("before", 0.9), ("after", 0.7))
     }
     copies = {"excess": 0.013, "excess_interval": (-0.004, 0.03), "p_value": 0.04}
     images = {**sets, "memorisation": copies, "diversity": {"vendi_ratio": 0.98, "duplicates": 0.0}}
-    model = result("dcgan")
-    model = replace(model, fidelity={**model.fidelity, "images": images})
+    model = result(name)
+    return replace(model, fidelity={**model.fidelity, "images": images})
+
+
+def test_samples_as_images_are_beside_training_windows(tmp_path: Path, report: Path) -> None:
+    model = compared("dcgan")
     unseen = replace(result("wgan_gp"), fidelity={**model.fidelity, "images": {}})
     out = build_report([model, unseen], np.zeros((4, 16, 16)), SCAN, {}, tmp_path / "report.html")
     page = Page(out.read_text())
@@ -201,14 +209,28 @@ def test_pictures_are_in_the_page_and_beside_it(report: Path) -> None:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 10, path.name
 
 
-def test_what_rules_measured_is_shown_where_it_was_drawn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["rules", "lookalikes"])
+def test_what_earlier_stages_drew_is_shown(tmp_path: Path, kind: str) -> None:
     Image.new("L", (3, 2)).save(tmp_path / "drawn.png")
-    models = [replace(result("dcgan"), rules_picture=tmp_path / "drawn.png"), result("wgan_gp")]
+    models = [replace(compared("dcgan"), **{f"{kind}_picture": tmp_path / "drawn.png"}), compared("wgan_gp")]
     build_report(models, np.zeros((4, 16, 16)), SCAN, {}, tmp_path / "report.html")
-    kept = (tmp_path / "report/rules_dcgan.png").read_bytes()
+    kept = (tmp_path / f"report/{kind}_dcgan.png").read_bytes()
     assert kept == (tmp_path / "drawn.png").read_bytes()
     assert base64.b64encode(kept).decode() in (tmp_path / "report.html").read_text()
-    assert not (tmp_path / "report/rules_wgan_gp.png").exists()
+    assert not (tmp_path / f"report/{kind}_wgan_gp.png").exists()
+
+
+def test_lookalikes_are_above_their_training_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: dict[str, tuple[np.ndarray, Sequence[str]]] = {}
+    monkeypatch.setattr("microgan.pictures.window_sheet", lambda groups, path, columns: rows.update(groups))
+    near = Nearness(np.array([0.9, 0.5]), np.array([0.4, 0.45]))
+    images, windows = np.zeros((2, 8, 8)), np.ones((2, 8, 8))
+    sets = {"sample": Lookalikes(images, windows, near), "real": None}
+    lookalike_sheet(sets, tmp_path / "drawn.png")
+    assert list(rows) == ["sample", "nearest training\nwindow to sample", "real"]
+    above, below, none = rows.values()
+    assert above[0] is images and below[0] is windows and not len(none[0])
+    assert below[1] == ["0.90 (unseen: 0.40)", "0.50 (unseen: 0.45)"]
 
 
 def test_provenance_is_complete_and_escaped(report: Path) -> None:
