@@ -27,7 +27,7 @@ from microgan.planes import ScanInfo
 from microgan.repair import RepairConfig, Repaired, valid_field
 from microgan.sample_card import SampleCard, card_path, must_be_free_for_card
 from microgan.simulate import SimulateConfig, simulate_scan
-from microgan.validity import Reference, detect_all, judge, judge_field, phase_image, rules_of
+from microgan.validity import Reference, judge, judge_field, phase_image, rules_of
 
 OVERLAY_PX = 1600  # to about this size small pages are magnified
 
@@ -193,16 +193,13 @@ def _judged(grey: np.ndarray, rules: Reference, periodic: bool, allow_own_rules:
     if not periodic and grey.shape[1:] == (rules.window_px, rules.window_px):
         verdicts = judge(images, rules, allow_own_rules=allow_own_rules, progress=False)
         return [_Judged(v.valid, v.reasons, int(not v.valid), v.measures, v.circles) for v in verdicts]
-    found = detect_all(
-        images, rules.radius_px, rules.polarity, rules.detector, progress=False, periodic=periodic
-    )
     fields = [
         judge_field(image[None], rules, periodic, allow_own_rules=allow_own_rules, progress=False)
         for image in images
     ]
     return [
-        _Judged(field.valid, field.reasons, sum(not one.valid for one in field.verdicts), {}, circles)
-        for field, circles in zip(fields, found, strict=True)
+        _Judged(one.valid, one.reasons, sum(not each.valid for each in one.verdicts), {}, one.circles)
+        for one in fields
     ]
 
 

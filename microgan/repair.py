@@ -21,7 +21,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
+from microgan.circles import Circles
 from microgan.config import Config
 from microgan.descriptors import two_point_correlation, volume_fraction
 from microgan.networks import STRIDE_PX, WRAP_CELLS, Generator
@@ -38,7 +39,6 @@ from microgan.validity import (
     Reference,
     Verdict,
     cut_windows,
-    detect_all,
     excess,
     judge,
     judge_field,
@@ -56,6 +56,11 @@ class RepairConfig(Config):
     patch_cells: int = Field(default=3, ge=1, le=15, description="width of what is drawn again, latent cells")
     angle_deg: float = Field(
         default=90, gt=0, le=90, description="in the middle of a patch; 90: what was there is forgotten"
+    )
+    overlaps: Literal["calibrated", "clear"] = Field(
+        default="clear",
+        description="limit of overlaps: as calibrated, which irregular real discs set; or for all discs that "
+        "of clear ones",
     )
     seconds: float | None = Field(
         default=None, gt=0, description="stop after these, too; the result then depends on the machine"
@@ -194,6 +199,8 @@ def repair(
     """
     start = time.monotonic()
     generator.eval()
+    if config.overlaps == "clear":
+        reference = without_overlaps(reference)
     field = _Field(generator, latent.clone(), size_px, periodic, reference, rounded, allow_own_rules)
     drawn, before = field.image.clone(), field.verdict
     rounds = 0
@@ -204,7 +211,7 @@ def repair(
             field.mend(config, rng)
             rounds += 1
             if not field.broken.any():
-                field.generate()  # the last word is the whole field's
+                field.generate()  # the last word is the whole field's, which may read discs otherwise
             bar.set_postfix_str(f"{field.broken.sum()} invalid windows", refresh=False)
             bar.update()
     if rounds and field.broken.any():
@@ -219,6 +226,21 @@ def repair(
         rounds=rounds,
         changed=(field.latent != latent).any(dim=1).double().mean().item(),
         seconds=time.monotonic() - start,
+    )
+
+
+def without_overlaps(reference: Reference) -> Reference:
+    """Return the rules with the limit of clear discs for the overlap of all.
+
+    In real windows the deepest overlaps are irregular discs that no circle fits, and they set the limit of
+    ``overlap``. In a generated field they are faults, and whether a disc counts as clear changes a little
+    from window to window.
+    """
+    limit = reference.limits.get("clear_overlap")
+    return (
+        reference.model_copy(update={"limits": {**reference.limits, "overlap": limit}})
+        if limit
+        else reference
     )
 
 
@@ -238,13 +260,10 @@ def _statistics(
 ) -> FieldStatistics:
     stack = torch.cat(list(images))
     phase = phase_image(stack, reference).numpy()
-    circles = detect_all(
-        stack, reference.radius_px, reference.polarity, reference.detector, progress=False, periodic=periodic
-    )
     height, width = phase.shape[1:]
     inside = [
         np.count_nonzero((c.row >= -0.5) & (c.row < height - 0.5) & (c.col >= -0.5) & (c.col < width - 0.5))
-        for c in circles
+        for c in (verdict.circles for verdict in verdicts)
     ]
     return FieldStatistics(
         valid_share=float(np.mean([verdict.valid_share for verdict in verdicts])),
@@ -343,6 +362,7 @@ class _Field:
         )
         self.corners = self.verdict.corners
         self.broken, self.excess = self._faults(self.verdict.verdicts)
+        self.broken |= self._seeing(self.verdict.circles, self.verdict.overlapping)
 
     def mend(self, config: RepairConfig, rng: np.random.Generator) -> None:
         """Draw all faults again that are far apart, and keep what is better.
@@ -405,6 +425,15 @@ class _Field:
         )
         broken = self.broken.reshape(len(self.verdict.row), len(self.verdict.col))
         return (rows.T @ broken @ cols) / (rows.sum(0)[:, None] * cols.sum(0))
+
+    def _seeing(self, circles: Circles, pairs: np.ndarray) -> np.ndarray:
+        """Whether each window has both discs of one of the pairs (p, 2) in it."""
+        seen = []
+        for axis, centres in enumerate((circles.row, circles.col)):
+            start, size = (self.verdict.row, self.verdict.col)[axis], self.size_px[axis]
+            both = self._within(centres[pairs.ravel()], start, size).reshape(len(start), -1, 2)
+            seen.append(np.logical_and(both[..., 0], both[..., 1]))
+        return (seen[0][:, None] & seen[1]).any(axis=2).ravel()
 
     def _within(self, place_px: np.ndarray, start: np.ndarray, size_px: int) -> np.ndarray:
         """Whether places (k,) lie between the first and the last row of windows (n,): (n, k) of 0 and 1."""

@@ -27,7 +27,7 @@ from microgan.detection import detect
 from microgan.errors import UserError
 from microgan.files import read_json, write_json
 from microgan.planes import Planes, ScanInfo
-from microgan.rules import RULES, SMOOTHING_PX, Evidence, OwnRule, Rule, RuleConfig, measure, own_rules
+from microgan.rules import CLEAR, RULES, SMOOTHING_PX, Evidence, OwnRule, Rule, RuleConfig, measure, own_rules
 from microgan.windows import Windows
 
 MOST_DISAGREEMENT = 0.4  # between circles and phase on real windows; wrong radii or polarity: 0.5 to 0.9
@@ -171,7 +171,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class FieldVerdict:
-    """Verdicts of the windows that cover a field; it is valid as a whole when each of them is.
+    """Verdicts of the windows that cover a field, and the discs of the field as a whole.
 
     Attributes
     ----------
@@ -179,11 +179,17 @@ class FieldVerdict:
         First rows (n,) and columns (m,) of the windows, px.
     verdicts
         Of the n x m windows, row by row; circles are in a window's own coordinates.
+    circles
+        That were found in the field as a whole.
+    overlapping
+        Pairs of these (p, 2) that overlap by more than the limits allow.
     """
 
     row: np.ndarray
     col: np.ndarray
     verdicts: Sequence[Verdict]
+    circles: Circles
+    overlapping: np.ndarray
 
     @property
     def corners(self) -> np.ndarray:
@@ -192,8 +198,8 @@ class FieldVerdict:
 
     @property
     def valid(self) -> bool:
-        """Whether all windows are."""
-        return all(verdict.valid for verdict in self.verdicts)
+        """Whether all windows are, and no discs overlap that must not."""
+        return all(verdict.valid for verdict in self.verdicts) and not len(self.overlapping)
 
     @property
     def valid_share(self) -> float:
@@ -202,8 +208,10 @@ class FieldVerdict:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What the rejected windows are rejected for."""
-        return tuple(name for name, count in self.rejected_by.items() if count)
+        """What the field is rejected for."""
+        counts = self.rejected_by
+        counts["overlap"] += len(self.overlapping)
+        return tuple(name for name, count in counts.items() if count)
 
     @property
     def rejected_by(self) -> dict[str, int]:
@@ -442,7 +450,11 @@ def judge_field(
     """
     image = as_field(image)
     row, col = (window_starts(length, reference.window_px, periodic) for length in image.shape[-2:])
-    field = FieldVerdict(row, col, [])
+    (circles,) = detect_all(
+        image, reference.radius_px, reference.polarity, reference.detector, progress=False, periodic=periodic
+    )
+    size_px = image.shape[-2], image.shape[-1]
+    field = FieldVerdict(row, col, [], circles, overlapping(circles, reference.limits, size_px, periodic))
     parts = torch.from_numpy(field.corners).split(AT_ONCE)
     verdicts = [
         verdict
@@ -455,6 +467,36 @@ def judge_field(
         )
     ]
     return replace(field, verdicts=verdicts)
+
+
+def overlapping(circles: Circles, limits: Limits, size_px: tuple[int, int], periodic: bool) -> np.ndarray:
+    """Return the pairs of circles (p, 2) that overlap by more than the rules of overlap allow.
+
+    Parameters
+    ----------
+    circles
+        Of one image. As in the rules, those with centres outside of it do not count.
+    limits
+        Of which those of ``overlap`` and, between circles that fit well, ``clear_overlap`` count.
+    size_px
+        Rows and columns of the image.
+    periodic
+        Whether distances go on beyond its borders.
+    """
+    sides = np.array(size_px)[:, None]
+    centres = np.stack([circles.row, circles.col])
+    inside = ((centres >= 0) & (centres <= sides - 1)).all(axis=0) | periodic
+    apart = np.abs(centres[:, :, None] - centres[:, None])
+    if periodic:
+        apart = np.minimum(apart % sides[..., None], -apart % sides[..., None])
+    overlap = 1 - np.hypot(*apart) / (circles.radius[:, None] + circles.radius)
+    chosen = {"overlap": inside, "clear_overlap": inside & (circles.score >= CLEAR)}
+    forbidden = np.zeros(overlap.shape, bool)
+    for name, which in chosen.items():
+        _, largest = limits.get(name, (None, None))
+        if largest is not None:
+            forbidden |= (overlap > largest) & np.outer(which, which)
+    return np.argwhere(np.triu(forbidden, 1))
 
 
 def as_field(image: Tensor) -> Tensor:

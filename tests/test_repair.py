@@ -7,13 +7,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from microgan.circles import DetectorConfig
+from microgan.circles import Circles, DetectorConfig
 from microgan.errors import UserError
 from microgan.networks import STRIDE_PX, Generator, NetworkConfig, wrap
 from microgan.planes import ScanInfo
-from microgan.repair import RepairConfig, Repaired, angles, before_and_after, proposals, valid_field
+from microgan.repair import (
+    RepairConfig,
+    Repaired,
+    angles,
+    before_and_after,
+    proposals,
+    valid_field,
+    without_overlaps,
+)
 from microgan.sampling import latents, sample
-from microgan.validity import Limits, Reference, excess, judge_field, window_starts
+from microgan.validity import Limits, Reference, excess, judge_field, overlapping, window_starts
 from tests.helpers import drawn, lively
 
 SCAN = ScanInfo(
@@ -215,3 +223,27 @@ def test_the_angle_falls_to_the_rim_of_a_patch() -> None:
     assert torch.equal(
         proposals(latent, np.zeros((5, 5)), 3, np.random.default_rng(0)), latent.expand(3, 2, 5, 5)
     )
+
+
+def test_discs_of_the_whole_field_must_not_overlap() -> None:
+    size_px, limits = (96, 128), {"overlap": (None, 0.3), "clear_overlap": (None, 0.1)}
+    discs = [
+        (10, 10, 6, 0.9),
+        (10, 20, 6, 0.9),
+        (50, 2, 6, 0.9),
+        (50, 124, 6, 0.5),
+        (80, 60, 6, 0.5),
+        (80, 69, 6, 0.5),
+    ]
+    circles = Circles.from_table(
+        np.array(discs)
+    )  # overlaps: 1/6, clear; 1/2, across the border; 1/4, not clear
+    assert overlapping(circles, limits, size_px, periodic=True).tolist() == [[0, 1], [2, 3]]
+    assert overlapping(circles, limits, size_px, periodic=False).tolist() == [[0, 1]]
+    assert overlapping(circles, {}, size_px, periodic=True).tolist() == []
+
+
+def test_repair_takes_overlaps_of_all_discs_for_those_of_clear_ones() -> None:
+    reference = _reference({"overlap": (None, 0.4), "clear_overlap": (None, 0.2)})
+    assert without_overlaps(reference).limits["overlap"] == (None, 0.2)
+    assert without_overlaps(_reference({"overlap": (None, 0.4)})).limits["overlap"] == (None, 0.4)
