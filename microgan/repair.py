@@ -11,6 +11,9 @@ trained. The angle is large in the middle of the patch and falls smoothly to 0. 
 more rules than before is what repair is for: it samples the generator's fields given that they are valid, not
 exactly, but from nearby. What it does to the statistics is told by `before_and_after`.
 
+Valid are then all windows of one grid and all pairs of discs in the field as a whole. Windows in between fail
+about as often as real ones: a fault at its limit is read a little otherwise in each window.
+
 References
 ----------
 S. L. Cotter, G. O. Roberts, A. M. Stuart, D. White, MCMC methods for functions: modifying old algorithms to

@@ -227,17 +227,10 @@ def test_the_angle_falls_to_the_rim_of_a_patch() -> None:
 
 def test_discs_of_the_whole_field_must_not_overlap() -> None:
     size_px, limits = (96, 128), {"overlap": (None, 0.3), "clear_overlap": (None, 0.1)}
-    discs = [
-        (10, 10, 6, 0.9),
-        (10, 20, 6, 0.9),
-        (50, 2, 6, 0.9),
-        (50, 124, 6, 0.5),
-        (80, 60, 6, 0.5),
-        (80, 69, 6, 0.5),
-    ]
-    circles = Circles.from_table(
-        np.array(discs)
-    )  # overlaps: 1/6, clear; 1/2, across the border; 1/4, not clear
+    one_sixth_clear = [(10, 10, 6, 0.9), (10, 20, 6, 0.9)]
+    half_across_the_border = [(50, 2, 6, 0.9), (50, 124, 6, 0.5)]
+    quarter_not_clear = [(80, 60, 6, 0.5), (80, 69, 6, 0.5)]
+    circles = Circles.from_table(np.array(one_sixth_clear + half_across_the_border + quarter_not_clear))
     assert overlapping(circles, limits, size_px, periodic=True).tolist() == [[0, 1], [2, 3]]
     assert overlapping(circles, limits, size_px, periodic=False).tolist() == [[0, 1]]
     assert overlapping(circles, {}, size_px, periodic=True).tolist() == []
