@@ -1,7 +1,8 @@
 """Whether exported files give the right stiffness, and how fine they must be: `python -m benchmarks.solving`.
 
-A periodic cell of random discs is written as an Abaqus file of voxels, at several refinements, and as a
-triangle mesh, at several element sizes. Both are read back and solved under plane strain. Triangles are
+A periodic cell of random discs is drawn in voxels, at several refinements, and written as a triangle mesh, at
+several element sizes, which is read back. Both are solved under plane strain. That a file of voxels gives
+what the voxels in memory give, to rounding, is a test (`tests/test_solving.py`). Triangles are
 quadratic, so that their error is small beside that of the voxels; the finest mesh is what all are compared
 with. Materials: E-glass in epoxy and, transverse, T300 carbon in epoxy (see `microgan.properties`).
 """

@@ -12,8 +12,8 @@ def render_phase(
     """Draw discs: a pixel is disc phase if its centre is in a disc.
 
     Discs that overlap are united. Where a solver takes each pixel as an element, draw finer than the image
-    that the circles were found in: at a radius of 5 px and a volume fraction of 0.56, the error of the
-    stiffness falls below 1 % at ``refinement`` 4 with carbon in epoxy, with glass at 16 (`benchmarks.solving`).
+    that the circles were found in: at a radius of 5 px and a volume fraction of 0.56, the stiffness
+    is right to 1 % from ``refinement`` 4 on with carbon in epoxy, from 16 on with glass (`benchmarks.solving`).
 
     Parameters
     ----------
