@@ -13,7 +13,8 @@ def render_phase(
 
     Discs that overlap are united. Where a solver takes each pixel as an element, draw finer than the image
     that the circles were found in: at a radius of 5 px and a volume fraction of 0.56, the stiffness
-    is right to 1 % from ``refinement`` 4 on with carbon in epoxy, from 16 on with glass (`benchmarks.solving`).
+    is right to 1 % from ``refinement`` 4 on with carbon in epoxy, from 16 on with glass
+    (`benchmarks.solving`).
 
     Parameters
     ----------
