@@ -80,9 +80,9 @@ def sample(
     seed: int,
     periodic: bool,
     out: Path,
-    reference: Path | None,
-    rounds: int,
-    allow_own_rules: bool,
+    reference: Path | None = None,
+    rounds: int = 100,
+    allow_own_rules: bool = False,
 ) -> dict[str, Any]:
     """Draw new images from a generator, repair them by a reference if one is given, and write their card."""
     must_be_free_for_card(out)
