@@ -42,9 +42,11 @@ from microgan.validity import (
     Reference,
     Verdict,
     cut_windows,
+    detect_all,
     excess,
     judge,
     judge_field,
+    overlapping,
     phase_image,
 )
 
@@ -214,7 +216,9 @@ def repair(
             field.mend(config, rng)
             rounds += 1
             if not field.broken.any():
-                field.generate()  # the last word is the whole field's, which may read discs otherwise
+                field.find_overlaps()
+            if not field.broken.any():
+                field.generate()  # the last word is the whole field's
             bar.set_postfix_str(f"{field.broken.sum()} invalid windows", refresh=False)
             bar.update()
     if rounds and field.broken.any():
@@ -366,6 +370,15 @@ class _Field:
         self.corners = self.verdict.corners
         self.broken, self.excess = self._faults(self.verdict.verdicts)
         self.broken |= self._seeing(self.verdict.circles, self.verdict.overlapping)
+
+    def find_overlaps(self) -> None:
+        """Take the windows for broken that see discs overlap when the field is looked at as a whole."""
+        of = self.reference
+        (circles,) = detect_all(
+            self.image, of.radius_px, of.polarity, of.detector, progress=False, periodic=self.periodic
+        )
+        pairs = overlapping(circles, of.limits, self.size_px, self.periodic)
+        self.broken |= self._seeing(circles, pairs)
 
     def mend(self, config: RepairConfig, rng: np.random.Generator) -> None:
         """Draw all faults again that are far apart, and keep what is better.
