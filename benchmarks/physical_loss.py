@@ -1,4 +1,4 @@
-"""Does the physical loss help? `python -m benchmarks.physical_loss [--seeds 5] [--steps 3000]`.
+"""Does the physical loss help? `python -m benchmarks.physical_loss [--models dcgan] [--seeds 5] [--steps 3000]`.
 
 Pairs of trainings with equal seeds, one with the physical loss of params.yaml and one without, are judged by
 their samples before any filtering: by the filter with the ring detector, and by the same rules calibrated for
@@ -201,7 +201,8 @@ def main() -> None:
     planes = Planes.load(options.planes)
     court = Court.of(planes, params, options.samples)
     runs = measured(planes, models, options.seeds, config, court, options.out / "physical_loss.csv")
-    command = f"python -m benchmarks.physical_loss --seeds {options.seeds} --steps {options.steps}"
+    command = f"python -m benchmarks.physical_loss --models {' '.join(models)}"
+    command += f" --seeds {options.seeds} --steps {options.steps}"
     text = f"""# Trainings with and without the physical loss
 
 `{command}` at commit {git_commit() or "unknown"}, scan {planes.info.name}, {options.samples} samples each.
