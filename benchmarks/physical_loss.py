@@ -1,4 +1,4 @@
-"""Does the physical loss help? `python -m benchmarks.physical_loss [--models dcgan] [--seeds 5] [--steps 3000]`.
+"""Does the physical loss help? `python -m benchmarks.physical_loss [--models dcgan] [--steps 3000]`.
 
 Pairs of trainings with equal seeds, one with the physical loss of params.yaml and one without, are judged by
 their samples before any filtering: by the filter with the ring detector, and by the same rules calibrated for
