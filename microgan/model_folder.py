@@ -14,6 +14,7 @@ from pathlib import Path
 
 from microgan.checkpoint import CARD, WEIGHTS
 from microgan.errors import UserError
+from microgan.files import read_json
 
 SCHEMES = ("models:/", "runs:/")
 STORE = "mlflow.db"  # of a project, in its uppermost folder
@@ -36,10 +37,14 @@ def model_folder(name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as scratch:
         _download(name, Path(scratch))
-        found = [path.parent for path in Path(scratch).rglob(CARD) if (path.parent / WEIGHTS).is_file()]
+        found = {  # a run may keep the same generator twice: as a file of its own, and as a model
+            read_json(card).get("weights_sha256"): card.parent
+            for card in sorted(Path(scratch).rglob(CARD))
+            if (card.parent / WEIGHTS).is_file()
+        }
         if len(found) != 1:
             raise UserError(name, f"{len(found)} generators", f"must be one folder of {WEIGHTS} and {CARD}")
-        yield found[0]
+        yield next(iter(found.values()))
 
 
 def _download(name: str, out: Path) -> None:

@@ -110,6 +110,23 @@ def test_a_name_without_a_store_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         pass
 
 
+def test_one_generator_kept_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(seeds: tuple[int, ...], out: Path) -> None:
+        for number, seed in enumerate(seeds):
+            generator = lively(NetworkConfig(latent_channels=seed, base_channels=4))
+            save_model(out / str(number) / "dcgan", generator, {"model": "dcgan"})
+
+    monkeypatch.setattr("microgan.model_folder._download", lambda name, out: download((2, 2), out))
+    with model_folder("runs:/abc/dcgan") as folder:
+        assert load_model(folder)[1]["model"] == "dcgan"
+    monkeypatch.setattr("microgan.model_folder._download", lambda name, out: download((2, 3), out))
+    with (
+        pytest.raises(UserError, match="runs:/abc/dcgan: 2 generators: must be one folder"),
+        model_folder("runs:/abc/dcgan"),
+    ):
+        pass
+
+
 def test_a_failure_to_register_does_not_stop_a_stage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
