@@ -54,7 +54,7 @@ def runs_table(runs: Sequence[Run]) -> str:
     ]
     for run in runs:
         field, count = run.field, len(run.field.before.verdicts)
-        invalid = [sum(not one.valid for one in whole.verdicts) for whole in (field.before, field.after)]
+        invalid = [field.before.invalid_windows, field.after.invalid_windows]
         other = [round((1 - share) * count) for share in run.between]
         lines.append(
             f"| {run.seed} | {count} | {invalid[0]} | {invalid[1]} | {other[0]} | {other[1]} | {field.rounds}"

@@ -134,15 +134,18 @@ def _write_repaired(
 ) -> dict[str, Any]:
     """Write fields as they come; return how many became valid, and means of what repair does."""
     told: list[dict[str, float]] = []
+    valid = 0
 
     def bands() -> Iterator[np.ndarray]:
+        nonlocal valid
         for field in fields:
             yield info.denormalise(field.image[0, 0].numpy())
             told.append(field.figures())
+            valid += field.after.valid
 
     write_tiff_in_bands(out, bands(), (count, *size_px), np.dtype(info.dtype), info.voxel_size_um)
     means = {name: float(np.mean([figures[name] for figures in told])) for name in told[0]}
-    return {"valid": sum(not figures["invalid_windows_after"] for figures in told), **means}
+    return {"valid": valid, **means}
 
 
 def validate(
@@ -197,10 +200,7 @@ def _judged(grey: np.ndarray, rules: Reference, periodic: bool, allow_own_rules:
         judge_field(image[None], rules, periodic, allow_own_rules=allow_own_rules, progress=False)
         for image in images
     ]
-    return [
-        _Judged(one.valid, one.reasons, sum(not each.valid for each in one.verdicts), {}, one.circles)
-        for one in fields
-    ]
+    return [_Judged(one.valid, one.reasons, one.invalid_windows, {}, one.circles) for one in fields]
 
 
 def compare(

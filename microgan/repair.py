@@ -42,11 +42,10 @@ from microgan.validity import (
     Reference,
     Verdict,
     cut_windows,
-    detect_all,
+    discs_and_overlaps,
     excess,
     judge,
     judge_field,
-    overlapping,
     phase_image,
 )
 
@@ -100,11 +99,10 @@ class Repaired:
 
     def figures(self) -> dict[str, float]:
         """Return what came of it in figures."""
-        before, after = (sum(not v.valid for v in field.verdicts) for field in (self.before, self.after))
         return {
             "windows": len(self.after.verdicts),
-            "invalid_windows_before": before,
-            "invalid_windows_after": after,
+            "invalid_windows_before": self.before.invalid_windows,
+            "invalid_windows_after": self.after.invalid_windows,
             "rounds": self.rounds,
             "changed": self.changed,
         }
@@ -373,12 +371,7 @@ class _Field:
 
     def find_overlaps(self) -> None:
         """Take the windows for broken that see discs overlap when the field is looked at as a whole."""
-        of = self.reference
-        (circles,) = detect_all(
-            self.image, of.radius_px, of.polarity, of.detector, progress=False, periodic=self.periodic
-        )
-        pairs = overlapping(circles, of.limits, self.size_px, self.periodic)
-        self.broken |= self._seeing(circles, pairs)
+        self.broken |= self._seeing(*discs_and_overlaps(self.image, self.reference, self.periodic))
 
     def mend(self, config: RepairConfig, rng: np.random.Generator) -> None:
         """Draw all faults again that are far apart, and keep what is better.

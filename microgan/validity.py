@@ -199,7 +199,12 @@ class FieldVerdict:
     @property
     def valid(self) -> bool:
         """Whether all windows are, and no discs overlap that must not."""
-        return all(verdict.valid for verdict in self.verdicts) and not len(self.overlapping)
+        return not self.invalid_windows and not len(self.overlapping)
+
+    @property
+    def invalid_windows(self) -> int:
+        """How many windows are not valid."""
+        return sum(not verdict.valid for verdict in self.verdicts)
 
     @property
     def valid_share(self) -> float:
@@ -450,11 +455,7 @@ def judge_field(
     """
     image = as_field(image)
     row, col = (window_starts(length, reference.window_px, periodic) for length in image.shape[-2:])
-    (circles,) = detect_all(
-        image, reference.radius_px, reference.polarity, reference.detector, progress=False, periodic=periodic
-    )
-    size_px = image.shape[-2], image.shape[-1]
-    field = FieldVerdict(row, col, [], circles, overlapping(circles, reference.limits, size_px, periodic))
+    field = FieldVerdict(row, col, [], *discs_and_overlaps(image, reference, periodic))
     parts = torch.from_numpy(field.corners).split(AT_ONCE)
     verdicts = [
         verdict
@@ -467,6 +468,15 @@ def judge_field(
         )
     ]
     return replace(field, verdicts=verdicts)
+
+
+def discs_and_overlaps(image: Tensor, reference: Reference, periodic: bool) -> tuple[Circles, np.ndarray]:
+    """Return the discs of a field (1, 1, H, W) as a whole, and which pairs are `overlapping`."""
+    (circles,) = detect_all(
+        image, reference.radius_px, reference.polarity, reference.detector, progress=False, periodic=periodic
+    )
+    size_px = image.shape[-2], image.shape[-1]
+    return circles, overlapping(circles, reference.limits, size_px, periodic)
 
 
 def overlapping(circles: Circles, limits: Limits, size_px: tuple[int, int], periodic: bool) -> np.ndarray:

@@ -106,15 +106,15 @@ def _write(folder: Path, out: Path, run: str, model: str) -> None:
             mlflow_model=Model(run_id=run, model_id=model),
             loader_module=LOADER,
             data_path=str(data),
-            signature=_signature(),
+            signature=_signature(read_json(folder / CARD)["scan"]["dtype"]),
             input_example={"count": 4, "rows": 64, "cols": 64, "seed": 0, "periodic": False},
             pip_requirements=[f"{name}=={_public(version(name))}" for name in LIBRARIES],
             metadata={"microgan": __version__},
         )
 
 
-def _signature() -> "ModelSignature":
-    """Return the columns of `microgan.served.Request`, of which all but the count may be left out."""
+def _signature(dtype: str) -> "ModelSignature":
+    """Return the columns of `microgan.served.Request`, all but the count optional, and the answer's type."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
@@ -123,7 +123,7 @@ def _signature() -> "ModelSignature":
     columns: list[ColSpec | TensorSpec] = [
         ColSpec(kind, name, required=name == "count") for name, kind in kinds.items()
     ]
-    return ModelSignature(Schema(columns), Schema([TensorSpec(np.dtype("uint16"), (-1, -1, -1))]))
+    return ModelSignature(Schema(columns), Schema([TensorSpec(np.dtype(dtype), (-1, -1, -1))]))
 
 
 def _public(number: str) -> str:

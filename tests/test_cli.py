@@ -11,20 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 from microgan import __version__, cli, commands, model_folder
 from microgan.checkpoint import load_model, save_model
+from microgan.circles import Circles
 from microgan.export import known_formats
 from microgan.files import write_tiff
 from microgan.networks import Generator, NetworkConfig
 from microgan.planes import Planes
+from microgan.repair import Repaired
 from microgan.rules import OwnRule
-from microgan.validity import CalibrationConfig, Reference, calibrate, judge
+from microgan.validity import CalibrationConfig, FieldVerdict, Reference, Verdict, calibrate, judge
 from microgan.windows import Windows
 from tests.helpers import disc_planes, lively
 
 ROOT = Path(__file__).parents[1]
+NO_CIRCLES = Circles.from_table(np.zeros((0, 4)))
 COMMANDS = ("simulate", "detect", "sample", "validate", "compare", "export")
 
 
@@ -507,3 +511,18 @@ def test_export_names_its_formats(
     monkeypatch.setenv("COLUMNS", "200")
     assert _run(monkeypatch, "export", "--help") == 0
     assert ", ".join(known_formats()) in capsys.readouterr().out
+
+
+def test_a_field_whose_discs_overlap_as_a_whole_is_not_counted_as_valid(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def overlaps_only(*_: object, **__: object) -> Repaired:
+        image, verdict = torch.zeros(1, 1, 64, 64), Verdict(True, (), {}, NO_CIRCLES)
+        field = FieldVerdict(np.array([0]), np.array([0]), [verdict], NO_CIRCLES, np.array([[0, 1]]))
+        return Repaired(image, image, image, field, field, True, 1, 0.0, 0.0)
+
+    monkeypatch.setattr(commands, "valid_field", overlaps_only)
+    words = ("sample", material / "model", "--count", 1, "--repair", material / "reference.json")
+    told = _json(monkeypatch, capsys, *words, "--out", tmp_path / "a.tif")["repaired"]
+    assert (told["valid"], told["invalid_windows_after"]) == (0, 0)
+    assert _run(monkeypatch, *words, "--out", tmp_path / "a.tif", "--strict") == 1
