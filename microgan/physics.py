@@ -61,7 +61,7 @@ class PhysicsConfig(Config):
     """The physical loss in a training, and the weights of its terms; see `Terms`."""
 
     weight: float = Field(default=1.0, ge=0, description="its gradient over the adversarial one")
-    images: int = Field(default=16, ge=1, description="of a batch, that it judges")
+    images: int = Field(default=8, ge=1, description="of a batch, at most, that it judges")
     warm_up: int = Field(default=500, ge=0, description="steps before it begins, in which circles come to be")
     ramp: int = Field(default=500, ge=1, description="steps in which its weight then rises")
     overlap: float = Field(default=1.0, ge=0, description="pairs of circles closer than their radii allow")

@@ -33,24 +33,24 @@ COLLAPSED_SPREAD = 1e-3  # standard deviation of grey values, of a range of 2, b
 class TrainConfig(NetworkConfig):
     """What all models share: sizes of the networks, length of the run, numerics, log."""
 
-    steps: int = Field(6000, ge=1)
+    steps: int = Field(20_000, ge=1)
     minutes: float = Field(10.0, gt=0)
-    batch: int = Field(32, ge=2)
+    batch: int = Field(8, ge=2)
     symmetries: Symmetries = "mirrors"
     average_decay: float = Field(0.998, ge=0, lt=1)
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int | None = Field(None, ge=1)
-    log_every: int = Field(10, ge=1)
-    grid_every: int = Field(250, ge=1)
+    log_every: int = Field(50, ge=1)
+    grid_every: int = Field(1000, ge=1)
     grid_count: int = Field(16, ge=1)
-    check_every: int = Field(500, ge=1)
+    check_every: int = Field(1000, ge=1)
     check_count: int = Field(256, ge=1)
     init_from: Path | None = None
     decay_share: float = Field(0.5, ge=0, le=1)
     physics: PhysicsConfig = PhysicsConfig()
-    save_every: int = Field(250, ge=1)
+    save_every: int = Field(500, ge=1)
 
 
 class ModelConfig(Config):
@@ -327,7 +327,7 @@ def _figures(state: State, config: TrainConfig) -> dict[str, str]:
 
 def _latent(rng: np.random.Generator, config: TrainConfig, size_px: int) -> Tensor:
     cells = latent_cells(size_px)
-    shape = (config.batch, config.latent_channels, cells, cells)
+    shape = (config.batch, config.channels, cells, cells)
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
