@@ -1,5 +1,6 @@
 """Which of a training's generators to keep: the one whose samples physics and statistics like best."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,11 +60,19 @@ class Choice:
             ``two_point_error``: relative L2 distance of the two-point correlations.
             ``score``: the first, at most 1, minus what the second is above the noise floor, which real
             windows of other places have, too.
+            ``score_error``: standard error of the first, from as many samples.
         """
-        ratio = pass_rate(judge(samples, self.reference, progress=False)) / max(self.pass_rate, 1e-9)
+        share = pass_rate(judge(samples, self.reference, progress=False))
+        real = max(self.pass_rate, 1e-9)
+        ratio = share / real
         error = _distance(two_point(phase_image(samples, self.reference)), self.two_point)
         excess = max(error - self.two_point_floor, 0.0)
-        return {"pass_rate_ratio": ratio, "two_point_error": error, "score": min(ratio, 1.0) - excess}
+        return {
+            "pass_rate_ratio": ratio,
+            "two_point_error": error,
+            "score": min(ratio, 1.0) - excess,
+            "score_error": math.sqrt(share * (1 - share) / len(samples)) / real,
+        }
 
 
 def two_point(phase: Tensor) -> np.ndarray:

@@ -87,7 +87,7 @@ class Trained:
     @property
     def kept(self) -> dict[str, float]:
         """The check for which ``generator`` was kept; empty if there was none, then it is the last one."""
-        return max(self.checks, key=lambda row: row["score"], default={})
+        return _kept(self.checks)
 
 
 def train(
@@ -119,9 +119,9 @@ def train(
     on_grid
         Called with the step and the same few samples (n, S, S) in [-1, 1] of the averaged generator.
     check
-        Maps samples (n, 1, S, S) of the averaged generator to figures, among them ``score``. The generator
-        with the highest score is kept; without a check, the last one.
-
+        Maps samples (n, 1, S, S) of the averaged generator to figures, among them ``score`` and, if chance
+        has a part in it, its standard error ``score_error``. The latest generator is kept that no earlier
+        one beats by more than that; without a check, the last one.
     material
         What the physical loss knows of the material; without it there is no physical loss.
 
@@ -229,9 +229,9 @@ def train(
                 on_grid(state.step, _samples(average, config.grid_count, windows, config)[:, 0].numpy())
             if first and check and (ended or state.step % config.check_every == 0):
                 found = check(_samples(average, config.check_count, windows, config))
-                if found["score"] > max((row["score"] for row in state.checks), default=-math.inf):
-                    best.load_state_dict(average.state_dict())
                 state.checks.append({"step": state.step, **found})
+                if _kept(state.checks) is state.checks[-1]:
+                    best.load_state_dict(average.state_dict())
             if first and (ended or stopped or state.step % config.save_every == 0):
                 save_state(state_path, state)
             if stopped:
@@ -281,6 +281,17 @@ def _planned_steps(state: State, config: TrainConfig) -> int:
     if not state.step:
         return config.steps
     return min(config.steps, round(state.step * 60 * config.minutes / state.seconds))
+
+
+def _kept(checks: list[dict[str, float]]) -> dict[str, float]:
+    """Return the latest check that no earlier one beats by more than its standard error."""
+    kept: dict[str, float] = {}
+    highest = -math.inf
+    for row in checks:
+        if row["score"] + row.get("score_error", 0.0) > highest:
+            kept = row
+        highest = max(highest, row["score"])
+    return kept
 
 
 def _decay(state: State, config: TrainConfig) -> float:

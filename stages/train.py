@@ -87,7 +87,9 @@ def card(
 ) -> dict[str, object]:
     """Say where the generator comes from, and why this one was kept."""
     device = choose_device(config.device)
-    reason = f"highest score of {len(trained.checks)} checks on calibration windows"
+    reason = (
+        f"latest of {len(trained.checks)} checks on calibration windows that none clearly beats"
+    )
     return {
         "model": name,
         "window_px": window_px,

@@ -27,6 +27,8 @@ def test_real_windows_score_high_and_others_lower(choice: tuple[Choice, Windows]
     found = judge(real)
     assert found["pass_rate_ratio"] > 0.8 and found["two_point_error"] < 0.05
     assert found["score"] == pytest.approx(min(found["pass_rate_ratio"], 1) - found["two_point_error"])
+    share = found["pass_rate_ratio"] * judge.pass_rate
+    assert found["score_error"] == pytest.approx((share * (1 - share) / 100) ** 0.5 / judge.pass_rate)
     assert replace(judge, two_point_floor=1.0)(real)["score"] == min(found["pass_rate_ratio"], 1)
     for worse in (torch.full_like(real, -0.5), torch.randn_like(real), -real):
         assert judge(worse)["score"] < found["score"] - 0.3

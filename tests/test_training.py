@@ -137,6 +137,17 @@ def test_the_generator_with_the_best_check_is_kept(tmp_path: Path) -> None:
     assert torch.equal(sample(done.last, 5, (64, 64), config.seed), seen[3])
 
 
+def test_a_later_generator_is_kept_unless_one_before_beats_it_by_more_than_chance(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"check_every": 3, "check_count": 2})
+    scores = iter([0.5, 0.9, 0.85, 0.7])
+
+    def check(samples: Tensor) -> dict[str, float]:
+        return {"score": next(scores), "score_error": 0.1}
+
+    done = train(DiscWindows(), config, DCGAN, tmp_path / "s", check=check)
+    assert done.kept["step"] == 9
+
+
 def test_learning_rates_fall_with_the_steps_that_are_left_or_the_time() -> None:
     state = State(modules={}, optimisers={}, step=80, seconds=80)
     config = TINY.model_copy(update={"steps": 100, "minutes": 5, "decay_share": 0.5})
