@@ -87,9 +87,7 @@ def card(
 ) -> dict[str, object]:
     """Say where the generator comes from, and why this one was kept."""
     device = choose_device(config.device)
-    reason = (
-        f"latest of {len(trained.checks)} checks on calibration windows that none clearly beats"
-    )
+    reason = f"latest of {len(trained.checks)} checks on calibration windows that none clearly beats"
     return {
         "model": name,
         "window_px": window_px,
