@@ -62,7 +62,7 @@ def train_plainly(
         return torch.from_numpy(crops.batch(config.batch)).to(device)
 
     def latent() -> Tensor:
-        return torch.randn(config.batch, config.channels, cells, cells, device=device)
+        return torch.randn(config.batch, config.latent_channels, cells, cells, device=device)
 
     game = _Game(
         generator,

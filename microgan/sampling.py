@@ -168,7 +168,7 @@ def latent_shape(generator: Generator, size_px: tuple[int, int], periodic: bool)
         If a periodic size is no multiple of 8.
     """
     rows, cols = size_px
-    return generator.config.channels, latent_cells(rows, periodic), latent_cells(cols, periodic)
+    return generator.config.latent_channels, latent_cells(rows, periodic), latent_cells(cols, periodic)
 
 
 def sampling_bar(pixels: int, progress: bool) -> tqdm:

@@ -338,7 +338,7 @@ def _figures(state: State, config: TrainConfig) -> dict[str, str]:
 
 def _latent(rng: np.random.Generator, config: TrainConfig, size_px: int) -> Tensor:
     cells = latent_cells(size_px)
-    shape = (config.batch, config.channels, cells, cells)
+    shape = (config.batch, config.latent_channels, cells, cells)
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 

@@ -12,7 +12,7 @@ SMALL = NetworkConfig(latent_channels=4, base_channels=4)
 
 def test_latent_of_12_cells_gives_64_pixels() -> None:
     assert latent_cells(64) == 12
-    assert Generator(SMALL)(torch.randn(2, SMALL.channels, 12, 12)).shape == (2, 1, 64, 64)
+    assert Generator(SMALL)(torch.randn(2, 4, 12, 12)).shape == (2, 1, 64, 64)
 
 
 @pytest.mark.parametrize("length_px", [8, 63, 65, 100])
@@ -24,30 +24,18 @@ def test_any_length_is_covered_by_the_fewest_cells(length_px: int) -> None:
 def test_generator_is_translation_equivariant() -> None:
     """Shifting the latent by one cell shifts the image by 8 pixels: no position is special."""
     generator = lively(SMALL)
-    latent = torch.randn(1, SMALL.channels, 13, 13)
+    latent = torch.randn(1, 4, 13, 13)
     whole = generator(latent)
     torch.testing.assert_close(generator(latent[..., 1:, 1:]), whole[..., 8:, 8:])
 
 
 def test_wrapped_latent_gives_a_periodic_image() -> None:
     generator = lively(SMALL)
-    latent = torch.randn(1, SMALL.channels, 6, 5)
+    latent = torch.randn(1, 4, 6, 5)
     image = generator(wrap(latent))
     assert image.shape[-2:] == (48, 40)
     rolled = generator(wrap(latent.roll((2, 1), (-2, -1))))
     torch.testing.assert_close(rolled, image.roll((16, 8), (-2, -1)))
-
-
-def test_grain_is_drawn_apart_from_the_discs() -> None:
-    """What the grain's numbers change is near: an output pixel sees that of the 6 x 6 pixels around it."""
-    generator = lively(SMALL)
-    latent = torch.randn(1, SMALL.channels, 12, 12)
-    other = latent.clone()
-    other[:, SMALL.latent_channels :, 6, 6] = 0.0
-    changed = (generator(latent) != generator(other))[0, 0].nonzero()
-    cell = 6 * 8 - 16
-    assert changed.amin() >= cell - 2 and changed.amax() < cell + 8 + 2
-    assert (generator(latent) - generator(other)).abs().max() > 1e-3
 
 
 def test_a_period_off_the_stride_is_refused() -> None:

@@ -49,7 +49,7 @@ def test_a_periodic_sample_is_the_image_of_the_wrapped_latent(
     generator: Generator, size_px: tuple[int, int]
 ) -> None:
     image = sample(generator, 1, size_px, seed=0, periodic=True)
-    latent = latents(0, 0, 1, (generator.config.channels, size_px[0] // 8, size_px[1] // 8))
+    latent = latents(0, 0, 1, (4, size_px[0] // 8, size_px[1] // 8))
     torch.testing.assert_close(image, generator(wrap(latent)).detach())
 
 
@@ -57,9 +57,7 @@ def test_a_periodic_sample_is_the_image_of_the_wrapped_latent(
 def test_tiles_leave_no_seam_whatever_the_size(generator: Generator, size_px: tuple[int, int]) -> None:
     rows, cols = size_px
     image = sample(generator, 1, size_px, seed=5)
-    whole = generator(
-        latents(5, 0, 1, (generator.config.channels, -(-rows // 8) + 4, -(-cols // 8) + 4))
-    ).detach()
+    whole = generator(latents(5, 0, 1, (4, -(-rows // 8) + 4, -(-cols // 8) + 4))).detach()
     torch.testing.assert_close(image, whole[..., :rows, :cols])
 
 
@@ -70,7 +68,7 @@ def test_a_larger_field_continues_the_smaller_one(generator: Generator) -> None:
 
 @pytest.mark.parametrize("cells", [(5, 7), (40, 34)])
 def test_a_rolled_latent_is_a_rolled_image(generator: Generator, cells: tuple[int, int]) -> None:
-    latent = latents(0, 0, 1, (generator.config.channels, *cells))
+    latent = latents(0, 0, 1, (4, *cells))
     image = decode(generator, latent, periodic=True)
     for shift in ((1, 0), (0, 1), (3, -2)):
         rolled = decode(generator, latent.roll(shift, (2, 3)), periodic=True)
