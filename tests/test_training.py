@@ -137,6 +137,15 @@ def test_the_generator_with_the_best_check_is_kept(tmp_path: Path) -> None:
     assert torch.equal(sample(done.last, 5, (64, 64), config.seed), seen[3])
 
 
+def test_batch_norms_of_the_kept_generator_know_its_own_features(tmp_path: Path) -> None:
+    """After twelve steps the statistics that went by still hold much of the 1 that they began with."""
+    done = train(DiscWindows(), TINY, DCGAN, tmp_path / "s", check=brightness)
+    for generator in (done.generator, done.last):
+        convolution, norm = generator.layers[0], generator.layers[1]
+        features = convolution(torch.randn(64, TINY.latent_channels, 12, 12))
+        torch.testing.assert_close(norm.running_var, features.var((0, 2, 3)), rtol=0.15, atol=0)
+
+
 def test_a_later_generator_is_kept_unless_one_before_beats_it_by_more_than_chance(tmp_path: Path) -> None:
     config = TINY.model_copy(update={"check_every": 3, "check_count": 2})
     scores = iter([0.5, 0.9, 0.85, 0.7])
