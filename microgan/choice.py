@@ -1,4 +1,4 @@
-"""Which of a training's generators to keep: the one whose samples physics and statistics like best."""
+"""What says which of a training's generators to keep: how well physics and statistics like its samples."""
 
 import math
 from dataclasses import dataclass

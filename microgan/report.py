@@ -45,7 +45,7 @@ class ModelResult:
     training_steps, training_seconds
         Length of the training.
     kept_step
-        After which the generator was kept, as samples did best on calibration windows then.
+        After which the generator was kept: none before clearly does better on calibration windows.
     weights_sha256
         Hash of the weights.
     rules_picture

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from microgan.checkpoint import State, load_start, load_state, save_state
@@ -22,7 +23,7 @@ from microgan.config import Config
 from microgan.errors import UserError
 from microgan.losses import Adversarial, critic_loss, generator_loss, gradient_penalty
 from microgan.networks import Critic, Generator, NetworkConfig, latent_cells
-from microgan.parallel import BatchNorm2d, average_gradients, mean, of_first, process_group, rank, share
+from microgan.parallel import average_gradients, mean, of_first, process_group, rank, share
 from microgan.physics import Material, PhysicsConfig, physical_loss, weight_at
 from microgan.sampling import sample
 from microgan.windows import Symmetries, Windows
@@ -226,11 +227,13 @@ def train(
                     on_log(state.history[-1])
                 bar.set_postfix(_figures(state, config))
                 bar.total = _planned_steps(state, config)
-            if ended or not state.step % config.grid_every or not state.step % config.check_every:
+            look = ended or state.step % config.grid_every == 0
+            judge = check and (ended or state.step % config.check_every == 0)
+            if look or judge:
                 _measure_statistics(average, config, windows.size_px, layout)
-            if first and (ended or state.step % config.grid_every == 0):
+            if first and look:
                 on_grid(state.step, _samples(average, config.grid_count, windows, config)[:, 0].numpy())
-            if first and check and (ended or state.step % config.check_every == 0):
+            if first and check and judge:
                 found = check(_samples(average, config.check_count, windows, config))
                 state.checks.append({"step": state.step, **found})
                 if _kept(state.checks) is state.checks[-1]:
@@ -351,16 +354,11 @@ def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
 
 @torch.no_grad()
 def _update_average(average: nn.Module, module: nn.Module, decay: float) -> None:
-    """Exponential moving average of weights and of batch-norm statistics."""
-    own = average.state_dict()
-    for name, value in module.state_dict().items():
-        if value.is_floating_point():
-            own[name].lerp_(value, 1 - decay)
-        else:
-            own[name].copy_(value)
+    """Exponential moving average of weights; `_measure_statistics` sees to the batch norms."""
+    for own, value in zip(average.parameters(), module.parameters(), strict=True):
+        own.lerp_(value, 1 - decay)
 
 
-@torch.no_grad()
 def _measure_statistics(
     average: nn.Module, config: TrainConfig, size_px: int, layout: dict[str, Any]
 ) -> None:
@@ -370,16 +368,8 @@ def _measure_statistics(
     correlation of samples is up to twice as far from that of the training windows (Izmailov et al.,
     arXiv:1803.05407, section 3.1).
     """
-    norms = [module for module in average.modules() if isinstance(module, BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    average.train()
-    for number in range(STATISTICS_BATCHES):
-        for norm in norms:
-            norm.momentum = 1 / (number + 1)  # the mean of all batches
-        rng = np.random.default_rng([config.seed, number, 1])
-        average(share(_latent(rng, config, size_px)).to(**layout))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    generators = (np.random.default_rng([config.seed, number, 1]) for number in range(STATISTICS_BATCHES))
+    update_bn((share(_latent(rng, config, size_px)).to(**layout) for rng in generators), average)
 
 
 def _check(row: dict[str, float], state: State, state_path: Path) -> None:

@@ -191,8 +191,7 @@ def test_it_learns(tmp_path: Path) -> None:
         DiscWindows(), config, fast, tmp_path / "s", on_grid=lambda step, images: grids.update({step: images})
     )
     real = DiscWindows().draw(np.random.default_rng(0), 256).numpy()
-    # Of four seeds the furthest is 0.16 from the real mean; before training the mean is about 0: 0.68 away.
-    assert grids[250].mean() == pytest.approx(real.mean(), abs=0.2)
+    assert grids[250].mean() == pytest.approx(real.mean(), abs=0.15)
     assert grids[250].std() == pytest.approx(real.std(), rel=0.5)
 
 
