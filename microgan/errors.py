@@ -15,7 +15,10 @@ class UserError(ValueError):
     """
 
     def __init__(self, where: object, value: object, rule: str) -> None:
-        super().__init__(f"{where}: {value}: {rule}")
+        super().__init__(where, value, rule)  # as they are, so that it passes from one process to another
+
+    def __str__(self) -> str:
+        return "{}: {}: {}".format(*self.args)
 
 
 def one_line(error: BaseException) -> str:
