@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import detector, training
+from benchmarks import detector, training, warm_start
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.detector import Counts, compare, count, overlap_power, run
 from benchmarks.physical_loss import Run, measured, ratio, read_runs
@@ -251,3 +251,16 @@ def test_a_second_call_measures_only_what_is_missing(tmp_path: Path, monkeypatch
         runs = measured(None, {"dcgan": None}, seeds, None, None, tmp_path / "runs.csv")
     assert asked == [(0, False), (0, True), (1, False), (1, True)]
     assert runs == read_runs(tmp_path / "runs.csv")
+
+
+def test_a_start_is_worth_the_steps_it_saves() -> None:
+    def course(start: Path | None, *scores: float) -> warm_start.Run:
+        checks = [warm_start.Check(100 * k, 0.5 * k, score, 1.0, 1.0) for k, score in enumerate(scores, 1)]
+        return warm_start.Run("dcgan", start, checks)
+
+    runs = [course(None, 0.1, 0.2, 0.3, 0.55), course(Path("carbon"), 0.55, 0.4, 0.75)]
+    rows = {row.split(" | ")[1]: row for row in warm_start.table(runs).splitlines()[2:]}
+
+    assert rows["0.50"] == "| dcgan | 0.50 | 400, 2.0 | 100, 0.5 | 4.0 |"
+    assert rows["0.70"] == "| dcgan | 0.70 | not reached | 300, 1.5 | - |"
+    assert "0.80" not in rows

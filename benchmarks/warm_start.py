@@ -1,0 +1,168 @@
+"""What a model of another material is worth as a start: `python -m benchmarks.warm_start CARBON_MODELS`.
+
+Trains each model on the scan in data/planes, for which the pipeline has run up to ``calibrate``, from nothing
+and from the model of its name in the given folder (`train.init_from`), with what params.yaml says, the same
+seed and as many steps. Now and then samples of the averaged generator are judged on calibration windows, as
+training itself does, by its score: the pass rate over that of real windows, less what the two-point
+correlation is off beyond the noise floor. The pass rate alone would not tell: discs of another material may
+pass, too.
+``warm_start.md`` is what is printed.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import yaml
+from torch import Tensor
+
+from microgan.choice import Choice
+from microgan.files import atomic
+from microgan.physics import Material
+from microgan.planes import Planes
+from microgan.training import ModelConfig, TrainConfig, train
+from microgan.validity import Reference
+from microgan.windows import Windows
+from stages.project import git_commit
+
+ROOT = Path(__file__).parents[1]
+MATERIAL_WINDOWS = 400
+SCORES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Samples during a training, after so many steps and minutes without the checks themselves."""
+
+    step: float
+    minutes: float
+    score: float
+    pass_rate_ratio: float
+    two_point_error: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training from nothing (``start`` None) or from another model."""
+
+    model: str
+    start: Path | None
+    checks: list[Check]
+
+    def reached(self, score: float) -> Check | None:
+        """Return the first check with at least that score."""
+        return next((check for check in self.checks if check.score >= score), None)
+
+
+def trained(
+    planes: Planes,
+    reference: Reference,
+    name: str,
+    model: ModelConfig,
+    config: TrainConfig,
+    start: Path | None,
+) -> Run:
+    """Train once, and judge on the way."""
+    windows = Windows(planes, "train", reference.window_px)
+    choice = Choice.on(planes, reference, config.seed)
+    real = windows.draw(np.random.default_rng(config.seed), MATERIAL_WINDOWS)
+    material = Material.of(real, reference.radius_px, reference.polarity, reference.phase_threshold)
+    started, judging = time.monotonic(), 0.0
+
+    def check(samples: Tensor) -> dict[str, float]:
+        nonlocal judging
+        began = time.monotonic()
+        found = choice(samples)
+        judging += time.monotonic() - began
+        return {**found, "minutes": (time.monotonic() - started - judging) / 60}
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = config.model_copy(update={"init_from": start})
+        state = Path(folder) / "state.safetensors"
+        done = train(windows, config, model, state, check=check, material=material)
+    names = [field.name for field in fields(Check)]
+    return Run(name, start, [Check(**{key: row[key] for key in names}) for row in done.checks])
+
+
+def table(runs: Sequence[Run]) -> str:
+    """Format when each score was reached, and how many times sooner with a start, in Markdown."""
+    lines = [
+        "| model | score | from nothing: steps, minutes | from the other model | times fewer steps |",
+        "|---" * 5 + "|",
+    ]
+    for name, score in product(dict.fromkeys(run.model for run in runs), SCORES):
+        own = {run.start is not None: run.reached(score) for run in runs if run.model == name}
+        if not any(own.values()):
+            continue
+        cold, warm = own.get(False), own.get(True)
+        gain = f"{cold.step / warm.step:.1f}" if cold and warm else "-"
+        lines.append(f"| {name} | {score:.2f} | {_when(cold)} | {_when(warm)} | {gain} |")
+    return "\n".join(lines)
+
+
+def courses(runs: Sequence[Run]) -> str:
+    """Format all checks in Markdown, a training a line: pass rate and two-point error."""
+    steps = [f"{check.step:.0f}" for check in runs[0].checks]
+    lines = ["| steps | " + " | ".join(steps) + " |", "|---" * (len(steps) + 1) + "|"]
+    for run in runs:
+        cells = [f"{check.pass_rate_ratio:.2f}, {100 * check.two_point_error:.1f} %" for check in run.checks]
+        lines.append(
+            f"| {run.model}, from {'another' if run.start else 'nothing'} | " + " | ".join(cells) + " |"
+        )
+    return "\n".join(lines)
+
+
+def _when(check: Check | None) -> str:
+    return f"{check.step:.0f}, {check.minutes:.1f}" if check else "not reached"
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("starts", type=Path, help="folder of models of another scan, one for each name")
+    parser.add_argument("--planes", type=Path, default=ROOT / "data/planes", help="of the ingest stage")
+    parser.add_argument("--reference", type=Path, default=ROOT / "reference/reference.json")
+    parser.add_argument("--models", nargs="+", help="of params.yaml; all by default")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--every", type=int, default=250, help="steps between checks")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder of the results")
+    options = parser.parse_args()
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    effort = {"steps": options.steps, "minutes": 1e6, "check_every": options.every}
+    config = TrainConfig.from_mapping(params["train"], "train").model_copy(update=effort)
+    planes, reference = Planes.load(options.planes), Reference.load(options.reference)
+    models = {
+        name: ModelConfig.from_mapping(params["models"][name], f"models.{name}")
+        for name in options.models or params["models"]
+    }
+    runs = []
+    for name, model in models.items():
+        for start in (None, options.starts / name):
+            runs.append(trained(planes, reference, name, model, config, start))
+            print(courses(runs[-1:]), flush=True)
+    command = (
+        f"python -m benchmarks.warm_start {options.starts.name} --models {' '.join(options.models or [])}"
+    )
+    text = f"""# Trainings from nothing and from a model of another material
+
+`{command}` at commit {git_commit() or "unknown"},
+scan {planes.info.name}, {config.check_count} samples a check, one seed.
+
+{table(runs)}
+
+The whole course: pass rate over that of real windows, error of the two-point correlation.
+
+{courses(runs)}
+"""
+    with atomic(options.out / "warm_start.md") as draft:
+        draft.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
