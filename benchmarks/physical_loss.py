@@ -1,4 +1,4 @@
-"""Does the physical loss help? `python -m benchmarks.physical_loss [--models dcgan] [--steps 3000]`.
+"""Does the physical loss help? `python -m benchmarks.physical_loss [--models dcgan] [--steps 2000]`.
 
 Pairs of trainings with equal seeds, one with the physical loss of params.yaml and one without, are judged by
 their samples before any filtering: by the filter with the ring detector, and by the same rules calibrated for
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--planes", type=Path, default=ROOT / "data/planes", help="of the ingest stage")
     parser.add_argument("--models", nargs="+", help="of params.yaml; all by default")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder of the results")
     options = parser.parse_args()

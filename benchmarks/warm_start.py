@@ -89,6 +89,12 @@ def trained(
     return Run(name, start, [Check(**{key: row[key] for key in names}) for row in done.checks])
 
 
+def at_rate(model: ModelConfig, rate: float) -> ModelConfig:
+    """Return the same game with ``rate`` times the learning rates."""
+    names = ("generator_learning_rate", "critic_learning_rate")
+    return model.model_copy(update={name: rate * getattr(model, name) for name in names})
+
+
 def table(runs: Sequence[Run]) -> str:
     """Format when each score was reached, and how many times sooner with a start, in Markdown."""
     lines = [
@@ -130,6 +136,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", help="of params.yaml; all by default")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--every", type=int, default=250, help="steps between checks")
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="of learning with a start, over the usual one"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder of the results")
     options = parser.parse_args()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -143,11 +152,11 @@ def main() -> None:
     runs = []
     for name, model in models.items():
         for start in (None, options.starts / name):
-            runs.append(trained(planes, reference, name, model, config, start))
+            game = at_rate(model, options.rate) if start else model
+            runs.append(trained(planes, reference, name, game, config, start))
             print(courses(runs[-1:]), flush=True)
-    command = (
-        f"python -m benchmarks.warm_start {options.starts.name} --models {' '.join(options.models or [])}"
-    )
+    command = f"python -m benchmarks.warm_start {options.starts.name} --models {' '.join(models)}"
+    command += f" --steps {options.steps} --every {options.every} --rate {options.rate}"
     text = f"""# Trainings from nothing and from a model of another material
 
 `{command}` at commit {git_commit() or "unknown"},
