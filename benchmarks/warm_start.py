@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--every", type=int, default=250, help="steps between checks")
     parser.add_argument(
-        "--rate", type=float, default=1.0, help="of learning with a start, over the usual one"
+        "--rate", type=float, default=1.0, help="learning rates with a start, over usual ones"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder of the results")
     options = parser.parse_args()
