@@ -29,17 +29,16 @@ from torch import Tensor
 from microgan.choice import two_point
 from microgan.config import Config
 from microgan.files import atomic, write_csv
-from microgan.physics import Material
 from microgan.planes import Planes
 from microgan.sampling import sample
 from microgan.training import ModelConfig, TrainConfig, train
 from microgan.validity import CalibrationConfig, Reference, calibrate, judge, phase_image, rejected_by
 from microgan.windows import Windows
 from stages.project import git_commit
+from stages.train import material_of
 
 ROOT = Path(__file__).parents[1]
 JUDGES = ("ring", "watershed")
-MATERIAL_WINDOWS = 400
 SAMPLE_SEED, REAL_SEED = 1000, 1001
 
 
@@ -103,8 +102,7 @@ def trained_and_judged(
     """Train once, and judge as many samples as there are real windows."""
     reference = court.references["ring"]
     windows = Windows(planes, "train", reference.window_px)
-    real = windows.draw(np.random.default_rng(seed), MATERIAL_WINDOWS)
-    material = Material.of(real, reference.radius_px, reference.polarity, reference.phase_threshold)
+    material = material_of(windows, reference, seed)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.safetensors"
         config = config.model_copy(update={"seed": seed})

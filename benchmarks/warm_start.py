@@ -17,21 +17,19 @@ from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import yaml
 from torch import Tensor
 
 from microgan.choice import Choice
 from microgan.files import atomic
-from microgan.physics import Material
 from microgan.planes import Planes
 from microgan.training import ModelConfig, TrainConfig, train
 from microgan.validity import Reference
 from microgan.windows import Windows
 from stages.project import git_commit
+from stages.train import material_of
 
 ROOT = Path(__file__).parents[1]
-MATERIAL_WINDOWS = 400
 SCORES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -70,8 +68,7 @@ def trained(
     """Train once, and judge on the way."""
     windows = Windows(planes, "train", reference.window_px)
     choice = Choice.on(planes, reference, config.seed)
-    real = windows.draw(np.random.default_rng(config.seed), MATERIAL_WINDOWS)
-    material = Material.of(real, reference.radius_px, reference.polarity, reference.phase_threshold)
+    material = material_of(windows, reference, config.seed)
     started, judging = time.monotonic(), 0.0
 
     def check(samples: Tensor) -> dict[str, float]:

@@ -49,8 +49,7 @@ def main(stage: Stage) -> None:
 
     windows = Windows(planes, "train", stage.window_px)
     choice = Choice.on(planes, reference, config.seed)
-    real = windows.draw(np.random.default_rng(config.seed), MATERIAL_WINDOWS)
-    material = Material.of(real, reference.radius_px, reference.polarity, reference.phase_threshold)
+    material = material_of(windows, reference, config.seed)
     state = resume / "state.safetensors"
     trained = train(windows, config, model, state, on_log, on_grid, choice, material)
     if not stage.writes:
@@ -70,6 +69,12 @@ def main(stage: Stage) -> None:
     for row in trained.checks:
         on_log({"step": row["step"]} | {f"check.{key}": row[key] for key in row if key != "step"})
     tracker.headline({f"{name}.steps": trained.steps, f"{name}.train_seconds": trained.seconds})
+
+
+def material_of(windows: Windows, reference: Reference, seed: int) -> Material:
+    """Measure on real windows of a scan what the physical loss expects."""
+    real = windows.draw(np.random.default_rng(seed), MATERIAL_WINDOWS)
+    return Material.of(real, reference.radius_px, reference.polarity, reference.phase_threshold)
 
 
 def resume_folder(config: TrainConfig, model: ModelConfig, window_px: int, planes: Planes) -> Path:
