@@ -116,7 +116,7 @@ def decode(generator: Generator, latent: Tensor, periodic: bool = False) -> Tens
     Returns
     -------
     Tensor
-        (N, 1, 8h, 8w) when periodic, otherwise (N, 1, 8h - 32, 8w - 32), float32, on the CPU.
+        (N, 1, 8h, 8w) when periodic, otherwise (N, 1, 8h - 64, 8w - 64), float32, on the CPU.
     """
     return torch.stack([_decoded(generator, grid, periodic) for grid in latent])[:, None]
 
@@ -207,7 +207,7 @@ def _cells(first: int, count: int, length: int, periodic: bool) -> list[int]:
 
 @torch.inference_mode()
 def _image(generator: Generator, latent: Tensor) -> Tensor:
-    """Return the image (8h - 32, 8w - 32) of a latent (Z, h, w)."""
+    """Return the image (8h - 64, 8w - 64) of a latent (Z, h, w)."""
     device = next(generator.parameters()).device
     with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         return generator(latent[None].to(device))[0, 0].float().cpu()
