@@ -22,7 +22,8 @@ from microgan.parallel import BatchNorm2d
 
 STRIDE_PX = 8  # three transposed convolutions of stride 2: one latent cell is 8 x 8 pixels
 SLOPE = 0.2  # of the leaky ReLU, for negative values
-WRAP_CELLS = 4  # latent cells of context that an output pixel needs on either side
+COARSE_LAYERS = 3  # convolutions on the latent grid itself
+WRAP_CELLS = COARSE_LAYERS + 1  # latent cells of context that an output pixel needs on either side
 
 
 class NetworkConfig(Config):
@@ -37,7 +38,7 @@ class Generator(nn.Module):
 
     A latent of 16 x 16 gives exactly 64 x 64 pixels. Independent numbers become discs that keep clear of each
     other only if neighbours agree on their places before they are drawn. That takes depth and reach, which
-    are cheap on the coarsest grid: hence the residual block there.
+    are cheap on the coarsest grid: hence its layers of 3 x 3.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -47,13 +48,8 @@ class Generator(nn.Module):
         )
         base = config.base_channels
         self.layers = nn.Sequential(
-            nn.Conv2d(config.latent_channels, 8 * base, 3, bias=False),  # h -> h - 2
-            BatchNorm2d(8 * base),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(8 * base, 4 * base, 1, bias=False),
-            BatchNorm2d(4 * base),
-            _Residual(4 * base),
-            nn.ReLU(inplace=True),
+            *_coarse(config.latent_channels, 4 * base),
+            *(layer for _ in range(COARSE_LAYERS - 1) for layer in _coarse(4 * base, 4 * base)),
             *_doubling(4 * base, 2 * base),
             *_doubling(2 * base, base),
             *_doubling(base, base),
@@ -140,22 +136,9 @@ def wrap(latent: Tensor) -> Tensor:
     return latent[..., row[:, None], col[None, :]]
 
 
-class _Residual(nn.Module):
-    """Two convolutions k3 beside a short cut (He et al., arXiv:1603.05027), without padding: h -> h - 4."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, bias=False),
-            BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, bias=False),
-            BatchNorm2d(channels),
-        )
-
-    def forward(self, input: Tensor) -> Tensor:
-        return input[..., 2:-2, 2:-2] + self.layers(input)
+def _coarse(inputs: int, outputs: int) -> list[nn.Module]:
+    """Convolution k3 without padding: h -> h - 2."""
+    return [nn.Conv2d(inputs, outputs, 3, bias=False), BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 def _doubling(inputs: int, outputs: int) -> list[nn.Module]:
