@@ -57,7 +57,7 @@ class RepairConfig(Config):
 
     rounds: int = Field(default=100, ge=0, description="at most; each repairs all faults that are far apart")
     candidates: int = Field(default=4, ge=1, le=256, description="new draws of each fault in a round")
-    patch_cells: int = Field(default=3, ge=1, le=15, description="width of what is drawn again, latent cells")
+    patch_cells: int = Field(default=1, ge=1, le=15, description="width of what is drawn again, latent cells")
     angle_deg: float = Field(
         default=90, gt=0, le=90, description="in the middle of a patch; 90: what was there is forgotten"
     )

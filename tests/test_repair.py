@@ -9,7 +9,7 @@ from torch import Tensor
 
 from microgan.circles import Circles, DetectorConfig
 from microgan.errors import UserError
-from microgan.networks import STRIDE_PX, Generator, NetworkConfig, wrap
+from microgan.networks import STRIDE_PX, WRAP_CELLS, Generator, NetworkConfig, wrap
 from microgan.planes import ScanInfo
 from microgan.repair import (
     RepairConfig,
@@ -166,11 +166,11 @@ def test_what_no_new_latent_reaches_is_as_it_was(repaired: Repaired, periodic: b
     height, width = SIZE_PX
     drawn = latents(0, 0, 1, tuple(repaired.latent.shape[1:]))
     changed = (repaired.latent != drawn).any(dim=1)[0]
-    reach = 2 if periodic else 0  # cells of the latent before the first pixel's
+    reach = WRAP_CELLS if periodic else 0  # cells of the latent before the first pixel's
     near = torch.zeros(height, width, dtype=torch.bool)
     for row, col in changed.nonzero().tolist():
         rows, cols = (
-            torch.arange(STRIDE_PX * (cell + reach - 4), STRIDE_PX * (cell + reach + 1))
+            torch.arange(STRIDE_PX * (cell + reach - 2 * WRAP_CELLS), STRIDE_PX * (cell + reach + 1))
             for cell in (row, col)
         )
         if periodic:
