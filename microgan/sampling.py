@@ -20,7 +20,7 @@ from tqdm import tqdm
 from microgan.config import Config
 from microgan.networks import STRIDE_PX, WRAP_CELLS, Generator, latent_cells
 
-TILE_CELLS = 32  # 256 px: the context around a tile is a fifth of its latent, and its layers fit into a cache
+TILE_CELLS = 32  # 256 px: the context around a tile is a third of its latent, and its layers fit into a cache
 
 
 class SampleConfig(Config):

@@ -108,7 +108,7 @@ def test_excess_counts_in_the_scale_of_each_rule() -> None:
 # Repair --------------------------------------------------------------------------------------------------
 
 SIZE_PX = (96, 128)
-CONFIG = RepairConfig(rounds=6, candidates=4)
+CONFIG = RepairConfig(rounds=6, candidates=4, patch_cells=3)
 
 
 @pytest.fixture(scope="module")
