@@ -22,8 +22,9 @@ from microgan.parallel import BatchNorm2d
 
 STRIDE_PX = 8  # three transposed convolutions of stride 2: one latent cell is 8 x 8 pixels
 SLOPE = 0.2  # of the leaky ReLU, for negative values
-COARSE_LAYERS = 3  # convolutions on the latent grid itself
-WRAP_CELLS = COARSE_LAYERS + 1  # latent cells of context that an output pixel needs on either side
+COARSE_LAYERS = 2  # convolutions at 8 px, on the latent grid itself
+FINE_LAYERS = 4  # convolutions at 4 px
+WRAP_CELLS = COARSE_LAYERS + FINE_LAYERS // 2 + 1  # cells of context of an output pixel, on either side
 
 
 class NetworkConfig(Config):
@@ -34,11 +35,12 @@ class NetworkConfig(Config):
 
 
 class Generator(nn.Module):
-    """DCGAN generator on a latent grid: (B, Z, h, w) -> (B, 1, 8h - 64, 8w - 64) in [-1, 1].
+    """DCGAN generator on a latent grid: (B, Z, h, w) -> (B, 1, 8h - 80, 8w - 80) in [-1, 1].
 
-    A latent of 16 x 16 gives exactly 64 x 64 pixels. Independent numbers become discs that keep clear of each
+    A latent of 18 x 18 gives exactly 64 x 64 pixels. Independent numbers become discs that keep clear of each
     other only if neighbours agree on their places before they are drawn. That takes depth and reach, which
-    are cheap on the coarsest grid: hence its layers of 3 x 3.
+    are cheap on coarse grids: hence layers of 3 x 3 at 8 px, where several discs see each other, and at 4 px,
+    where one disc is several cells and two that conflict can be told apart.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -48,9 +50,10 @@ class Generator(nn.Module):
         )
         base = config.base_channels
         self.layers = nn.Sequential(
-            *_coarse(config.latent_channels, 4 * base),
-            *(layer for _ in range(COARSE_LAYERS - 1) for layer in _coarse(4 * base, 4 * base)),
+            *_same_scale(config.latent_channels, 4 * base),
+            *(layer for _ in range(COARSE_LAYERS - 1) for layer in _same_scale(4 * base, 4 * base)),
             *_doubling(4 * base, 2 * base),
+            *(layer for _ in range(FINE_LAYERS) for layer in _same_scale(2 * base, 2 * base)),
             *_doubling(2 * base, base),
             *_doubling(base, base),
             nn.Conv2d(base, 1, 3),
@@ -136,7 +139,7 @@ def wrap(latent: Tensor) -> Tensor:
     return latent[..., row[:, None], col[None, :]]
 
 
-def _coarse(inputs: int, outputs: int) -> list[nn.Module]:
+def _same_scale(inputs: int, outputs: int) -> list[nn.Module]:
     """Convolution k3 without padding: h -> h - 2."""
     return [nn.Conv2d(inputs, outputs, 3, bias=False), BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 

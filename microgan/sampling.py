@@ -20,7 +20,7 @@ from tqdm import tqdm
 from microgan.config import Config
 from microgan.networks import STRIDE_PX, WRAP_CELLS, Generator, latent_cells
 
-TILE_CELLS = 32  # 256 px: the context around a tile is a third of its latent, and its layers fit into a cache
+TILE_CELLS = 32  # 256 px: the context is two fifths of the latent of a tile, and its layers fit into a cache
 
 
 class SampleConfig(Config):
@@ -116,7 +116,7 @@ def decode(generator: Generator, latent: Tensor, periodic: bool = False) -> Tens
     Returns
     -------
     Tensor
-        (N, 1, 8h, 8w) when periodic, otherwise (N, 1, 8h - 64, 8w - 64), float32, on the CPU.
+        (N, 1, 8h, 8w) when periodic, otherwise (N, 1, 8h - 80, 8w - 80), float32, on the CPU.
     """
     return torch.stack([_decoded(generator, grid, periodic) for grid in latent])[:, None]
 
@@ -207,7 +207,7 @@ def _cells(first: int, count: int, length: int, periodic: bool) -> list[int]:
 
 @torch.inference_mode()
 def _image(generator: Generator, latent: Tensor) -> Tensor:
-    """Return the image (8h - 64, 8w - 64) of a latent (Z, h, w)."""
+    """Return the image (8h - 80, 8w - 80) of a latent (Z, h, w)."""
     device = next(generator.parameters()).device
     with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         return generator(latent[None].to(device))[0, 0].float().cpu()

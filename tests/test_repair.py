@@ -107,7 +107,7 @@ def test_excess_counts_in_the_scale_of_each_rule() -> None:
 
 # Repair --------------------------------------------------------------------------------------------------
 
-SIZE_PX = (96, 128)
+SIZE_PX = (96, 192)
 CONFIG = RepairConfig(rounds=6, candidates=4, patch_cells=3)
 
 

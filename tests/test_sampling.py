@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from microgan.errors import UserError
-from microgan.networks import Generator, NetworkConfig, wrap
+from microgan.networks import Generator, NetworkConfig, latent_cells, wrap
 from microgan.sampling import decode, latent_rows, latents, provenance, sample
 from tests.helpers import lively
 
@@ -57,7 +57,7 @@ def test_a_periodic_sample_is_the_image_of_the_wrapped_latent(
 def test_tiles_leave_no_seam_whatever_the_size(generator: Generator, size_px: tuple[int, int]) -> None:
     rows, cols = size_px
     image = sample(generator, 1, size_px, seed=5)
-    whole = generator(latents(5, 0, 1, (4, -(-rows // 8) + 8, -(-cols // 8) + 8))).detach()
+    whole = generator(latents(5, 0, 1, (4, latent_cells(rows), latent_cells(cols)))).detach()
     torch.testing.assert_close(image, whole[..., :rows, :cols])
 
 
