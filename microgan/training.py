@@ -56,7 +56,7 @@ class TrainConfig(NetworkConfig):
 
 
 class ModelConfig(Config):
-    """What makes one model differ from another: its game and its optimisers."""
+    """What makes one model differ from another: its game, its optimisers, and how long it needs."""
 
     loss: Adversarial
     critic_steps: int = Field(1, ge=1)
@@ -64,6 +64,7 @@ class ModelConfig(Config):
     generator_learning_rate: float = Field(4e-4, gt=0)
     critic_learning_rate: float = Field(4e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
+    time_factor: float = Field(1.0, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> "ModelConfig":
@@ -102,7 +103,9 @@ def train(
     check: Callable[[Tensor], dict[str, float]] | None = None,
     material: Material | None = None,
 ) -> Trained:
-    """Train a generator against a critic until ``config.steps`` or ``config.minutes``, whichever comes first.
+    """Train a generator against a critic until its steps are done or its time is over.
+
+    That is after ``config.steps`` or ``model.time_factor * config.minutes``, whichever comes first.
 
     Several processes that `torchrun` started train together; see `microgan.parallel`. The first one logs,
     checks and saves.
@@ -135,7 +138,9 @@ def train(
         After Ctrl-C or SIGTERM, once the step is finished and the state is saved.
     """
     device = choose_device(config.device)
-    config = config.model_copy(update={"precision": choose_precision(config.precision, device)})
+    minutes = model.time_factor * config.minutes
+    precision = choose_precision(config.precision, device)
+    config = config.model_copy(update={"minutes": minutes, "precision": precision})
     with process_group(device), _numerics(config, device), _interruptible() as interrupted:
         first = rank() == 0
         # Networks, optimisers, and the moving average that is kept

@@ -220,6 +220,8 @@ def test_bf16_is_chosen_where_the_processor_multiplies_it(
 def test_minutes_end_a_run(tmp_path: Path) -> None:
     config = TINY.model_copy(update={"steps": 10**9, "minutes": 0.02})
     assert train(DiscWindows(), config, DCGAN, tmp_path / "s").seconds == pytest.approx(1.2, abs=1)
+    patient = DCGAN.model_copy(update={"time_factor": 3.0})
+    assert train(DiscWindows(), config, patient, tmp_path / "p").seconds == pytest.approx(3.6, abs=1)
 
 
 def test_nan_stops_with_one_line_and_keeps_the_last_good_state(tmp_path: Path) -> None:
