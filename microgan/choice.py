@@ -1,9 +1,13 @@
-"""What says which of a training's generators to keep: how well physics and statistics like its samples."""
+"""What says which of a training's generators to keep: how well physics and statistics like its samples.
+
+Physics alone would keep an early one: its discs are cleaner than real ones, break no rule, and have no grain.
+"""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from microgan.descriptors import two_point_correlation
@@ -12,7 +16,8 @@ from microgan.rules import RULES
 from microgan.validity import Reference, judge, pass_rate, phase_image
 from microgan.windows import Windows
 
-REAL_WINDOWS = 1000  # on which the two-point correlation of the scan rests
+REAL_WINDOWS = 1000  # on which correlation and spectrum of the scan rest
+NO_POWER = 1e-12  # of an image without any structure, where its logarithm would have no end
 
 
 @dataclass(frozen=True)
@@ -27,14 +32,18 @@ class Choice:
         Share of calibration windows that pass.
     two_point
         Two-point correlation of calibration windows, by lag.
-    two_point_floor
-        Relative L2 distance of that of training windows from it.
+    spectrum
+        Mean power spectrum of calibration windows, by frequency.
+    two_point_floor, spectrum_floor
+        Distance of those of training windows from them.
     """
 
     reference: Reference
     pass_rate: float
     two_point: np.ndarray
+    spectrum: np.ndarray
     two_point_floor: float
+    spectrum_floor: float
 
     @classmethod
     def on(cls, planes: Planes, reference: Reference, seed: int) -> "Choice":
@@ -43,12 +52,19 @@ class Choice:
         limits = {name: limit for name, limit in reference.limits.items() if name in RULES}
         reference = reference.model_copy(update={"own": {}, "limits": limits})
         real, train = (
-            two_point(
-                phase_image(Windows(planes, role, reference.window_px).draw(rng, REAL_WINDOWS), reference)
-            )
+            Windows(planes, role, reference.window_px).draw(rng, REAL_WINDOWS)
             for role in ("calibration", "train")
         )
-        return cls(reference, reference.calibration_pass_rate, real, _distance(train, real))
+        correlations = [two_point(phase_image(windows, reference)) for windows in (real, train)]
+        spectra = [power_spectrum(windows) for windows in (real, train)]
+        return cls(
+            reference,
+            reference.calibration_pass_rate,
+            correlations[0],
+            spectra[0],
+            _distance(*reversed(correlations)),
+            _log_distance(*reversed(spectra)),
+        )
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
         """Judge samples (n, 1, H, W) in [-1, 1].
@@ -58,7 +74,8 @@ class Choice:
         dict
             ``pass_rate_ratio``: share of samples that pass, over that of calibration windows.
             ``two_point_error``: relative L2 distance of the two-point correlations.
-            ``score``: the first, at most 1, minus what the second is above the noise floor, which real
+            ``spectrum_error``: root mean square, over frequencies, of the logarithm of the ratio of powers.
+            ``score``: the first, at most 1, minus what the others are above their noise floors, which real
             windows of other places have, too.
             ``score_error``: standard error of the first, from as many samples.
         """
@@ -66,10 +83,12 @@ class Choice:
         real = max(self.pass_rate, 1e-9)
         ratio = share / real
         error = _distance(two_point(phase_image(samples, self.reference)), self.two_point)
-        excess = max(error - self.two_point_floor, 0.0)
+        spectrum_error = _log_distance(power_spectrum(samples), self.spectrum)
+        excess = max(error - self.two_point_floor, 0.0) + max(spectrum_error - self.spectrum_floor, 0.0)
         return {
             "pass_rate_ratio": ratio,
             "two_point_error": error,
+            "spectrum_error": spectrum_error,
             "score": min(ratio, 1.0) - excess,
             "score_error": math.sqrt(share * (1 - share) / len(samples)) / real,
         }
@@ -80,5 +99,24 @@ def two_point(phase: Tensor) -> np.ndarray:
     return two_point_correlation(phase.numpy()).mean(0)
 
 
+def power_spectrum(images: Tensor) -> np.ndarray:
+    """Return the mean power spectrum of images (n, 1, S, S), in rings of 1 to S // 2 periods a side.
+
+    Each image has its mean taken off and a Hann window put on.
+    """
+    side = images.shape[-1]
+    taper = torch.hann_window(side, periodic=False)
+    centred = images[:, 0] - images.mean(dim=(2, 3))[..., None]
+    power = torch.fft.fft2(centred * taper[:, None] * taper).abs().square().mean(0).numpy().ravel()
+    frequency = np.fft.fftfreq(side, 1 / side)
+    ring = np.rint(np.hypot(frequency[:, None], frequency)).astype(int).ravel()
+    return (np.bincount(ring, power) / np.bincount(ring))[1 : side // 2 + 1]
+
+
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.linalg.norm(one - other) / np.linalg.norm(other))
+
+
+def _log_distance(one: np.ndarray, other: np.ndarray) -> float:
+    logarithms = (np.log(np.maximum(power, NO_POWER)) for power in (one, other))
+    return float(np.sqrt(np.mean(np.square(np.subtract(*logarithms)))))

@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
-from microgan.choice import Choice
+from microgan.choice import Choice, power_spectrum
 from microgan.validity import CalibrationConfig, OwnRule, calibrate
 from microgan.windows import Windows
 from tests.helpers import disc_planes
@@ -22,13 +23,32 @@ def choice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Choice, Windows]:
 def test_real_windows_score_high_and_others_lower(choice: tuple[Choice, Windows]) -> None:
     judge, windows = choice
     assert 0 < judge.two_point_floor < 0.2  # of three small planes
-    judge = replace(judge, two_point_floor=0.0)
+    assert 0 < judge.spectrum_floor < 0.5
+    judge = replace(judge, two_point_floor=0.0, spectrum_floor=0.0)
     real = windows.draw(np.random.default_rng(1), 100)
     found = judge(real)
     assert found["pass_rate_ratio"] > 0.8 and found["two_point_error"] < 0.05
-    assert found["score"] == pytest.approx(min(found["pass_rate_ratio"], 1) - found["two_point_error"])
+    off = found["two_point_error"] + found["spectrum_error"]
+    assert found["score"] == pytest.approx(min(found["pass_rate_ratio"], 1) - off)
     share = found["pass_rate_ratio"] * judge.pass_rate
     assert found["score_error"] == pytest.approx((share * (1 - share) / 100) ** 0.5 / judge.pass_rate)
-    assert replace(judge, two_point_floor=1.0)(real)["score"] == min(found["pass_rate_ratio"], 1)
+    lenient = replace(judge, two_point_floor=1.0, spectrum_floor=1.0)
+    assert lenient(real)["score"] == min(found["pass_rate_ratio"], 1)
     for worse in (torch.full_like(real, -0.5), torch.randn_like(real), -real):
         assert judge(worse)["score"] < found["score"] - 0.3
+
+
+def test_discs_without_grain_score_lower(choice: tuple[Choice, Windows]) -> None:
+    """They may break no rule; they are not what the scan shows."""
+    judge, windows = choice
+    real = windows.draw(np.random.default_rng(1), 100)
+    smooth = torch.from_numpy(gaussian_filter(real.numpy(), (0, 0, 0.7, 0.7)))
+    assert judge(smooth)["spectrum_error"] > judge(real)["spectrum_error"] + 0.3
+
+
+def test_power_spectrum_is_in_the_ring_of_a_wave() -> None:
+    row = torch.arange(64.0)[:, None].expand(64, 64)
+    power = power_spectrum((0.3 + torch.cos(2 * torch.pi * 8 * row / 64))[None, None])
+    assert power.shape == (32,)
+    assert power.argmax() == 7  # 8 periods a side; the first ring is of one
+    assert power[9:].sum() < 1e-4 * power[7]
