@@ -172,8 +172,9 @@ def test_networks_of_other_sizes_are_not_compared(
 
 def _operations(base: int, latent: int, batch: int) -> dict[str, list[int]]:
     """Forward operations of each layer: 2 x batch x pixels x inputs x outputs x kernel area."""
-    generator = [(196, latent, 4, 9), (144, 4 * base, 4, 9), (100, 4 * base, 4, 9)]
-    generator += [(100, 4 * base, 2, 16), (324, 2 * base, 1, 16), (1156, base, 1, 16)]
+    generator = [(256, latent, 4, 9), (196, 4 * base, 4, 9), (196, 4 * base, 2, 16)]
+    generator += [(side**2, 2 * base, 2, 9) for side in (24, 22, 20, 18)]
+    generator += [(324, 2 * base, 1, 16), (1156, base, 1, 16)]
     critic = [(1024, 1, 1, 16), (256, base, 2, 16), (64, 2 * base, 4, 16)]
     layers = {
         "generator": [*(2 * batch * p * i * o * base * k for p, i, o, k in generator)],
