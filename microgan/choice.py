@@ -55,15 +55,15 @@ class Choice:
             Windows(planes, role, reference.window_px).draw(rng, REAL_WINDOWS)
             for role in ("calibration", "train")
         )
-        correlations = [two_point(phase_image(windows, reference)) for windows in (real, train)]
-        spectra = [power_spectrum(windows) for windows in (real, train)]
+        correlation, of_train = (two_point(phase_image(windows, reference)) for windows in (real, train))
+        spectrum = power_spectrum(real)
         return cls(
             reference,
-            reference.calibration_pass_rate,
-            correlations[0],
-            spectra[0],
-            _distance(*reversed(correlations)),
-            _log_distance(*reversed(spectra)),
+            pass_rate=reference.calibration_pass_rate,
+            two_point=correlation,
+            spectrum=spectrum,
+            two_point_floor=_distance(of_train, correlation),
+            spectrum_floor=_log_distance(power_spectrum(train), spectrum),
         )
 
     def __call__(self, samples: Tensor) -> dict[str, float]:

@@ -43,7 +43,9 @@ def test_discs_without_grain_score_lower(choice: tuple[Choice, Windows]) -> None
     judge, windows = choice
     real = windows.draw(np.random.default_rng(1), 100)
     smooth = torch.from_numpy(gaussian_filter(real.numpy(), (0, 0, 0.7, 0.7)))
-    assert judge(smooth)["spectrum_error"] > judge(real)["spectrum_error"] + 0.3
+    found, of_real = judge(smooth), judge(real)
+    assert found["spectrum_error"] > of_real["spectrum_error"] + 0.3
+    assert found["score"] < of_real["score"]
 
 
 def test_power_spectrum_is_in_the_ring_of_a_wave() -> None:
