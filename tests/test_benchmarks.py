@@ -256,7 +256,8 @@ def test_a_second_call_measures_only_what_is_missing(tmp_path: Path, monkeypatch
 
 def test_a_start_is_worth_the_steps_it_saves() -> None:
     def course(start: Path | None, *scores: float) -> warm_start.Run:
-        checks = [warm_start.Check(100 * k, 0.5 * k, score, 1.0, 1.0, 1.0) for k, score in enumerate(scores, 1)]
+        rest = (1.0, 1.0, 1.0)
+        checks = [warm_start.Check(100 * k, 0.5 * k, score, *rest) for k, score in enumerate(scores, 1)]
         return warm_start.Run("dcgan", start, checks)
 
     runs = [course(None, 0.1, 0.2, 0.3, 0.55), course(Path("carbon"), 0.55, 0.4, 0.75)]
