@@ -3,8 +3,8 @@
 Trains each model on the scan in data/planes, for which the pipeline has run up to ``calibrate``, from nothing
 and from the model of its name in the given folder (`train.init_from`), with what params.yaml says, the same
 seed and as many steps. Now and then samples of the averaged generator are judged on calibration windows, as
-training itself does, by its score: the pass rate over that of real windows, less what the two-point
-correlation and the power spectrum are off beyond their noise floors (`microgan.choice`). The pass rate alone
+training itself does, by its score: the pass rate over that of real windows, less what grey values, two-point
+correlation and power spectrum are off beyond their noise floors (`microgan.choice`). The pass rate alone
 would not tell: discs of another material may pass, too.
 ``warm_start.md`` is what is printed.
 """
