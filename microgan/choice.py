@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from microgan.descriptors import two_point_correlation
@@ -79,7 +80,7 @@ class Choice:
             spread=spread,
             two_point=correlation,
             spectrum=spectrum,
-            grey_floor=_mean_distance(_quantiles(train) / spread, grey),
+            grey_floor=float(wasserstein_distance(_quantiles(train) / spread, grey)),
             two_point_floor=_distance(of_train, correlation),
             spectrum_floor=_log_distance(power_spectrum(train), spectrum),
         )
@@ -101,20 +102,20 @@ class Choice:
         share = pass_rate(judge(samples, self.reference, progress=False))
         real = max(self.pass_rate, LEAST_PASS_RATE)
         ratio = share / real
-        grey_error = _mean_distance(_quantiles(samples) / self.spread, self.grey)
+        grey_error = float(wasserstein_distance(_quantiles(samples) / self.spread, self.grey))
         two_point_error = _distance(two_point(phase_image(samples, self.reference)), self.two_point)
         spectrum_error = _log_distance(power_spectrum(samples), self.spectrum)
-        excess = (
-            max(grey_error - self.grey_floor, 0.0)
-            + max(two_point_error - self.two_point_floor, 0.0)
-            + max(spectrum_error - self.spectrum_floor, 0.0)
+        beyond = (
+            grey_error - self.grey_floor,
+            two_point_error - self.two_point_floor,
+            spectrum_error - self.spectrum_floor,
         )
         return {
             "pass_rate_ratio": ratio,
             "grey_error": grey_error,
             "two_point_error": two_point_error,
             "spectrum_error": spectrum_error,
-            "score": min(ratio, self.attainable) - excess,
+            "score": min(ratio, self.attainable) - sum(max(excess, 0.0) for excess in beyond),
             "score_error": math.sqrt(share * (1 - share) / len(samples)) / real,
         }
 
@@ -140,10 +141,6 @@ def power_spectrum(images: Tensor) -> np.ndarray:
 
 def _quantiles(images: Tensor) -> np.ndarray:
     return np.quantile(images.numpy(), QUANTILES)
-
-
-def _mean_distance(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.mean(np.abs(one - other)))
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
