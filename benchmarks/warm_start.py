@@ -3,9 +3,9 @@
 Trains each model on the scan in data/planes, for which the pipeline has run up to ``calibrate``, from nothing
 and from the model of its name in the given folder (`train.init_from`), with what params.yaml says, the same
 seed and as many steps. Now and then samples of the averaged generator are judged on calibration windows, as
-training itself does, by its score: the pass rate over that of real windows, less what grey values, two-point
-correlation and power spectrum are off beyond their noise floors (`microgan.choice`). The pass rate alone
-would not tell: discs of another material may pass, too.
+training itself does, by its score: the pass rate over that of real windows, less what two-point correlation
+and texture are off beyond their noise floors (`microgan.choice`). The pass rate alone would not tell: discs
+of another material may pass, too.
 ``warm_start.md`` is what is printed.
 """
 
@@ -42,7 +42,7 @@ class Check:
     score: float
     pass_rate_ratio: float
     two_point_error: float
-    spectrum_error: float
+    texture_error: float
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,12 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def courses(runs: Sequence[Run]) -> str:
-    """Format all checks in Markdown, a training a line: pass rate, errors of correlation and spectrum."""
+    """Format all checks in Markdown, a training a line: pass rate, errors of correlation and texture."""
     steps = [f"{check.step:.0f}" for check in runs[0].checks]
     lines = ["| steps | " + " | ".join(steps) + " |", "|---" * (len(steps) + 1) + "|"]
     for run in runs:
         cells = [
-            f"{check.pass_rate_ratio:.2f}, {100 * check.two_point_error:.1f} %, {check.spectrum_error:.2f}"
+            f"{check.pass_rate_ratio:.2f}, {100 * check.two_point_error:.1f} %, {check.texture_error:.2f}"
             for check in run.checks
         ]
         lines.append(
@@ -165,8 +165,8 @@ scan {planes.info.name}, {config.check_count} samples a check, one seed.
 
 {table(runs)}
 
-The whole course: pass rate over that of real windows, error of the two-point correlation, root mean square of
-the logarithm of the ratio of power spectra.
+The whole course: pass rate over that of real windows, error of the two-point correlation, and of the texture
+in standard deviations (`microgan.choice`).
 
 {courses(runs)}
 """
