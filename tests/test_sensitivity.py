@@ -50,8 +50,14 @@ def test_alarms_are_raised_by_what_was_changed_alone(scan: tuple[Windows, Refere
     circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
     sets: dict[str, Measured] = {
         name: measured(changed, block, reference, CONFIG)
-        for name, changed in (("real", images), ("larger", larger(images, circles, reference)))
+        for name, changed in (
+            ("real", images),
+            ("larger", larger(images, circles, reference)),
+            ("fuller", more_discs_phase(images, circles, reference)),
+        )
     }
     assert alarms(sets["real"], sets["real"], 6, CONFIG)[0] <= 0.5
     total, each = alarms(sets["real"], sets["larger"], 6, CONFIG)
     assert total == each["radius"] == 1.0
+    total, each = alarms(sets["real"], sets["fuller"], 6, CONFIG)
+    assert each["chord_length_discs"] == 1.0 > each["volume_fraction"]  # which differs by place, too
