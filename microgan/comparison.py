@@ -23,29 +23,32 @@ class Resampled:
     ----------
     weights
         Shape (B, N), whole numbers.
-    groups
-        How many groups are drawn from, each with its images together.
+    widening
+        Shape (B, 1): by how much each deviation is too small, as it comes from few groups.
     """
 
     weights: np.ndarray
-    groups: int
+    widening: np.ndarray
 
     @classmethod
     def of(cls, group: np.ndarray, repeats: int, seed: int) -> "Resampled":
-        """Draw groups of images with putting back; ``group`` (N,) says which one an image belongs to."""
+        """Draw groups of images with putting back; ``group`` (N,) says which one an image belongs to.
+
+        Resampling G groups makes too little of their variance, by G / (G - 1), and takes it as known: means
+        of few groups then look more certain than they are. So deviations are scaled as those of Student's
+        distribution of G - 1 degrees of freedom are, by a draw of the variance that may be the true one.
+        """
+        rng = np.random.default_rng(seed)
         names, member = np.unique(group, return_inverse=True)
-        draws = np.random.default_rng(seed).multinomial(
-            len(names), np.full(len(names), 1 / len(names)), repeats
-        )
-        return cls(draws[:, member].astype(np.float64), len(names))
+        draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), repeats)
+        freedom = max(len(names) - 1, 1)
+        variance = rng.chisquare(freedom, (repeats, 1)) / freedom
+        widening = np.sqrt(len(names) / freedom / variance)
+        return cls(draws[:, member].astype(np.float64), widening)
 
     def deviations(self, curve: Curve) -> np.ndarray:
-        """Return (B, L): what the mean of each resample differs by from that of the set.
-
-        Widened by the share by which resampling G groups makes too little of their variance, G / (G - 1).
-        """
-        widened = np.sqrt(self.groups / max(self.groups - 1, 1))
-        return widened * (curve.resampled(self.weights) - curve.mean())
+        """Return (B, L): what the mean of each resample differs by from that of the set, widened."""
+        return self.widening * (curve.resampled(self.weights) - curve.mean())
 
 
 @dataclass(frozen=True)
