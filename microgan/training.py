@@ -21,7 +21,7 @@ from tqdm import tqdm
 from microgan.checkpoint import State, load_start, load_state, save_state
 from microgan.config import Config
 from microgan.errors import UserError
-from microgan.losses import Adversarial, critic_loss, generator_loss, gradient_penalty
+from microgan.losses import Adversarial, critic_loss, generator_loss, gradient_penalty, score_penalty
 from microgan.networks import Critic, Generator, NetworkConfig, latent_cells
 from microgan.parallel import average_gradients, mean, of_first, process_group, rank, share
 from microgan.physics import Material, PhysicsConfig, physical_loss, weight_at
@@ -61,6 +61,7 @@ class ModelConfig(Config):
     loss: Adversarial
     critic_steps: int = Field(1, ge=1)
     gradient_penalty: float = Field(0.0, ge=0)
+    score_penalty: float = Field(0.0, ge=0)
     generator_learning_rate: float = Field(4e-4, gt=0)
     critic_learning_rate: float = Field(4e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
@@ -191,9 +192,11 @@ def train(
                     if model.gradient_penalty:
                         mix = torch.from_numpy(rng.random((config.batch, 1, 1, 1), dtype=np.float32))
                         penalty = gradient_penalty(critic.input_gradient, real, fake, share(mix).to(device))
-                loss = critic_loss(model.loss, real_scores.float(), fake_scores.float())
+                both = real_scores.float(), fake_scores.float()
+                loss = critic_loss(model.loss, *both)
+                penalties = model.gradient_penalty * penalty + model.score_penalty * score_penalty(*both)
                 critic_optimiser.zero_grad(set_to_none=True)
-                (loss + model.gradient_penalty * penalty).backward()
+                (loss + penalties).backward()
                 average_gradients(critic.parameters())
                 critic_optimiser.step()
             losses |= {"critic_loss": loss, "gradient_penalty": penalty}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microgan.losses import critic_loss, generator_loss, gradient_penalty
+from microgan.losses import critic_loss, generator_loss, gradient_penalty, score_penalty
 
 REAL, FAKE = torch.tensor([[2.0, 0.5]]), torch.tensor([[-1.0, 0.25]])
 
@@ -36,6 +36,10 @@ def test_losses_equal_their_formulas() -> None:
     assert generator_loss("least_squares", FAKE).item() == pytest.approx((4 + 0.75**2) / 4)
     assert critic_loss("wasserstein", REAL, FAKE).item() == pytest.approx(-0.375 - 1.25)
     assert generator_loss("wasserstein", FAKE).item() == pytest.approx(0.375)
+
+
+def test_score_penalty_is_the_mean_square_of_either_side() -> None:
+    assert score_penalty(REAL, FAKE).item() == pytest.approx((4 + 0.25) / 2 + (1 + 0.25**2) / 2)
 
 
 @pytest.mark.parametrize("kind", ["non_saturating", "minimax", "least_squares", "wasserstein"])
