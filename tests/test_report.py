@@ -133,8 +133,8 @@ def test_headline_has_both_models_side_by_side(report: Path) -> None:
     assert stiffness == ["+1.1 %+0.1 to +1.9 %; equivalent at ±2 %", "\N{EN DASH}"]
     assert page.row("Largest change by filtering itself, over the floor")[0] == "0.250radius"
     assert (
-        page.row("Descriptors that differ from real at 5 % in all, of 7")[0]
-        == "7 → 7real training windows: 7"
+        page.row("Descriptors that differ from real at 5 % in all, of 8")[0]
+        == "8 → 8real training windows: 8"
     )
 
 
