@@ -8,6 +8,7 @@ and samples of a generator, which are independent, one by one (Kuensch, Ann. Sta
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import chi2
 
 from microgan.estimates import Curve
 
@@ -23,32 +24,56 @@ class Resampled:
     ----------
     weights
         Shape (B, N), whole numbers.
-    widening
-        Shape (B, 1): by how much each deviation is too small, as it comes from few groups.
+    groups
+        How many groups are drawn from, each with its images together.
+    quantile
+        Shape (B, 1), uniform from 0 to 1: of the variance that each resample takes for the true one; see
+        `deviations`.
     """
 
     weights: np.ndarray
-    widening: np.ndarray
+    groups: int
+    quantile: np.ndarray
 
     @classmethod
     def of(cls, group: np.ndarray, repeats: int, seed: int) -> "Resampled":
-        """Draw groups of images with putting back; ``group`` (N,) says which one an image belongs to.
-
-        Resampling G groups makes too little of their variance, by G / (G - 1), and takes it as known: means
-        of few groups then look more certain than they are. So deviations are scaled as those of Student's
-        distribution of G - 1 degrees of freedom are, by a draw of the variance that may be the true one.
-        """
+        """Draw groups of images with putting back; ``group`` (N,) says which one an image belongs to."""
         rng = np.random.default_rng(seed)
         names, member = np.unique(group, return_inverse=True)
         draws = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), repeats)
-        freedom = max(len(names) - 1, 1)
-        variance = rng.chisquare(freedom, (repeats, 1)) / freedom
-        widening = np.sqrt(len(names) / freedom / variance)
-        return cls(draws[:, member].astype(np.float64), widening)
+        return cls(draws[:, member].astype(np.float64), len(names), rng.random((repeats, 1)))
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the variance between groups."""
+        return max(self.groups - 1, 1)
 
     def deviations(self, curve: Curve) -> np.ndarray:
-        """Return (B, L): what the mean of each resample differs by from that of the set, widened."""
-        return self.widening * (curve.resampled(self.weights) - curve.mean())
+        """Return (B, L): what the mean of each resample differs by from that of the set.
+
+        Widened by the share by which resampling G groups makes too little of their variance, G / (G - 1).
+        """
+        widened = np.sqrt(self.groups / self.freedom)
+        return widened * (curve.resampled(self.weights) - curve.mean())
+
+
+def deviations(
+    one: Curve, other: Curve, draws: Resampled, other_draws: Resampled
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the means of resamples of two sets differ by from those of the sets, (B, L) each.
+
+    Resampling takes the variance between groups as known, and so makes means of few of them look more certain
+    than they are. So both are scaled as Student's distribution is against the normal one, by a draw of the
+    variance that may be the true one, with the degrees of freedom of Welch (Biometrika 34 (1947) 28-35).
+    """
+    found = draws.deviations(one), other_draws.deviations(other)
+    variance, other_variance = (np.mean(each**2, axis=0) for each in found)
+    total = variance + other_variance
+    with np.errstate(invalid="ignore"):
+        freedom = total**2 / (variance**2 / draws.freedom + other_variance**2 / other_draws.freedom)
+    freedom = np.where(np.isfinite(freedom), freedom, 1)  # else nothing varies, and any will do
+    scale = np.sqrt(freedom / chi2.ppf(draws.quantile, freedom))
+    return scale * found[0], scale * found[1]
 
 
 @dataclass(frozen=True)
@@ -91,14 +116,15 @@ def global_test(one: Curve, other: Curve, draws: Resampled, other_draws: Resampl
     in a set are left out; p is NaN if none is left.
     """
     difference = one.mean() - other.mean()
-    deviations = draws.deviations(one) - other_draws.deviations(other)
-    spread = np.sqrt(np.mean(deviations**2, axis=0))
+    own, others = deviations(one, other, draws, other_draws)
+    deviation = own - others
+    spread = np.sqrt(np.mean(deviation**2, axis=0))
     half_width = np.full(len(difference), np.nan)
     told = np.isfinite(difference) & np.isfinite(spread) & ((spread > 0) | (difference != 0))
     if not told.any():
         return GlobalTest(1.0 if np.isfinite(difference).any() else float("nan"), half_width)
     scale = np.maximum(spread[told], 1e-300)
-    largest = np.abs(deviations[:, told] / scale).max(axis=1)
+    largest = np.abs(deviation[:, told] / scale).max(axis=1)
     found = np.abs(difference[told] / scale).max()
     half_width[told] = np.quantile(largest, CONFIDENCE) * spread[told]
     return GlobalTest(float((1 + np.sum(largest >= found)) / (1 + len(largest))), half_width)
@@ -114,6 +140,7 @@ def equivalence(
     """
     whole = float(other.mean()[0])
     difference = float(one.mean()[0]) / whole - 1
-    ratios = (one.mean() + draws.deviations(one)) / (whole + other_draws.deviations(other)) - 1
+    own, others = deviations(one, other, draws, other_draws)
+    ratios = (one.mean() + own) / (whole + others) - 1
     low, high = np.nanquantile(ratios, (TEST_LEVEL, 1 - TEST_LEVEL))
     return Equivalence(difference, float(low), float(high), margin)
