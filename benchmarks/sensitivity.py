@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     options = parser.parse_args()
     planes, reference = Planes.load(options.planes), Reference.load(options.reference)
-    config = FidelityConfig(resamples=299)
+    config = FidelityConfig()
     windows = Windows(planes, "train", reference.window_px)
     images, block = windows.draw_in_blocks(np.random.default_rng(0), 2 * options.images)
     circles = [one.circles for one in judge(images, reference, progress=False)]
