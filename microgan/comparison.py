@@ -28,7 +28,7 @@ class Resampled:
         How many groups are drawn from, each with its images together.
     quantile
         Shape (B, 1), uniform from 0 to 1: of the variance that each resample takes for the true one; see
-        `deviations`.
+        `_widened_deviations`.
     """
 
     weights: np.ndarray
@@ -55,25 +55,6 @@ class Resampled:
         """
         widened = np.sqrt(self.groups / self.freedom)
         return widened * (curve.resampled(self.weights) - curve.mean())
-
-
-def deviations(
-    one: Curve, other: Curve, draws: Resampled, other_draws: Resampled
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the means of resamples of two sets differ by from those of the sets, (B, L) each.
-
-    Resampling takes the variance between groups as known, and so makes means of few of them look more certain
-    than they are. So both are scaled as Student's distribution is against the normal one, by a draw of the
-    variance that may be the true one, with the degrees of freedom of Welch (Biometrika 34 (1947) 28-35).
-    """
-    found = draws.deviations(one), other_draws.deviations(other)
-    variance, other_variance = (np.mean(each**2, axis=0) for each in found)
-    total = variance + other_variance
-    with np.errstate(invalid="ignore"):
-        freedom = total**2 / (variance**2 / draws.freedom + other_variance**2 / other_draws.freedom)
-    freedom = np.where(np.isfinite(freedom), freedom, 1)  # else nothing varies, and any will do
-    scale = np.sqrt(freedom / chi2.ppf(draws.quantile, freedom))
-    return scale * found[0], scale * found[1]
 
 
 @dataclass(frozen=True)
@@ -116,7 +97,7 @@ def global_test(one: Curve, other: Curve, draws: Resampled, other_draws: Resampl
     in a set are left out; p is NaN if none is left.
     """
     difference = one.mean() - other.mean()
-    own, others = deviations(one, other, draws, other_draws)
+    own, others = _widened_deviations(one, other, draws, other_draws)
     deviation = own - others
     spread = np.sqrt(np.mean(deviation**2, axis=0))
     half_width = np.full(len(difference), np.nan)
@@ -140,7 +121,26 @@ def equivalence(
     """
     whole = float(other.mean()[0])
     difference = float(one.mean()[0]) / whole - 1
-    own, others = deviations(one, other, draws, other_draws)
+    own, others = _widened_deviations(one, other, draws, other_draws)
     ratios = (one.mean() + own) / (whole + others) - 1
     low, high = np.nanquantile(ratios, (TEST_LEVEL, 1 - TEST_LEVEL))
     return Equivalence(difference, float(low), float(high), margin)
+
+
+def _widened_deviations(
+    one: Curve, other: Curve, draws: Resampled, other_draws: Resampled
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the means of resamples of two sets differ by from those of the sets, (B, L) each.
+
+    Resampling takes the variance between groups as known, and so makes means of few of them look more certain
+    than they are. So both are scaled as Student's distribution is against the normal one, by a draw of the
+    variance that may be the true one, with the degrees of freedom of Welch (Biometrika 34 (1947) 28-35).
+    """
+    found = draws.deviations(one), other_draws.deviations(other)
+    variance, other_variance = (np.mean(each**2, axis=0) for each in found)
+    total = variance + other_variance
+    with np.errstate(invalid="ignore"):
+        freedom = total**2 / (variance**2 / draws.freedom + other_variance**2 / other_draws.freedom)
+    freedom = np.where(np.isfinite(freedom), freedom, 1)  # else nothing varies, and any will do
+    scale = np.sqrt(freedom / chi2.ppf(draws.quantile, freedom))
+    return scale * found[0], scale * found[1]

@@ -56,7 +56,7 @@ class FidelityConfig(Config):
     )
     floor_repeats: int = Field(default=100, ge=1, description="draws that the noise floor is the mean of")
     resamples: int = Field(
-        default=499, ge=19, description="of the tests and intervals; with fewer than 160 nothing is flagged"
+        default=499, ge=19, description="of the tests and intervals; with fewer than 159 nothing is flagged"
     )
     max_lag_px: int | None = Field(
         default=None, ge=1, description="largest distance of the curves; none: half a window"

@@ -50,6 +50,18 @@ def test_same_seed_same_bits(model: ModelConfig, tmp_path: Path) -> None:
     assert _digest(once) == _digest(again) != _digest(other)
 
 
+@pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
+def test_score_penalty_holds_the_critic_near_doubt(model: ModelConfig, tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"steps": 60})
+    real = DiscWindows().draw(np.random.default_rng(1), 16)
+    size = {}
+    for weight in (0.0, 10.0):
+        penalised = model.model_copy(update={"score_penalty": weight})
+        critic = train(DiscWindows(), config, penalised, tmp_path / str(weight)).critic
+        size[weight] = critic(real).square().mean().item()
+    assert size[10.0] < 0.1 * size[0.0]
+
+
 RUN = """
 import sys, time
 from pathlib import Path
