@@ -50,6 +50,19 @@ def test_same_seed_same_bits(model: ModelConfig, tmp_path: Path) -> None:
     assert _digest(once) == _digest(again) != _digest(other)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+@pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
+def test_a_gpu_trains_what_a_cpu_trains(model: ModelConfig, tmp_path: Path) -> None:
+    by = {}
+    for device in ("cpu", "cuda"):
+        update = {"steps": 8, "precision": "fp32", "device": device, "physics": PHYSICAL}
+        config = TINY.model_copy(update=update)
+        by[device] = train(DiscWindows(), config, model, tmp_path / device, material=material())
+    for own, other in zip(by["cpu"].history, by["cuda"].history, strict=True):
+        assert own["critic_loss"] == pytest.approx(other["critic_loss"], rel=0.1, abs=0.02)
+        assert own["generator_loss"] == pytest.approx(other["generator_loss"], rel=0.1, abs=0.02)
+
+
 @pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
 def test_score_penalty_holds_the_critic_near_doubt(model: ModelConfig, tmp_path: Path) -> None:
     config = TINY.model_copy(update={"steps": 60})
