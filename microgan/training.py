@@ -181,8 +181,8 @@ def train(
             # Critic: tell real windows from generated ones
             critic.requires_grad_(True)
             for critic_step in range(model.critic_steps):
-                real = _placed(share(windows.draw(rng, config.batch, config.symmetries)), layout)
-                latent = _placed(share(_latent(rng, config, windows.size_px)), layout)
+                real = _own_share(windows.draw(rng, config.batch, config.symmetries), layout)
+                latent = _own_share(_latent(rng, config, windows.size_px), layout)
                 last = critic_step == model.critic_steps - 1
                 with _autocast(config, device), torch.set_grad_enabled(last):
                     fake = generator(latent)  # the last one also serves the generator's step
@@ -191,7 +191,7 @@ def train(
                     penalty = torch.zeros((), device=device)
                     if model.gradient_penalty:
                         mix = torch.from_numpy(rng.random((config.batch, 1, 1, 1), dtype=np.float32))
-                        mix = _placed(share(mix), layout)
+                        mix = _own_share(mix, layout)
                         penalty = gradient_penalty(critic.input_gradient, real, fake, mix)
                 both = real_scores.float(), fake_scores.float()
                 loss = critic_loss(model.loss, *both)
@@ -357,11 +357,12 @@ def _latent(rng: np.random.Generator, config: TrainConfig, size_px: int) -> Tens
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
-def _placed(batch: Tensor, layout: dict[str, Any]) -> Tensor:
-    """Bring a batch to its device; to a GPU from pinned memory, so that nobody waits for the copy."""
+def _own_share(batch: Tensor, layout: dict[str, Any]) -> Tensor:
+    """Return this process's share, on its device; to a GPU from pinned memory, so that nobody waits."""
+    own = share(batch)
     if layout["device"].type != "cuda":
-        return batch.to(**layout)
-    return batch.pin_memory().to(**layout, non_blocking=True)
+        return own.to(**layout)
+    return own.pin_memory().to(**layout, non_blocking=True)
 
 
 def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
@@ -385,7 +386,7 @@ def _measure_statistics(
     arXiv:1803.05407, section 3.1).
     """
     generators = (np.random.default_rng([config.seed, number, 1]) for number in range(STATISTICS_BATCHES))
-    update_bn((_placed(share(_latent(rng, config, size_px)), layout) for rng in generators), average)
+    update_bn((_own_share(_latent(rng, config, size_px), layout) for rng in generators), average)
 
 
 def _check(row: dict[str, float], state: State, state_path: Path) -> None:
