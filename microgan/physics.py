@@ -2,8 +2,8 @@
 
 Maxima of the accumulator (`microgan.hough`) say which circles there are and how sure they are; a few Newton
 steps against the soft phase make them fit: in dense packings the rims of touching neighbours pull the votes
-towards radii that are 0.8 px too small. Then circles and phase must explain each other, and no area may be
-claimed twice.
+towards radii that are 0.8 px too small. Then circles and phase must explain each other, no area may be
+claimed twice, and no disc may be longer than real ones are.
 
 The gradient flows through the phase alone, not through the votes. Descent through votes draws dark rings into
 sound discs, which ruin their votes or raise others; descent through the phase parts discs where they overlap.
@@ -54,7 +54,7 @@ BAND = 0.05  # quantile of real windows, and 1 - it, at which a share is as expe
 SURE = 0.5  # confidence of circles whose overlaps in real windows count
 LEAST_USUAL = 1e-5  # of a term's mean on real windows
 AT_ONCE = 32  # windows
-CIRCLE_TERMS = ("overlap", "unexplained", "unfilled", "claimed_twice")
+CIRCLE_TERMS = ("overlap", "oval", "unexplained", "unfilled", "claimed_twice")
 
 
 class PhysicsConfig(Config):
@@ -65,6 +65,7 @@ class PhysicsConfig(Config):
     warm_up: int = Field(default=500, ge=0, description="steps before it begins, in which circles come to be")
     ramp: int = Field(default=500, ge=1, description="steps in which its weight then rises")
     overlap: float = Field(default=1.0, ge=0, description="pairs of circles closer than their radii allow")
+    oval: float = Field(default=1.0, ge=0, description="discs that are longer than wide")
     unexplained: float = Field(default=1.0, ge=0, description="disc phase in no circle")
     unfilled: float = Field(default=1.0, ge=0, description="circle without disc phase")
     claimed_twice: float = Field(default=1.0, ge=0, description="area of two circles")
@@ -79,14 +80,17 @@ class Terms(NamedTuple):
     windows of any material, and its gradient stays of that order on images that are far off.
 
     ``overlap``: over pairs, c_i c_j (1 - d / (r_i + r_j) - tolerated)_+^2, over the number of discs that
-    would fill the image (c: confidence, without a gradient); ``unexplained``, ``unfilled``: squared misfit of
-    phase and rendered circles above what is tolerated; ``claimed_twice``: squared area of two circles;
-    ``phase_share``, ``mixed``: squared distance from what real windows have. Without the last two a blank
-    image would be the best of all, and a slightly blurred one as good as a sharp one.
+    would fill the image (c: confidence, without a gradient); ``oval``: over discs, c_i (a_i / r_i -
+    tolerated)_+^2, over the same number (a: how far the rim goes out along one axis and in along the other);
+    ``unexplained``, ``unfilled``: squared misfit of phase and rendered circles above what is tolerated;
+    ``claimed_twice``: squared area of two circles; ``phase_share``, ``mixed``: squared distance from what
+    real windows have. Without the last two a blank image would be the best of all, and a slightly blurred
+    one as good as a sharp one.
     """
 
     total: Tensor
     overlap: Tensor
+    oval: Tensor
     unexplained: Tensor
     unfilled: Tensor
     claimed_twice: Tensor
@@ -113,8 +117,8 @@ class Material:
         and 95 % quantiles.
     tolerated : Mapping
         Term in `Terms` -> what costs nothing: of ``overlap`` the median of the largest in each window, of
-        ``unexplained`` and ``unfilled`` the 95 % quantile over cells. Noise and irregular discs of real
-        windows then cost little, and faults stand out.
+        ``oval`` the 95 % quantile over discs, of ``unexplained`` and ``unfilled`` that over cells. Noise and
+        irregular discs of real windows then cost little, and faults stand out.
     usual : Mapping
         Term in `Terms` -> its size in real windows.
     """
@@ -162,16 +166,19 @@ class Material:
 
 @torch.no_grad()
 def _tolerated(windows: Tensor, material: Material) -> dict[str, float]:
-    overlaps, misfits = [], []
+    overlaps, ovals, misfits = [], [], []
     for part in windows.split(AT_ONCE):
         found = _Found.of(part, material)
         sure = found.confidence > SURE
         pairs = (sure[:, :, None] & sure[:, None]).triu(1)
         overlaps.append(torch.where(pairs, _overlaps(found.circles), 0).flatten(1).amax(1))
+        ovals.append(found.oval[sure])
         misfits.append(_softened(found.cells.phase - found.claimed.clamp_max(1)).flatten())
+    oval = torch.cat(ovals).numpy()
     misfit = torch.cat(misfits).numpy()  # torch.quantile has a limit on how many values there are
     return {
         "overlap": max(float(torch.cat(overlaps).median()), 0.0),
+        "oval": float(np.quantile(oval, 1 - BAND)) if len(oval) else 0.0,
         "unexplained": float(np.quantile(misfit.clip(min=0), 1 - BAND)),
         "unfilled": float(np.quantile((-misfit).clip(min=0), 1 - BAND)),
     }
@@ -234,13 +241,15 @@ def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | No
 def _terms(images: Tensor, material: Material) -> dict[str, Tensor]:
     with torch.autocast(images.device.type, enabled=False):
         found = _Found.of(images if images.dtype == torch.float64 else images.float(), material)
-        overlap = _overlap(found, (images.shape[2], images.shape[3]), material.tolerated["overlap"])
+        counts = _counts(found, (images.shape[2], images.shape[3]))
+        overlap = _overlap(found, counts, material.tolerated["overlap"])
+        oval = _oval(found, counts, material.tolerated["oval"])
         phase = found.phase.flatten(1)
         shares = {
             "phase_share": _outside(phase.mean(1), *material.phase_share),
             "mixed": _outside(_mixed(phase), 0, material.mixed[0]),
         }
-        return dict(zip(CIRCLE_TERMS, (overlap, *_misfit(found, material)), strict=True)) | shares
+        return dict(zip(CIRCLE_TERMS, (overlap, oval, *_misfit(found, material)), strict=True)) | shares
 
 
 def _smoothing_px(radius_px: tuple[float, float]) -> float:
@@ -411,8 +420,10 @@ def _rim_px(side_px: int) -> float:
 
 def fitted(
     circles: Tensor, confidence: Tensor, cells: Cells, radius_px: tuple[float, float]
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Move circles by Newton steps until the phase near each rim has the mass and the moments of theirs.
+
+    The steps also find the second moments, of a disc that is longer than wide, but the circle stays one.
 
     Each cell belongs to the circle in which it lies deepest, softly, so that neighbours in contact do not
     take from each other; of discs cut by the image's border only what is seen counts. Circles whose area is
@@ -426,11 +437,13 @@ def fitted(
     Returns
     -------
     circles, confidence
+    oval : Tensor of shape (B, K)
+        How far the rim goes outwards along one axis, and inwards along the other, over the radius.
     """
     circles = _in_band(circles, radius_px)
     around, rim_px = Around.of(circles, cells, radius_px[1]), _rim_px(cells.side_px)
     seen, phase = around.gathered(torch.ones_like(cells.phase)), around.gathered(cells.phase)
-    hold = HOLD * 2 * math.pi * torch.diag(circles.new_tensor([0.5, 0.5, 1.0]))
+    hold = HOLD * 2 * math.pi * torch.diag(circles.new_tensor([0.5, 0.5, 1.0, 0.5, 0.5]))
     weight = confidence
     for _ in range(NEWTON_STEPS):
         beyond, by_row, by_col = _beyond(circles, around)
@@ -440,15 +453,18 @@ def fitted(
         claimed = around.gathered(around.summed(weight[..., None, None] * disc).clamp_max(1))
         near = own * torch.sigmoid(3 * (REACH_PX - beyond.abs())) * seen
         slope = near * disc * (1 - disc) / rim_px
-        normal = torch.stack([by_row, by_col, torch.ones_like(by_row)], 2).flatten(3)  # (B, K, 3, S S)
+        # How far the rim goes outwards for each unknown: row, col, radius, and the two of an oval
+        along, across = by_row.square() - by_col.square(), 2 * by_row * by_col
+        normal = torch.stack([by_row, by_col, torch.ones_like(by_row), along, across], 2).flatten(3)
         lacking = normal @ (near * (phase - claimed)).flatten(2)[..., None]
         response = (normal * slope.flatten(2)[:, :, None]) @ normal.transpose(2, 3)
         scale = circles[..., 2, None, None] / cells.side_px**2
         move = torch.linalg.solve(response + hold * scale, lacking)[..., 0]
-        circles = _in_band(circles + LONGEST_MOVE_PX * torch.tanh(move / LONGEST_MOVE_PX), radius_px)
+        oval = ((move[..., 3:].square().sum(2) + 1e-6).sqrt() / circles[..., 2]).clamp_max(1)
+        circles = _in_band(circles + LONGEST_MOVE_PX * torch.tanh(move[..., :3] / LONGEST_MOVE_PX), radius_px)
         proof = (own * disc * phase).sum((2, 3)) / disc.sum((2, 3)).clamp_min(1)
         weight = confidence * torch.sigmoid((proof - PROOF) / PROOF_WIDTH)
-    return circles, weight
+    return circles, weight, oval
 
 
 def _in_band(circles: Tensor, radius_px: tuple[float, float]) -> Tensor:
@@ -460,12 +476,13 @@ def _in_band(circles: Tensor, radius_px: tuple[float, float]) -> Tensor:
 
 
 class _Found(NamedTuple):
-    """What images hold: soft phase, whole and in cells, circles, and how often circles claim each cell."""
+    """What images hold: soft phase, whole and in cells, circles, how oval, how often they claim each cell."""
 
     phase: Tensor
     cells: Cells
     circles: Tensor
     confidence: Tensor
+    oval: Tensor
     claimed: Tensor
 
     @classmethod
@@ -474,11 +491,11 @@ class _Found(NamedTuple):
         phase = material.soft_phase(smooth)
         cells = Cells.of(phase, material.radius_px)
         circles, confidence = voted_circles(unit_field(gradient), material.radius_px)
-        circles, confidence = fitted(circles, confidence, cells, material.radius_px)
+        circles, confidence, oval = fitted(circles, confidence, cells, material.radius_px)
         around = Around.of(circles, cells, material.radius_px[1])
         disc = torch.sigmoid(-_beyond(circles, around)[0] / _rim_px(cells.side_px))
         claimed = around.summed(confidence[..., None, None] * disc)
-        return cls(phase, cells, circles, confidence, claimed)
+        return cls(phase, cells, circles, confidence, oval, claimed)
 
 
 def _overlaps(circles: Tensor) -> Tensor:
@@ -487,15 +504,29 @@ def _overlaps(circles: Tensor) -> Tensor:
     return 1 - _apart_px(circles) / (radius[:, :, None] + radius[:, None])
 
 
-def _overlap(found: _Found, shape: tuple[int, int], tolerated: float) -> Tensor:
-    """Sum over pairs in discs that would fill the image; centres near its border or outside count less."""
-    circles, radius = found.circles, found.circles[..., 2].detach()
-    end = circles.new_tensor(shape) - 1
-    inset_px = torch.minimum(circles[..., :2], end - circles[..., :2]).amin(2).detach()
-    sure = found.confidence.detach() * (2 * inset_px / radius).clamp(0, 1)
-    pairs = sure[:, :, None] * sure[:, None] * (_overlaps(circles) - tolerated).clamp_min(0).square()
-    area = math.pi * (sure * radius.square()).sum(1) / sure.sum(1).clamp_min(1e-3)
-    return pairs.triu(1).sum((1, 2)) * area / (shape[0] * shape[1])
+def _counts(found: _Found, shape: tuple[int, int]) -> Tensor:
+    """How much each circle (B, K) counts: as sure as it is; centres near the border or outside count less."""
+    centres, radius = found.circles[..., :2].detach(), found.circles[..., 2].detach()
+    inset_px = torch.minimum(centres, centres.new_tensor(shape) - 1 - centres).amin(2)
+    return found.confidence.detach() * (2 * inset_px / radius).clamp(0, 1)
+
+
+def _overlap(found: _Found, counts: Tensor, tolerated: float) -> Tensor:
+    """Sum over pairs, over the number of discs that would fill the image."""
+    pairs = counts[:, :, None] * counts[:, None]
+    excess = (_overlaps(found.circles) - tolerated).clamp_min(0)
+    return (pairs * excess.square()).triu(1).sum((1, 2)) / _discs_that_fill(found, counts)
+
+
+def _oval(found: _Found, counts: Tensor, tolerated: float) -> Tensor:
+    """Sum over discs, over the number of discs that would fill the image."""
+    excess = (found.oval - tolerated).clamp_min(0)
+    return (counts * excess.square()).sum(1) / _discs_that_fill(found, counts)
+
+
+def _discs_that_fill(found: _Found, counts: Tensor) -> Tensor:
+    square_px = (counts * found.circles[..., 2].detach().square()).sum(1) / counts.sum(1).clamp_min(1e-3)
+    return found.phase[0].numel() / (math.pi * square_px)
 
 
 def _misfit(found: _Found, material: Material) -> tuple[Tensor, Tensor, Tensor]:

@@ -91,6 +91,33 @@ def test_a_merged_pair_costs_more_than_two_discs() -> None:
     assert float(terms.total[0]) > float(terms.total[1])
 
 
+def ellipse(by: float, radius_px: float = 6.0) -> Tensor:
+    """Draw one disc whose half-axes, by row and by col, are longer and shorter than its radius by a share."""
+    axis = torch.arange(64.0) - 32
+    row, col = axis[:, None] / (1 + by), axis / (1 - by)
+    return 1.2 * (radius_px - (row.square() + col.square()).sqrt() + 0.5).clamp(0, 1)[None, None] - 0.6
+
+
+def test_oval_is_what_an_ellipse_is_off_its_circle() -> None:
+    flat = [0.0, 0.1, 0.15, 0.2, 0.25]
+    terms = score(torch.cat([ellipse(by) for by in flat]))
+    assert float(terms.oval[0]) < 1e-6
+    found = material().tolerated["oval"] + (terms.oval[1:] * 64**2 / (torch.pi * 36)).sqrt()
+    torch.testing.assert_close(found, torch.tensor(flat[1:]), rtol=0.3, atol=0)
+    torch.testing.assert_close(score(ellipse(-0.2)).oval, terms.oval[3:4], rtol=1e-3, atol=1e-7)
+
+
+def test_descent_rounds_a_long_disc() -> None:
+    image = blurred(ellipse(0.2), 0.7).requires_grad_(True)
+    before = float(score(image).oval)
+    (gradient,) = torch.autograd.grad(physical_loss(image, material()).oval.sum(), image)
+    moved = image.detach() - 0.05 * gradient / gradient.abs().max()
+    assert float(score(moved).oval) < 0.9 * before
+    # It takes away at the ends, along the rows, and adds at the sides.
+    assert float(gradient[0, 0, 39, 32]) > 0
+    assert float(gradient[0, 0, 32, 37]) < 0
+
+
 @pytest.mark.parametrize("fault", ["matrix", "disc", "grey", "noise", "blurred", "soft"])
 def test_what_is_no_packing_of_discs_is_worse(fault: str) -> None:
     good = packing(98)
@@ -129,8 +156,9 @@ def test_the_derivative_is_that_of_finite_differences(monkeypatch: pytest.Monkey
 
     def total(image: Tensor) -> Tensor:
         terms = physical_loss(image, material())
-        # Nor have confidences in the overlap of pairs.
-        return sum(getattr(terms, name).sum() for name in Terms._fields if name not in ("total", "overlap"))
+        # Nor have confidences in overlap and oval.
+        without = {"total", "overlap", "oval"}
+        return sum(getattr(terms, name).sum() for name in Terms._fields if name not in without)
 
     image.requires_grad_(True)
     (gradient,) = torch.autograd.grad(total(image), image)
