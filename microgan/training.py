@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from microgan.config import Config
 from microgan.errors import UserError
 from microgan.losses import Adversarial, critic_loss, generator_loss, gradient_penalty, score_penalty
 from microgan.networks import Critic, Generator, NetworkConfig, latent_cells
-from microgan.parallel import average_gradients, mean, of_first, process_group, rank, share
+from microgan.parallel import average_gradients, mean, of_first, process_group, rank, share, world_size
 from microgan.physics import Material, PhysicsConfig, physical_loss, weight_at
 from microgan.sampling import sample
 from microgan.windows import Symmetries, Windows
@@ -43,6 +44,7 @@ class TrainConfig(NetworkConfig):
     seed: int = Field(0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
     threads: int | None = Field(None, ge=1)
     log_every: int = Field(50, ge=1)
     grid_every: int = Field(1000, ge=1)
@@ -163,6 +165,9 @@ def train(
             load_state(state_path, state)
             for row in state.history if first else []:
                 on_log(row)
+        generate, criticise, input_gradient = _compiled(
+            config, device, generator, critic, critic.input_gradient
+        )
 
         bar = tqdm(
             total=config.steps, initial=state.step, desc="train", unit="step", disable=None if first else True
@@ -185,14 +190,14 @@ def train(
                 latent = _own_share(_latent(rng, config, windows.size_px), layout)
                 last = critic_step == model.critic_steps - 1
                 with _autocast(config, device), torch.set_grad_enabled(last):
-                    fake = generator(latent)  # the last one also serves the generator's step
+                    fake = generate(latent)  # the last one also serves the generator's step
                 with _autocast(config, device):
-                    real_scores, fake_scores = critic(real), critic(fake.detach())
+                    real_scores, fake_scores = criticise(real), criticise(fake.detach())
                     penalty = torch.zeros((), device=device)
                     if model.gradient_penalty:
                         mix = torch.from_numpy(rng.random((config.batch, 1, 1, 1), dtype=np.float32))
                         mix = _own_share(mix, layout)
-                        penalty = gradient_penalty(critic.input_gradient, real, fake, mix)
+                        penalty = gradient_penalty(input_gradient, real, fake, mix)
                 both = real_scores.float(), fake_scores.float()
                 loss = critic_loss(model.loss, *both)
                 penalties = model.gradient_penalty * penalty + model.score_penalty * score_penalty(*both)
@@ -205,7 +210,7 @@ def train(
             # Generator: make images that the critic takes for real ones
             critic.requires_grad_(False)
             with _autocast(config, device):
-                scores = critic(fake)
+                scores = criticise(fake)
             loss = generator_loss(model.loss, scores.float())
             generator_optimiser.zero_grad(set_to_none=True)
             weight = weight_at(state.step, config.physics)
@@ -268,6 +273,17 @@ def choose_device(wanted: str) -> torch.device:
     # torchrun gives each process of a machine a GPU of its own.
     number = int(os.environ.get("LOCAL_RANK", "0")) if wanted == "cuda" else None
     return torch.device(wanted) if number is None else torch.device(wanted, number)
+
+
+def choose_compile(wanted: bool | str, device: torch.device) -> bool:
+    """Return whether to compile the networks; ``auto`` does on a GPU for which there is Triton.
+
+    Elsewhere a compiler for C++ would have to be there. Several processes never do, as their batch norms talk
+    to each other in every layer.
+    """
+    if wanted == "auto":
+        wanted = device.type == "cuda" and find_spec("triton") is not None
+    return bool(wanted) and world_size() == 1
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
@@ -367,6 +383,12 @@ def _own_share(batch: Tensor, layout: dict[str, Any]) -> Tensor:
 
 def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def _compiled(config: TrainConfig, device: torch.device, *functions: Callable[..., Tensor]) -> list[Any]:
+    if not choose_compile(config.compile, device):
+        return list(functions)
+    return [torch.compile(function) for function in functions]
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from microgan.checkpoint import State, load_model, save_model, weights_sha256
 from microgan.errors import UserError
 from microgan.physics import Material, PhysicsConfig
 from microgan.sampling import sample
-from microgan.training import ModelConfig, TrainConfig, choose_precision, train
+from microgan.training import ModelConfig, TrainConfig, choose_compile, choose_precision, train
 from microgan.windows import Symmetries
 from tests.helpers import DiscWindows
 
@@ -48,6 +49,38 @@ def test_same_seed_same_bits(model: ModelConfig, tmp_path: Path) -> None:
     again = train(DiscWindows(), TINY, model, tmp_path / "b")
     other = train(DiscWindows(), TINY.model_copy(update={"seed": 1}), model, tmp_path / "c")
     assert _digest(once) == _digest(again) != _digest(other)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own
+@pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
+def test_compiled_networks_train_as_they_are(
+    model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced, by_torch = [], torch.compile
+
+    def trace(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        traced.append(function)
+        return by_torch(function, backend="aot_eager")  # traces and differentiates, needs no compiler for C++
+
+    monkeypatch.setattr(torch, "compile", trace)
+    trained = []
+    for compiled in (False, True):
+        config = TINY.model_copy(update={"steps": 4, "precision": "fp32", "compile": compiled})
+        trained.append(train(DiscWindows(), config, model, tmp_path / str(compiled)))
+    assert len(traced) == 3  # generator, critic, and the critic's gradient
+    plain, other = (one.last.state_dict() | one.critic.state_dict(prefix="critic.") for one in trained)
+    torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_is_for_gpus_and_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    monkeypatch.setattr(training, "find_spec", lambda name: name == "triton")
+    assert [choose_compile(wanted, cpu) for wanted in ("auto", True, False)] == [False, True, False]
+    assert [choose_compile(wanted, gpu) for wanted in ("auto", True, False)] == [True, True, False]
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    assert not choose_compile("auto", gpu)
+    monkeypatch.setattr(training, "world_size", lambda: 2)
+    assert not choose_compile(True, gpu)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
