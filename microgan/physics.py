@@ -51,7 +51,7 @@ PROOF, PROOF_WIDTH = 0.6, 0.05  # share of a circle that must be phase and no ot
 REACH_PX = 2.5  # around the rim, in which a circle looks for what it does not explain
 NEAR_PX = 1.5  # beyond its rim, up to which phase belongs to a circle
 BAND = 0.05  # quantile of real windows, and 1 - it, at which a share is as expected; of cells, a misfit
-SURE = 0.5  # confidence of circles whose overlaps in real windows count
+SURE = 0.5  # confidence of circles whose overlaps and ovals in real windows count
 LEAST_USUAL = 1e-5  # of a term's mean on real windows
 AT_ONCE = 32  # windows
 CIRCLE_TERMS = ("overlap", "oval", "unexplained", "unfilled", "claimed_twice")
@@ -242,8 +242,9 @@ def _terms(images: Tensor, material: Material) -> dict[str, Tensor]:
     with torch.autocast(images.device.type, enabled=False):
         found = _Found.of(images if images.dtype == torch.float64 else images.float(), material)
         counts = _counts(found, (images.shape[2], images.shape[3]))
-        overlap = _overlap(found, counts, material.tolerated["overlap"])
-        oval = _oval(found, counts, material.tolerated["oval"])
+        discs = _discs_that_fill(found, counts)
+        overlap = _overlap(found, counts, material.tolerated["overlap"]) / discs
+        oval = _oval(found, counts, material.tolerated["oval"]) / discs
         phase = found.phase.flatten(1)
         shares = {
             "phase_share": _outside(phase.mean(1), *material.phase_share),
@@ -512,19 +513,20 @@ def _counts(found: _Found, shape: tuple[int, int]) -> Tensor:
 
 
 def _overlap(found: _Found, counts: Tensor, tolerated: float) -> Tensor:
-    """Sum over pairs, over the number of discs that would fill the image."""
+    """Sum over pairs of what they overlap beyond the tolerated, squared."""
     pairs = counts[:, :, None] * counts[:, None]
     excess = (_overlaps(found.circles) - tolerated).clamp_min(0)
-    return (pairs * excess.square()).triu(1).sum((1, 2)) / _discs_that_fill(found, counts)
+    return (pairs * excess.square()).triu(1).sum((1, 2))
 
 
 def _oval(found: _Found, counts: Tensor, tolerated: float) -> Tensor:
-    """Sum over discs, over the number of discs that would fill the image."""
+    """Sum over discs of what they are oval beyond the tolerated, squared."""
     excess = (found.oval - tolerated).clamp_min(0)
-    return (counts * excess.square()).sum(1) / _discs_that_fill(found, counts)
+    return (counts * excess.square()).sum(1)
 
 
 def _discs_that_fill(found: _Found, counts: Tensor) -> Tensor:
+    """How many discs as large as those of each image would fill it; infinitely many where there are none."""
     square_px = (counts * found.circles[..., 2].detach().square()).sum(1) / counts.sum(1).clamp_min(1e-3)
     return found.phase[0].numel() / (math.pi * square_px)
 

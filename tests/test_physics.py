@@ -1,5 +1,6 @@
 """The physical loss on drawn discs, whose faults are known."""
 
+import math
 from functools import cache
 
 import numpy as np
@@ -91,10 +92,12 @@ def test_a_merged_pair_costs_more_than_two_discs() -> None:
     assert float(terms.total[0]) > float(terms.total[1])
 
 
-def ellipse(by: float, radius_px: float = 6.0) -> Tensor:
+def ellipse(by: float, radius_px: float = 6.0, turned: float = 0.0) -> Tensor:
     """Draw one disc whose half-axes, by row and by col, are longer and shorter than its radius by a share."""
     axis = torch.arange(64.0) - 32
-    row, col = axis[:, None] / (1 + by), axis / (1 - by)
+    cos, sin = math.cos(turned), math.sin(turned)
+    row = (cos * axis[:, None] - sin * axis) / (1 + by)
+    col = (sin * axis[:, None] + cos * axis) / (1 - by)
     return 1.2 * (radius_px - (row.square() + col.square()).sqrt() + 0.5).clamp(0, 1)[None, None] - 0.6
 
 
@@ -105,6 +108,10 @@ def test_oval_is_what_an_ellipse_is_off_its_circle() -> None:
     found = material().tolerated["oval"] + (terms.oval[1:] * 64**2 / (torch.pi * 36)).sqrt()
     torch.testing.assert_close(found, torch.tensor(flat[1:]), rtol=0.3, atol=0)
     torch.testing.assert_close(score(ellipse(-0.2)).oval, terms.oval[3:4], rtol=1e-3, atol=1e-7)
+    for turned in (math.pi / 8, math.pi / 4):
+        torch.testing.assert_close(
+            score(ellipse(0.2, turned=turned)).oval, terms.oval[3:4], rtol=0.15, atol=0
+        )
 
 
 def test_descent_rounds_a_long_disc() -> None:
