@@ -177,6 +177,18 @@ def test_the_derivative_is_that_of_finite_differences(monkeypatch: pytest.Monkey
             torch.testing.assert_close((gradient * along).sum(), slope, rtol=1e-4, atol=1e-9)
 
 
+def test_the_fit_has_the_derivative_of_finite_differences() -> None:
+    circles = torch.tensor([[[16, 12.2, 5.4], [16.2, 20.0, 5.5]]]).double()
+    confidence = torch.tensor([[0.999, 0.99]]).double()
+    pair = blurred(drawn((16, 12, 5.2), (16.3, 20.2, 5.6), side=36), 0.7)[:, 0].double()
+    phase = torch.sigmoid(8 * pair).requires_grad_(True)
+
+    def fit(phase: Tensor) -> tuple[Tensor, ...]:
+        return physics.fitted(circles, confidence, physics.Cells(phase, 1), BAND)
+
+    assert torch.autograd.gradcheck(fit, (phase,), fast_mode=True)
+
+
 def test_the_derivative_of_overlap_parts_the_discs() -> None:
     image = drawn((32, 27.5, 6), (32, 36.5, 6)).requires_grad_(True)
     (gradient,) = torch.autograd.grad(physical_loss(image, material()).overlap.sum(), image)
