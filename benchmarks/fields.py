@@ -21,6 +21,7 @@ import torch
 
 from microgan.checkpoint import load_model
 from microgan.descriptors import two_point_correlation
+from microgan.estimates import relative_distance
 from microgan.fields import sample_to_tiff
 from microgan.files import atomic
 from microgan.networks import Generator
@@ -96,7 +97,7 @@ def drift(generator: Generator, reference: Reference, count: int, seed: int) -> 
     many = count * (LARGE_PX // SMALL_PX) ** 2
     large = correlation(generator, reference, count, LARGE_PX, seed)
     small = correlation(generator, reference, many, SMALL_PX, seed + 1)
-    return large[0] / small[0] - 1, float(np.linalg.norm(large - small) / np.linalg.norm(small))
+    return large[0] / small[0] - 1, relative_distance(large, small)
 
 
 def correlation(

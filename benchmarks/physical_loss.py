@@ -28,6 +28,7 @@ from torch import Tensor
 
 from microgan.choice import two_point
 from microgan.config import Config
+from microgan.estimates import relative_distance
 from microgan.files import atomic, write_csv
 from microgan.planes import Planes
 from microgan.sampling import sample
@@ -92,7 +93,7 @@ class Court:
         one, other = (two_point(phase_image(group, reference)) for group in (images, self.real))
         return {
             "volume_fraction_error": float(one[0] / other[0] - 1),
-            "two_point_error": float(np.linalg.norm(one - other) / np.linalg.norm(other)),
+            "two_point_error": relative_distance(one, other),
         }
 
 

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from microgan.checkpoint import load_model
+from microgan.estimates import relative_distance
 from microgan.files import atomic
 from microgan.repair import FieldStatistics, RepairConfig, Repaired, before_and_after, valid_field
 from microgan.validity import Reference, cut_windows, judge, pass_rate
@@ -65,7 +64,7 @@ def runs_table(runs: Sequence[Run]) -> str:
 
 def statistics_table(before: FieldStatistics, after: FieldStatistics) -> str:
     """Format what repair does to the statistics in Markdown."""
-    change = np.linalg.norm(after.two_point - before.two_point) / np.linalg.norm(before.two_point)
+    change = relative_distance(after.two_point, before.two_point)
     lines = ["| | as drawn | repaired | change |", "|---" * 4 + "|"]
     for name, one, other in (
         ("valid windows", before.valid_share, after.valid_share),

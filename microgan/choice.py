@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from microgan.descriptors import two_point_correlation
+from microgan.estimates import relative_distance
 from microgan.planes import Planes
 from microgan.rules import RULES
 from microgan.validity import Reference, judge, pass_rate, phase_image
@@ -112,7 +113,7 @@ class Choice:
             attainable=min(train_share / max(reference.calibration_pass_rate, LEAST_PASS_RATE), 1.0),
             two_point=correlation,
             texture=texture,
-            two_point_floor=_distance(of_train, correlation),
+            two_point_floor=relative_distance(of_train, correlation),
             texture_floor=Texture.of(train).error(texture),
         )
 
@@ -133,7 +134,7 @@ class Choice:
         share = pass_rate(judge(samples, self.reference, progress=False))
         real = max(self.pass_rate, LEAST_PASS_RATE)
         ratio = share / real
-        two_point_error = _distance(two_point(phase_image(samples, self.reference)), self.two_point)
+        two_point_error = relative_distance(two_point(phase_image(samples, self.reference)), self.two_point)
         texture_error = Texture.of(samples).error(self.texture)
         beyond = (two_point_error - self.two_point_floor, texture_error - self.texture_floor)
         return {
@@ -158,7 +159,3 @@ def details(images: Tensor) -> list[Tensor]:
         lost.append(images - interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False))
         images = half
     return lost
-
-
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.linalg.norm(one - other) / np.linalg.norm(other))

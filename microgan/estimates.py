@@ -124,3 +124,13 @@ class Curve:
         hits = weights @ self.hits * drawn ** (self.degree - 1)
         chances = np.broadcast_to((weights @ self.chances) ** self.degree, hits.shape)
         return np.divide(hits, chances, out=np.full(hits.shape, np.nan), where=chances > 0)
+
+
+def relative_distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the L2 distance of two curves (L,) over the norm of the other, where both are known.
+
+    NaN if nothing of the other is known, or it is 0 all along.
+    """
+    known = np.isfinite(one) & np.isfinite(other)
+    whole = float(np.linalg.norm(other[known]))
+    return float(np.linalg.norm((one - other)[known])) / whole if whole > 0 else float("nan")

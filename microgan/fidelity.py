@@ -22,7 +22,7 @@ from microgan.comparison import Equivalence, GlobalTest, Resampled, equivalence,
 from microgan.config import Config
 from microgan.description import DESCRIPTORS, Description, describe, describe_properties, with_verdicts
 from microgan.errors import UserError
-from microgan.estimates import Curve, Distribution
+from microgan.estimates import Curve, Distribution, relative_distance
 from microgan.files import read_json, write_json
 from microgan.planes import ROLES, Planes
 from microgan.properties import PropertiesConfig
@@ -201,7 +201,7 @@ def errors(samples: Description, reference: Description) -> dict[str, float]:
     if not len(samples) or not len(reference):
         return dict.fromkeys(samples.names, float("nan"))
     curves = {
-        name: _curve_error(curve.mean(), reference.curves[name].mean())
+        name: relative_distance(curve.mean(), reference.curves[name].mean())
         for name, curve in samples.curves.items()
     }
     distances = {
@@ -434,12 +434,6 @@ def _drawn_pairs(
     rng = np.random.default_rng(seed)
     for _ in range(repeats):
         yield one.take(rng.permutation(len(one))[:count]), other.take(rng.permutation(len(other))[:count])
-
-
-def _curve_error(one: np.ndarray, other: np.ndarray) -> float:
-    told = np.isfinite(one) & np.isfinite(other)
-    whole = float(np.linalg.norm(other[told]))
-    return float(np.linalg.norm((one - other)[told])) / whole if whole > 0 else float("nan")
 
 
 def _wasserstein(samples: Distribution, reference: Distribution) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from microgan.estimates import Curve, Distribution
+from microgan.estimates import Curve, Distribution, relative_distance
 
 
 def test_take_keeps_the_values_of_the_images() -> None:
@@ -63,3 +63,10 @@ def test_resampled_curve_is_that_of_the_images_drawn(degree: int) -> None:
     expected = [curve.take(images).mean() for images in drawn]
     np.testing.assert_allclose(curve.resampled(weights), expected, rtol=1e-12)
     np.testing.assert_allclose(curve.mean(), curve.hits.mean(0) / curve.chances.mean() ** degree, rtol=1e-12)
+
+
+def test_relative_distance_is_over_what_both_know() -> None:
+    one, other = np.array([1.0, 5.0, np.nan, 2.0]), np.array([3.0, 4.0, 7.0, np.nan])
+    assert relative_distance(one, other) == pytest.approx(5**0.5 / 5)
+    assert np.isnan(relative_distance(one, np.zeros(4)))
+    assert np.isnan(relative_distance(one, np.full(4, np.nan)))
