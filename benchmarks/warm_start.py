@@ -135,8 +135,8 @@ def main() -> None:
     parser.add_argument("--planes", type=Path, default=ROOT / "data/planes", help="of the ingest stage")
     parser.add_argument("--reference", type=Path, default=ROOT / "reference/reference.json")
     parser.add_argument("--models", nargs="+", help="of params.yaml; all by default")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--every", type=int, default=250, help="steps between checks")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--every", type=int, default=500, help="steps between checks")
     parser.add_argument(
         "--rate", type=float, default=1.0, help="learning rates with a start, over usual ones"
     )
