@@ -149,16 +149,19 @@ def test_gradients_of_blank_images_are_finite(grey: float) -> None:
     assert image.grad.isfinite().all()
 
 
+def pair_and_votes() -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Draw two discs close together; also circles near them, and confidences, all in float64."""
+    pair = drawn((16, 12, 5.2), (16.3, 20.2, 5.6), side=36)
+    circles = torch.tensor([[[16, 12.2, 5.4], [16.2, 20.0, 5.5]]]).double()
+    return blurred(pair, 0.7).double(), (circles, torch.tensor([[0.999, 0.99]]).double())
+
+
 def test_the_derivative_is_that_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    pair = drawn((16, 12, 5.2), (16.3, 20.2, 5.6), side=36)
-    image = blurred(pair, 0.7).double() + torch.from_numpy(0.02 * rng.normal(size=(1, 1, 36, 36)))
+    image, votes = pair_and_votes()
+    image = image + torch.from_numpy(0.02 * rng.normal(size=(1, 1, 36, 36)))
     direction = torch.from_numpy(rng.normal(size=(3, 1, 36, 36)))
     # The votes have no gradient, by intent: they stay what they are.
-    votes = (
-        torch.tensor([[[16, 12.2, 5.4], [16.2, 20.0, 5.5]]]).double(),
-        torch.tensor([[0.999, 0.99]]).double(),
-    )
     monkeypatch.setattr(physics, "voted_circles", lambda *_: votes)
 
     def total(image: Tensor) -> Tensor:
@@ -178,13 +181,11 @@ def test_the_derivative_is_that_of_finite_differences(monkeypatch: pytest.Monkey
 
 
 def test_the_fit_has_the_derivative_of_finite_differences() -> None:
-    circles = torch.tensor([[[16, 12.2, 5.4], [16.2, 20.0, 5.5]]]).double()
-    confidence = torch.tensor([[0.999, 0.99]]).double()
-    pair = blurred(drawn((16, 12, 5.2), (16.3, 20.2, 5.6), side=36), 0.7)[:, 0].double()
-    phase = torch.sigmoid(8 * pair).requires_grad_(True)
+    image, votes = pair_and_votes()
+    phase = torch.sigmoid(8 * image[:, 0]).requires_grad_(True)
 
     def fit(phase: Tensor) -> tuple[Tensor, ...]:
-        return physics.fitted(circles, confidence, physics.Cells(phase, 1), BAND)
+        return physics.fitted(*votes, physics.Cells(phase, 1), BAND)
 
     assert torch.autograd.gradcheck(fit, (phase,), fast_mode=True)
 
