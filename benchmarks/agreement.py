@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 
 from benchmarks.detector import matched
-from microgan.circles import Circles, DetectorConfig
-from microgan.detection import detect
-from microgan.files import atomic
-from microgan.planes import Planes
-from microgan.windows import Windows
+from microgan.core.files import atomic
+from microgan.detection.circles import Circles, DetectorConfig
+from microgan.detection.detect import detect
+from microgan.scan.planes import Planes
+from microgan.scan.windows import Windows
 
 DENSE = 0.5
 MAGNIFY = 6
@@ -70,13 +70,13 @@ def agreement(ring: Circles, watershed: Circles, size_px: int) -> tuple[int, int
 
 def _far_from_border(circles: Circles, size_px: int) -> np.ndarray:
     centres = np.stack([circles.row, circles.col])
-    return (np.minimum(centres, size_px - 1 - centres) >= circles.radius).all(0)
+    return (np.minimum(centres, size_px - 1 - centres) >= circles.radius_px).all(0)
 
 
 def _covered(circles: Circles, size_px: int) -> float:
     inside = (np.stack([circles.row, circles.col]) >= 0).all(0)
     inside &= (np.stack([circles.row, circles.col]) <= size_px - 1).all(0)
-    return float(np.pi * (circles.radius[inside] ** 2).sum() / size_px**2)
+    return float(np.pi * (circles.radius_px[inside] ** 2).sum() / size_px**2)
 
 
 def _picture(images: np.ndarray, ring: list[Circles], watershed: list[Circles], path: Path) -> None:

@@ -23,8 +23,9 @@ from scipy.spatial.distance import cdist
 
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.scenes import Condition, Scene, scenes, signal_to_noise, wide_band, windows, with_overlap
-from microgan.circles import Circles, Polarity
-from microgan.rules import Evidence, overlap
+from microgan.detection.circles import Circles, Polarity
+from microgan.validity.evidence import Evidence
+from microgan.validity.rules import overlap
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -65,21 +66,21 @@ class Counts:
         return Counts(**{name: mine[name] + its[name] for name in mine})
 
     def measures(self) -> dict[str, float]:
-        """Return shares and mean errors; NaN where nothing was counted."""
-        recall, precision = _share(self.hit, self.inside), _share(self.true, self.found)
+        """Return fractions and mean errors; NaN where nothing was counted."""
+        recall, precision = _fraction(self.hit, self.inside), _fraction(self.true, self.found)
         return {
             "recall": recall,
             "precision": precision,
-            "f1": _share(2 * recall * precision, recall + precision),
-            "recall_cut": _share(self.cut_hit, self.cut),
-            "recall_centre_outside": _share(self.outside_hit, self.outside),
-            "centre_error_px": _share(self.centre_px, self.hit),
-            "radius_bias_px": _share(self.radius_px, self.hit),
-            "radius_error_px": _share(self.radius_abs_px, self.hit),
+            "f1": _fraction(2 * recall * precision, recall + precision),
+            "recall_cut": _fraction(self.cut_hit, self.cut),
+            "recall_centre_outside": _fraction(self.outside_hit, self.outside),
+            "centre_error_px": _fraction(self.centre_px, self.hit),
+            "radius_bias_px": _fraction(self.radius_px, self.hit),
+            "radius_error_px": _fraction(self.radius_abs_px, self.hit),
         }
 
 
-def _share(part: float, whole: float) -> float:
+def _fraction(part: float, whole: float) -> float:
     return part / whole if whole else (float("nan") if part or whole != whole else 0.0)
 
 
@@ -95,7 +96,7 @@ def compare(found: np.ndarray, truth: np.ndarray, shape: tuple[int, int]) -> Cou
     is_true = np.zeros(len(found), bool)
     is_true[hits[:, 0]] = True
     inside, found_inside = _centre_inside(truth, shape), _centre_inside(found, shape)
-    visible = _visible_share(truth, shape)
+    visible = _visible_fraction(truth, shape)
     cut, outside = (visible < 0.999) & (visible >= 0.5), (visible < 0.5) & (visible >= 0.25)
     error = np.array([found[i, :3] - truth[j] for i, j in hits if inside[j]]).reshape(-1, 3)
     return Counts(
@@ -126,8 +127,8 @@ def _centre_inside(circles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.all((circles[:, :2] >= 0) & (circles[:, :2] <= np.array(shape) - 1), axis=1)
 
 
-def _visible_share(circles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Share of each disc's area in the image (n,), by 1000 points spread evenly over the disc."""
+def _visible_fraction(circles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Fraction of each disc's area in the image (n,), by 1000 points spread evenly over the disc."""
     index = np.arange(1000) + 0.5
     reach, angle = np.sqrt(index / 1000), index * np.pi * (3 - np.sqrt(5))
     spread = np.stack([reach * np.sin(angle), reach * np.cos(angle)], 1)
@@ -162,7 +163,7 @@ def overlaps(find: Find, images: np.ndarray) -> np.ndarray:
 
 
 def overlap_power(find: Find, clean: np.ndarray, *planted: np.ndarray) -> list[float]:
-    """Share of each set of planted images beyond the limit at which `FALSE_REJECTION` of clean ones fail."""
+    """Fraction of each set of planted images beyond the limit at which `FALSE_REJECTION` of clean ones fail."""
     limit = np.quantile(overlaps(find, clean), 1 - FALSE_REJECTION)
     return [float((overlaps(find, images) > limit).mean()) for images in planted]
 
@@ -275,7 +276,7 @@ def disc_rows(quick: bool) -> list[dict[str, Any]]:
 
 
 def overlap_rows(quick: bool) -> list[dict[str, Any]]:
-    """Power of each contender against the planted degree of overlap, and over `PLANTED` as a whole."""
+    """DetectionRate of each contender against the planted degree of overlap, and over `PLANTED` as a whole."""
     best = tuned_for_overlaps(quick)
     rows = []
     degrees = [PLANTED, *((v, v) for v in (OVERLAPS[::4] if quick else OVERLAPS))]
@@ -371,7 +372,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
         f"\n**One overlapping pair of {PLANTED[0]:.0%} to {PLANTED[1]:.0%} planted per image**, at"
         f" {FALSE_REJECTION:.0%} false rejection; time per image of 128 x 128 px (Vf 0.5, r 6.5 px, band of"
         f" {2 * NARROW_PX:g} px)\n",
-        f"| detector | share found | ms, one by one | ms, {BATCH} at once | ms, {BATCH} on all cores |",
+        f"| detector | fraction found | ms, one by one | ms, {BATCH} at once | ms, {BATCH} on all cores |",
         "|---|---|---|---|---|",
     ]
     for name in names:
@@ -444,7 +445,9 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
         ]
         axes[3].plot(degrees, found, "o-")
     axes[3].axhline(FALSE_REJECTION, color="grey", lw=0.8, ls="--")
-    axes[3].set(xlabel="planted overlap 1 - d / (r1 + r2)", ylabel="share of images rejected", ylim=(0, 1.02))
+    axes[3].set(
+        xlabel="planted overlap 1 - d / (r1 + r2)", ylabel="fraction of images rejected", ylim=(0, 1.02)
+    )
     axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)

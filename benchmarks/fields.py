@@ -19,14 +19,14 @@ from time import process_time
 import numpy as np
 import torch
 
-from microgan.checkpoint import load_model
-from microgan.descriptors import two_point_correlation
-from microgan.estimates import relative_distance
-from microgan.fields import sample_to_tiff
-from microgan.files import atomic
-from microgan.networks import Generator
-from microgan.sampling import decode, latent_shape, latents, sample
-from microgan.validity import Reference, phase_image
+from microgan.core.files import atomic
+from microgan.gan.checkpoint import load_model
+from microgan.gan.networks import Generator
+from microgan.gan.sampling import decode, latent_shape, latents, sample, sample_to_tiff
+from microgan.statistics.estimators import relative_distance
+from microgan.statistics.phase_descriptors import two_point_correlation
+from microgan.validity.judging import phase_image
+from microgan.validity.reference import Reference
 
 ROOT = Path(__file__).parents[1]
 SMALL_PX, LARGE_PX = 64, 1024

@@ -9,8 +9,8 @@ numbers alone, so that renamed columns, keys and weights do not count as differe
 - weights: the SHA-256 of the bytes of each tensor; pixels of TIFF: the SHA-256 of the array;
 - JSON: how often each number occurs; CSV: the numbers of each column, in the order of the rows.
 
-Seconds and other figures of the machine are left out. It prints a line for each file, and for each that differs
-the numbers that only one side has. A scan's folder in data/raw must hold its files (``dvc pull``).
+Seconds and other figures of the machine are left out. It prints a line for each file, and for each that
+differs the numbers that only one side has. A scan's folder in data/raw must hold its files (``dvc pull``).
 """
 
 import argparse
@@ -64,7 +64,9 @@ SMALL = {
     "image_metrics.encoder.steps": 30,
     "image_metrics.measures.subset_size": 25,
 }
-RESULTS = ("data/planes", "exports", "metrics", "models", "reference", "samples", "survey", "noise_floor")
+RESULTS = ("data/planes", "exports", "metrics", "models", "reference", "samples", "survey", "real_statistics")
+# Results that an earlier revision keeps under another name.
+RENAMED = {"survey/": "real_statistics/", "/packing": "/random_packing", "checks.csv": "validation.csv"}
 OF_THE_MACHINE = ("seconds", "images_per", "_at", "version", "size_bytes", "bytes")
 
 
@@ -93,7 +95,7 @@ def _numbers_of(revision: str | None, scan: str, kept: Path) -> dict[str, Any]:
         _check_out(revision, copy)
         _run(copy, scan, kept / f"{revision or 'tree'}_{scan}.log")
         numbers = {
-            str(path.relative_to(copy)): read
+            _present_name(str(path.relative_to(copy))): read
             for result in RESULTS
             for path in sorted((copy / result).rglob("*"))
             if path.is_file() and (read := numbers_in(path)) is not None
@@ -102,6 +104,12 @@ def _numbers_of(revision: str | None, scan: str, kept: Path) -> dict[str, Any]:
     file = kept / f"{revision or 'tree'}_{scan}.json"
     file.write_text(json.dumps(numbers, indent=1))
     return numbers
+
+
+def _present_name(file: str) -> str:
+    for before, now in RENAMED.items():
+        file = file.replace(before, now)
+    return file
 
 
 def _check_out(revision: str | None, copy: Path) -> None:
@@ -113,7 +121,9 @@ def _check_out(revision: str | None, copy: Path) -> None:
         names = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(names, cwd=ROOT, capture_output=True, check=True).stdout
         words = ["xargs", "-0", "cp", "--parents", "--target-directory", str(copy)]
-        there = b"\0".join(name for name in listed.split(b"\0") if name and (ROOT / os.fsdecode(name)).exists())
+        there = b"\0".join(
+            name for name in listed.split(b"\0") if name and (ROOT / os.fsdecode(name)).exists()
+        )
         subprocess.run(words, cwd=ROOT, input=there, check=True)
 
 

@@ -5,7 +5,7 @@ their samples before any filtering: by the filter with the ring detector, and by
 the watershed, a detector that works in another way and that no training has seen. Both filters reject about
 5 % of real calibration windows. The last generator is judged, not a chosen one.
 
-A ratio is the share of rejected samples with the loss over that without it: the geometric mean over the
+A ratio is the fraction of rejected samples with the loss over that without it: the geometric mean over the
 seeds, with the 95 % interval of Student's t for its logarithm. Each run is a line of
 ``physical_loss.csv``, which a second call reads and completes; ``physical_loss.md`` is what is printed.
 """
@@ -26,15 +26,17 @@ import yaml
 from scipy import stats
 from torch import Tensor
 
-from microgan.choice import two_point
-from microgan.config import Config
-from microgan.estimates import relative_distance
-from microgan.files import atomic, write_csv
-from microgan.planes import Planes
-from microgan.sampling import sample
-from microgan.training import ModelConfig, TrainConfig, train
-from microgan.validity import CalibrationConfig, Reference, calibrate, judge, phase_image, rejected_by
-from microgan.windows import Windows
+from microgan.core.config import Config
+from microgan.core.files import atomic, write_csv
+from microgan.gan.checkpoint_selection import two_point
+from microgan.gan.sampling import sample
+from microgan.gan.training import ModelConfig, TrainConfig, train
+from microgan.scan.planes import Planes
+from microgan.scan.windows import Windows
+from microgan.statistics.estimators import relative_distance
+from microgan.validity.calibration import calibrate
+from microgan.validity.judging import judge, phase_image, rejected_by
+from microgan.validity.reference import CalibrationConfig, Reference
 from stages.project import git_commit
 from stages.train import material_of
 
@@ -44,7 +46,7 @@ SAMPLE_SEED, REAL_SEED = 1000, 1001
 
 
 class Run(Config):
-    """One training, judged; shares of rejected samples, relative errors of what they are like."""
+    """One training, judged; fractions of rejected samples, relative errors of what they are like."""
 
     model: str
     seed: int
@@ -79,13 +81,13 @@ class Court:
         return cls(references, windows.draw(np.random.default_rng(REAL_SEED), count))
 
     def rejected(self, images: Tensor) -> dict[str, float]:
-        """Return the shares of images that each judge rejects, for any reason and for an overlap."""
-        shares = {}
+        """Return the fractions of images that each judge rejects, for any reason and for an overlap."""
+        fractions = {}
         for name, reference in self.references.items():
             verdicts = judge(images, reference, progress=False)
-            shares[name] = mean(not verdict.valid for verdict in verdicts)
-            shares[f"{name}_overlap"] = rejected_by(verdicts)["overlap"] / len(images)
-        return shares
+            fractions[name] = mean(not verdict.valid for verdict in verdicts)
+            fractions[f"{name}_overlap"] = rejected_by(verdicts)["overlap"] / len(images)
+        return fractions
 
     def errors(self, images: Tensor) -> dict[str, float]:
         """Return relative errors of volume fraction and two-point correlation."""
@@ -119,7 +121,7 @@ def ratio(runs: Sequence[Run], measure: str) -> tuple[float, float, float]:
     pairs: dict[int, dict[bool, float]] = {}
     for run in runs:
         pairs.setdefault(run.seed, {})[run.physics] = getattr(run, measure)
-    floor = 1e-3  # of a share, so that none found is not a ratio of 0
+    floor = 1e-3  # of a fraction, so that none found is not a ratio of 0
     logs = [
         math.log(max(pair[True], floor) / max(pair[False], floor))
         for pair in pairs.values()

@@ -1,4 +1,4 @@
-"""The training loops as tutorials write them: what `microgan.training.train` is measured against.
+"""The training loops as tutorials write them: what `microgan.gan.training.train` is measured against.
 
 The same as ours: the networks and their sizes, the losses, Adam's rates and moments, the batch, the critic's
 steps for one of the generator, the number of threads. Plain is all else:
@@ -27,9 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from microgan.networks import Critic, Generator, latent_cells
-from microgan.planes import Planes
-from microgan.training import ModelConfig, TrainConfig, choose_device
+from microgan.gan.networks import Critic, Generator, latent_cells
+from microgan.gan.training import ModelConfig, TrainConfig, choose_device
+from microgan.scan.planes import Planes
 
 OnStep = Callable[[], None]
 Draw = Callable[[], Tensor]

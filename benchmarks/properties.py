@@ -15,8 +15,8 @@ from unittest.mock import patch
 import numpy as np
 from scipy.sparse.linalg import cg
 
-from microgan.files import atomic
-from microgan.properties import PropertiesConfig, conductivity, stiffness
+from microgan.core.files import atomic
+from microgan.evaluation.homogenisation import PropertiesConfig, conductivity, stiffness
 
 CASES = ((64, "periodic"), (64, "mixed"), (128, "periodic"), (128, "mixed"), (256, "periodic"))
 RADIUS_PX = 6.0
@@ -92,7 +92,7 @@ def iterations(effective: Property, cell: np.ndarray, config: PropertiesConfig) 
         solves.append(1)
         return cg(*args, **options, callback=lambda _: residuals.append(1))
 
-    with patch("microgan.properties.cg", counting):
+    with patch("microgan.evaluation.homogenisation.cg", counting):
         effective(cell, config)
     return len(residuals) / len(solves)
 

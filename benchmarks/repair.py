@@ -1,7 +1,7 @@
 """Fields valid as a whole: `python -m benchmarks.repair MODEL_DIR REFERENCE [--size 512] [--seeds 10]`.
 
 Draws one periodic field for each seed and repairs it. The table has a row a seed: windows that are invalid
-before and after, rounds, seconds of the clock and of the processor, share of latent cells that changed. The
+before and after, rounds, seconds of the clock and of the processor, fraction of latent cells that changed. The
 windows in between, a quarter of a window off those that repair has judged, tell whether a repaired field is
 better everywhere or only where it was looked at.
 
@@ -15,18 +15,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from microgan.checkpoint import load_model
-from microgan.estimates import relative_distance
-from microgan.files import atomic
-from microgan.repair import FieldStatistics, RepairConfig, Repaired, before_and_after, valid_field
-from microgan.validity import Reference, cut_windows, judge, pass_rate
+from microgan.core.files import atomic
+from microgan.gan.checkpoint import load_model
+from microgan.samples.repair import (
+    LargeImageStatistics,
+    RepairConfig,
+    Repaired,
+    before_and_after,
+    valid_large_image,
+)
+from microgan.statistics.estimators import relative_distance
+from microgan.validity.judging import judge, pass_rate
+from microgan.validity.large_images import cut_windows
+from microgan.validity.reference import Reference
 
 ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One field, the processor's seconds, and shares of valid windows in between, before and after."""
+    """One field, the processor's seconds, and fractions of valid windows in between, before and after."""
 
     seed: int
     field: Repaired
@@ -35,7 +43,7 @@ class Run:
 
 
 def between(field: Repaired, reference: Reference) -> tuple[float, float]:
-    """Judge the windows a quarter of a window off those of the repair: shares valid before and after."""
+    """Judge the windows a quarter of a window off those of the repair: fractions valid before and after."""
     corners = field.before.corners + reference.window_px // 4
     before, after = (
         pass_rate(judge(cut_windows(image, corners, reference.window_px), reference, progress=False))
@@ -54,7 +62,7 @@ def runs_table(runs: Sequence[Run]) -> str:
     for run in runs:
         field, count = run.field, len(run.field.before.verdicts)
         invalid = [field.before.invalid_windows, field.after.invalid_windows]
-        other = [round((1 - share) * count) for share in run.between]
+        other = [round((1 - fraction) * count) for fraction in run.between]
         lines.append(
             f"| {run.seed} | {count} | {invalid[0]} | {invalid[1]} | {other[0]} | {other[1]} | {field.rounds}"
             f" | {field.seconds:.0f} | {run.cpu_seconds:.0f} | {100 * field.changed:.1f} % |"
@@ -62,12 +70,12 @@ def runs_table(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def statistics_table(before: FieldStatistics, after: FieldStatistics) -> str:
+def statistics_table(before: LargeImageStatistics, after: LargeImageStatistics) -> str:
     """Format what repair does to the statistics in Markdown."""
     change = relative_distance(after.two_point, before.two_point)
     lines = ["| | as drawn | repaired | change |", "|---" * 4 + "|"]
     for name, one, other in (
-        ("valid windows", before.valid_share, after.valid_share),
+        ("valid windows", before.valid_fraction, after.valid_fraction),
         ("volume fraction", before.volume_fraction, after.volume_fraction),
         ("discs in a field", before.discs, after.discs),
     ):
@@ -92,13 +100,13 @@ def main() -> None:
     runs = []
     for seed in range(options.seeds):
         start = time.process_time()
-        field = valid_field(generator, seed, 0, (options.size, options.size), True, reference, config)
+        field = valid_large_image(generator, seed, 0, (options.size, options.size), True, reference, config)
         runs.append(Run(seed, field, time.process_time() - start, between(field, reference)))
         print(runs_table(runs[-1:]).splitlines()[-1], flush=True)
     valid = sum(run.field.after.valid for run in runs)
     text = f"""# Fields of {options.size} x {options.size} px, repaired
 
-Scan {reference.scan.name}, periodic, {config.candidates} draws of each fault, patches of {config.patch_cells}
+Scan {reference.scan.name}, periodic, {config.candidates} draws of each defect, patches of {config.patch_cells}
 cells, at most {config.rounds} rounds. {valid} of {len(runs)} are valid as a whole.
 Real windows fail at {100 * (1 - reference.calibration_pass_rate):.0f} %{_held_out(reference)}:
 a real plane of this size is hardly ever valid as a whole.

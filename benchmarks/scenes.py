@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from microgan.circles import Circles, Polarity
-from microgan.simulate import SimulateConfig, pack, scan_plane
-from microgan.violations import plant
+from microgan.detection.circles import Circles, Polarity
+from microgan.scan.simulate import SimulateConfig, pack, scan_plane
+from microgan.validity.planted_defects import plant
 
 SIDE_PX = 128  # of a scene; four of them fit into the field of view of one scan
 WINDOW_PX = 64  # of a window, in which an overlap is planted: what the validity filter judges

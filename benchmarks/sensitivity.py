@@ -2,10 +2,10 @@
 
 Real windows are the samples, and so is what becomes of them when something is changed. In each repeat the
 places of the scan are dealt out at random: windows of one half are compared with changed windows of the other
-half by the tests of `make repro` (`microgan.fidelity.flagged`, at 5 % for all figures together). What is
-printed is the share of repeats in which any figure, and each of them, calls the two different: the power for
+half by the tests of `make repro` (`microgan.evaluation.fidelity.flagged`, at 5 % for all figures together). What is
+printed is the fraction of repeats in which any figure, and each of them, calls the two different: the power for
 each deviation, and false alarms where nothing was changed. Copies of training windows are tested by
-`microgan.memorisation`. Effective properties are left out, as each takes long to solve.
+`microgan.evaluation.memorisation`. Effective properties are left out, as each takes long to solve.
 
 It needs data/planes and reference/reference.json, as `make repro` leaves them.
 """
@@ -21,20 +21,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microgan.circles import Circles
-from microgan.fidelity import HEADLINE, FidelityConfig, Measured, compare, flagged
-from microgan.files import atomic
-from microgan.memorisation import nearness, planted_copies, power
-from microgan.planes import Planes
-from microgan.properties import PropertiesConfig
-from microgan.validity import Reference, judge, phase_image
-from microgan.violations import plant
-from microgan.windows import Windows
+from microgan.core.files import atomic
+from microgan.detection.circles import Circles
+from microgan.evaluation.fidelity import HEADLINE, FidelityConfig, Measured, compare, flagged
+from microgan.evaluation.homogenisation import PropertiesConfig
+from microgan.evaluation.memorisation import nearness, planted_copies, power
+from microgan.scan.planes import Planes
+from microgan.scan.windows import Windows
+from microgan.validity.judging import judge, phase_image
+from microgan.validity.planted_defects import plant
+from microgan.validity.reference import Reference
 from stages.project import git_commit
 
 ROOT = Path(__file__).parents[1]
 ADDED_FRACTION, ADDED_RADIUS = 0.02, 0.05
-COPIES = 0.05  # share of samples
+COPIES = 0.05  # fraction of samples
 UNSOLVED = PropertiesConfig(count=2)
 
 Change = Callable[[Tensor, Sequence[Circles], Reference], Tensor]
@@ -66,7 +67,7 @@ def larger(images: Tensor, circles: Sequence[Circles], reference: Reference) -> 
 
 
 def planted(kind: str) -> Change:
-    """Return a change that plants one fault of a kind into each image where there is a place for it."""
+    """Return a change that plants one defect of a kind into each image where there is a place for it."""
 
     def change(images: Tensor, circles: Sequence[Circles], reference: Reference) -> Tensor:
         changed = []
@@ -90,7 +91,7 @@ CHANGES: dict[str, Change] = {
 def alarms(
     real: Measured, changed: Measured, repeats: int, config: FidelityConfig
 ) -> tuple[float, dict[str, float]]:
-    """Return in which share of repeats any figure tells the sets apart, and each of them."""
+    """Return in which fraction of repeats any figure tells the sets apart, and each of them."""
     places = np.unique(real.structure.group)
     told, any_told = Counter[str](), 0
     for seed in range(repeats):
@@ -117,7 +118,7 @@ def memory(planes: Planes, reference: Reference, images: int, seed: int) -> tupl
     held_out = nearness(windows[:, 0].numpy(), planes)
     count = max(20, round(2 * COPIES * images))
     copies = planted_copies(planes, reference.window_px, count, seed, blur_px=1.0, grain=True)
-    rates = power(held_out, nearness(copies, planes), shares=(0.0, COPIES), repeats=400)
+    rates = power(held_out, nearness(copies, planes), fractions=(0.0, COPIES), repeats=400)
     return rates[COPIES], rates[0.0]
 
 

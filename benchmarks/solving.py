@@ -2,9 +2,9 @@
 
 A periodic cell of random discs is drawn in voxels, at several refinements, and written as a triangle mesh, at
 several element sizes, which is read back. Both are solved under plane strain. That a file of voxels gives
-what the voxels in memory give, to rounding, is a test (`tests/test_solving.py`). Triangles are
+what the voxels in memory give, to rounding, is a test (`tests/exporters/test_solving.py`). Triangles are
 quadratic, so that their error is small beside that of the voxels; the finest mesh is what all are compared
-with. Materials: E-glass in epoxy and, transverse, T300 carbon in epoxy (see `microgan.properties`).
+with. Materials: E-glass in epoxy and, transverse, T300 carbon in epoxy (see `microgan.evaluation.homogenisation`).
 """
 
 import argparse
@@ -30,14 +30,14 @@ from skfem import (
 )
 from skfem.element import DiscreteField
 
-from microgan.circles import Circles
-from microgan.files import atomic
-from microgan.formats.mesh import write_msh
-from microgan.hard_discs import place, relax
-from microgan.outlines import outline
-from microgan.properties import Phase, PropertiesConfig, stiffness
-from microgan.rendering import render_phase
-from microgan.structure import Structure
+from microgan.core.files import atomic
+from microgan.detection.circles import Circles
+from microgan.evaluation.homogenisation import Phase, PropertiesConfig, stiffness
+from microgan.exporters.formats.mesh import write_msh
+from microgan.exporters.outlines import outline
+from microgan.exporters.rendering import render_phase
+from microgan.exporters.structure import Structure
+from microgan.scan.disc_packing import place, relax
 
 GLASS = PropertiesConfig()
 CARBON = PropertiesConfig(discs=Phase(young_modulus_gpa=15.0, poisson_ratio=0.07, conductivity_w_mk=1.0))
@@ -82,11 +82,11 @@ def convergence_table(circles: Circles) -> str:
         "| elements | number | volume fraction | glass C_rr, GPa | error | carbon C_rr, GPa | error | s |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for name, share, number, seconds, values in rows:
+    for name, fraction, number, seconds, values in rows:
         moduli = " | ".join(
             f"{value:.4f} | {value / best - 1:+.2%}" for value, best in zip(values, rows[-1][-1], strict=True)
         )
-        lines.append(f"| {name} | {number} | {share / true - 1:+.3%} | {moduli} | {seconds:.1f} |")
+        lines.append(f"| {name} | {number} | {fraction / true - 1:+.3%} | {moduli} | {seconds:.1f} |")
     return "\n".join(lines)
 
 
@@ -170,8 +170,8 @@ def _wrapping(basis: Basis) -> csr_array:
     """Matrix that gives each degree of freedom the value of its counterpart at the low borders."""
     places = basis.doflocs
     low, high = places.min(axis=1, keepdims=True), places.max(axis=1, keepdims=True)
-    share = (places - low) / (high - low)
-    cell = np.rint(share * 1e7).astype(np.int64) % 10**7
+    fraction = (places - low) / (high - low)
+    cell = np.rint(fraction * 1e7).astype(np.int64) % 10**7
     component = np.zeros(basis.N, int)
     for direction, dofs in enumerate((*basis.nodal_dofs, *basis.facet_dofs)):
         component[dofs] = direction % 2

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from microgan.training import ModelConfig, TrainConfig, train
-from microgan.windows import Symmetries, Windows
+from microgan.gan.training import ModelConfig, TrainConfig, train
+from microgan.scan.windows import Augmentation, Windows
 
 # The first group of which a word is in the name of an operator, or of one that called it, takes its time.
 GROUPS = {
@@ -36,25 +36,25 @@ class _NamedWindows:
     def __init__(self, windows: Windows) -> None:
         self._windows, self.size_px = windows, windows.size_px
 
-    def draw(self, rng: np.random.Generator, count: int, symmetries: Symmetries = "none") -> Tensor:
+    def draw(self, rng: np.random.Generator, count: int, symmetries: Augmentation = "none") -> Tensor:
         with record_function("windows.draw"):
             return self._windows.draw(rng, count, symmetries)
 
 
 def profile_table(windows: Windows, config: TrainConfig, model: ModelConfig, warm_up: int) -> str:
-    """Format shares of the time by group, and the operators that take most, after ``warm_up`` steps."""
-    shares, operators = profile_step(windows, config, model, warm_up)
-    lines = ["| part of the step | share |", "|---|---|"]
-    lines += [f"| {name} | {100 * share:.1f} % |" for name, share in shares.items()]
-    lines += ["", "| operator (self time) | share |", "|---|---|"]
-    lines += [f"| {name} | {100 * share:.1f} % |" for name, share in operators.items()]
+    """Format fractions of the time by group, and the operators that take most, after ``warm_up`` steps."""
+    fractions, operators = profile_step(windows, config, model, warm_up)
+    lines = ["| part of the step | fraction |", "|---|---|"]
+    lines += [f"| {name} | {100 * fraction:.1f} % |" for name, fraction in fractions.items()]
+    lines += ["", "| operator (self time) | fraction |", "|---|---|"]
+    lines += [f"| {name} | {100 * fraction:.1f} % |" for name, fraction in operators.items()]
     return "\n".join(lines)
 
 
 def profile_step(
     windows: Windows, config: TrainConfig, model: ModelConfig, warm_up: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the shares of the wall clock of all groups, which sum up to 1, and of the top operators."""
+    """Return the fractions of the wall clock of all groups, which sum up to 1, and of the top operators."""
     profiler = profile(activities=[ProfilerActivity.CPU])
     clock: list[float] = []
 
@@ -78,7 +78,7 @@ def profile_step(
 
 
 def _largest(spent_us: Mapping[str, float], wall_us: float) -> dict[str, float]:
-    """Return shares of ``wall_us``, the largest first."""
+    """Return fractions of ``wall_us``, the largest first."""
     return {name: spent_us[name] / wall_us for name in sorted(spent_us, key=lambda name: -spent_us[name])}
 
 

@@ -1,6 +1,6 @@
 """Time a training step against the tutorials' loop: `python -m benchmarks.training [--quick] [--profile]`.
 
-Ours is `microgan.training.train` itself, timed from outside through its callback ``on_log`` in every step
+Ours is `microgan.gan.training.train` itself, timed from outside through its callback ``on_log`` in every step
 (which makes it read its losses in every step; by default it reads one in ten), without grids, states,
 checks or the physical loss. The other is `benchmarks.plain_training`; its docstring says what is plain.
 Models, batch, precision and threads are those of params.yaml.
@@ -35,13 +35,14 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.plain_training import OnStep, train_plainly
 from benchmarks.step_profile import profile_table
-from microgan.config import Config
-from microgan.files import atomic
-from microgan.planes import Planes, ingest
-from microgan.scan import ScanConfig, SplitConfig
-from microgan.simulate import SimulateConfig, simulate_scan
-from microgan.training import ModelConfig, TrainConfig, choose_device, choose_precision, train
-from microgan.windows import Windows
+from microgan.core.config import Config
+from microgan.core.files import atomic
+from microgan.gan.training import ModelConfig, TrainConfig, choose_device, choose_precision, train
+from microgan.scan.config import ScanConfig, SplitConfig
+from microgan.scan.ingest import ingest
+from microgan.scan.planes import Planes
+from microgan.scan.simulate import SimulateConfig, simulate_scan
+from microgan.scan.windows import Windows
 from stages.project import git_commit
 
 ROOT = Path(__file__).parents[1]
@@ -258,7 +259,7 @@ QUICK = Effort(rounds=1, warm_up=2, timed=4, products=PRODUCTS[:2])
 
 def jobs(planes: Path, effort: Effort, config: TrainConfig, window_px: int) -> dict[tuple[str, int], Job]:
     """Return a job for each model of params.yaml and width."""
-    undisturbed = {"minutes": 1e6, "log_every": 1, "grid_every": NEVER, "save_every": NEVER}
+    undisturbed = {"minutes": 1e6, "log_every": 1, "preview_every": NEVER, "save_every": NEVER}
     undisturbed |= {"steps": effort.warm_up + effort.timed}
     return {
         (name, base): Job(
@@ -413,8 +414,8 @@ def profiles(planes: Path, effort: Effort, config: TrainConfig, window_px: int) 
     for (name, base), job in jobs(planes, effort, on_cpu, window_px).items():
         if base == effort.base_channels[0]:
             windows = Windows(Planes.load(job.planes), "train", job.window_px)
-            shares = profile_table(windows, job.train, job.model, job.warm_up)
-            parts.append(f"{name}, {base} channels\n\n{shares}")
+            fractions = profile_table(windows, job.train, job.model, job.warm_up)
+            parts.append(f"{name}, {base} channels\n\n{fractions}")
     return "\n\n".join(parts)
 
 

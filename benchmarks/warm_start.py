@@ -4,7 +4,7 @@ Trains each model on the scan in data/planes, for which the pipeline has run up 
 and from the model of its name in the given folder (`train.init_from`), with what params.yaml says, the same
 seed and as many steps. Now and then samples of the averaged generator are judged on calibration windows, as
 training itself does, by its score: the pass rate over that of real windows, less what two-point correlation
-and texture are off beyond their noise floors (`microgan.choice`). The pass rate alone would not tell: discs
+and texture are off beyond their noise floors (`microgan.gan.checkpoint_selection`). The pass rate alone would not tell: discs
 of another material may pass, too.
 ``warm_start.md`` is what is printed.
 """
@@ -20,12 +20,12 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
-from microgan.choice import Choice
-from microgan.files import atomic
-from microgan.planes import Planes
-from microgan.training import ModelConfig, TrainConfig, train
-from microgan.validity import Reference
-from microgan.windows import Windows
+from microgan.core.files import atomic
+from microgan.gan.checkpoint_selection import CheckpointScore
+from microgan.gan.training import ModelConfig, TrainConfig, train
+from microgan.scan.planes import Planes
+from microgan.scan.windows import Windows
+from microgan.validity.reference import Reference
 from stages.project import git_commit
 from stages.train import material_of
 
@@ -68,7 +68,7 @@ def trained(
 ) -> Run:
     """Train once, and judge on the way."""
     windows = Windows(planes, "train", reference.window_px)
-    choice = Choice.on(planes, reference, config.seed)
+    choice = CheckpointScore.on(planes, reference, config.seed)
     material = material_of(windows, reference, config.seed)
     started, judging = time.monotonic(), 0.0
 
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder of the results")
     options = parser.parse_args()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    effort = {"steps": options.steps, "minutes": 1e6, "check_every": options.every}
+    effort = {"steps": options.steps, "minutes": 1e6, "validation_every": options.every}
     config = TrainConfig.from_mapping(params["train"], "train").model_copy(update=effort)
     planes, reference = Planes.load(options.planes), Reference.load(options.reference)
     models = {
@@ -161,12 +161,12 @@ def main() -> None:
     text = f"""# Trainings from nothing and from a model of another material
 
 `{command}` at commit {git_commit() or "unknown"},
-scan {planes.info.name}, {config.check_count} samples a check, one seed.
+scan {planes.info.name}, {config.validation_count} samples a check, one seed.
 
 {table(runs)}
 
 The whole course: pass rate over that of real windows, error of the two-point correlation, and of the texture
-in standard deviations (`microgan.choice`).
+in standard deviations (`microgan.gan.checkpoint_selection`).
 
 {courses(runs)}
 """

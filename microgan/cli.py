@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from microgan import __version__
-from microgan.errors import UserError, one_line
+from microgan.core.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from microgan.description import Descriptor
+    from microgan.evaluation.descriptors import Descriptor
 
 # What the commands do is imported when one runs: torch takes seconds, and help must not.
 
@@ -75,7 +75,7 @@ def simulate_command(
 ) -> None:
     """Simulate a tomogram of discs, with the true circles."""
     from microgan import commands
-    from microgan.simulate import SimulateConfig
+    from microgan.scan.simulate import SimulateConfig
 
     values = {
         "planes": planes,
@@ -132,11 +132,11 @@ def sample_command(
         Path | None,
         typer.Option(
             metavar="REFERENCE",
-            help="reference.json of the material: draw faults again until each image is valid as a whole.",
+            help="reference.json of the material: draw defects again until each image is valid as a whole.",
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=0, help="Of repair, at most.")] = 100,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if repair leaves a fault.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if repair leaves a defect.")] = False,
     allow_own_rules: AllowOwnRules = False,
     as_json: Json = False,
 ) -> None:
@@ -250,7 +250,7 @@ def export_command(
     Images are phase images of two values or, with a reference, grey ones, which are then judged too.
     """
     from microgan import commands
-    from microgan.export import ExportConfig
+    from microgan.exporters.export import ExportConfig
 
     values = {
         "formats": format,
@@ -283,8 +283,8 @@ def _say(result: Mapping[str, Any], words: str, as_json: bool) -> None:
 
 def _comparison_in_words(result: Mapping[str, Any]) -> str:
     """Return a table of one line a descriptor, and which of them differ."""
-    from microgan.description import DESCRIPTORS
-    from microgan.fidelity import LEVEL
+    from microgan.evaluation.descriptors import DESCRIPTORS
+    from microgan.evaluation.fidelity import LEVEL
 
     rows = [_in_words(DESCRIPTORS[name], row) for name, row in result["descriptors"].items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

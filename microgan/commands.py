@@ -12,22 +12,24 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from microgan.checkpoint import load_model
-from microgan.circles import Circles
-from microgan.detection import detect as detect_discs
-from microgan.errors import UserError
-from microgan.export import ExportConfig, phase_from_labels
-from microgan.export import export as export_structures
-from microgan.fields import sample_to_tiff
-from microgan.files import digest, write_csv, write_json, write_tiff_in_bands
-from microgan.images import batches, image_files, stack, stretch
-from microgan.model_folder import model_folder
-from microgan.pictures import circle_overlay, descriptor_sheet
-from microgan.planes import ScanInfo
-from microgan.repair import RepairConfig, Repaired, valid_field
-from microgan.sample_card import SampleCard, card_path, must_be_free_for_card
-from microgan.simulate import SimulateConfig, simulate_scan
-from microgan.validity import Reference, judge, judge_field, phase_image, rules_of
+from microgan.core.errors import UserError
+from microgan.core.files import digest, write_csv, write_json, write_tiff_in_bands
+from microgan.detection.circles import Circles
+from microgan.detection.detect import detect as detect_discs
+from microgan.exporters.export import ExportConfig, phase_from_labels
+from microgan.exporters.export import export as export_structures
+from microgan.gan.checkpoint import load_model
+from microgan.gan.sampling import sample_to_tiff
+from microgan.report.figures import circle_overlay, descriptor_sheet
+from microgan.samples.card import SampleCard, card_path, must_be_free_for_card
+from microgan.samples.model_store import model_folder
+from microgan.samples.repair import RepairConfig, Repaired, valid_large_image
+from microgan.scan.images import batches, image_files, stack, stretch
+from microgan.scan.planes import ScanInfo
+from microgan.scan.simulate import SimulateConfig, simulate_scan
+from microgan.validity.judging import judge, phase_image
+from microgan.validity.large_images import judge_large_image
+from microgan.validity.reference import Reference, rules_of
 
 OVERLAY_PX = 1600  # to about this size small pages are magnified
 
@@ -94,7 +96,7 @@ def sample(
         sample_to_tiff(generator, out, info, count, size_px, seed, periodic)
     else:
         draw = partial(
-            valid_field,
+            valid_large_image,
             generator,
             seed,
             size_px=size_px,
@@ -197,7 +199,7 @@ def _judged(grey: np.ndarray, rules: Reference, periodic: bool, allow_own_rules:
         verdicts = judge(images, rules, allow_own_rules=allow_own_rules, progress=False)
         return [_Judged(v.valid, v.reasons, int(not v.valid), v.measures, v.circles) for v in verdicts]
     fields = [
-        judge_field(image[None], rules, periodic, allow_own_rules=allow_own_rules, progress=False)
+        judge_large_image(image[None], rules, periodic, allow_own_rules=allow_own_rules, progress=False)
         for image in images
     ]
     return [_Judged(one.valid, one.reasons, one.invalid_windows, {}, one.circles) for one in fields]
@@ -214,9 +216,9 @@ def compare(
     plot: Path | None,
 ) -> dict[str, Any]:
     """Put two sets of images side by side."""
-    from microgan import fidelity  # here, as the solver behind it takes a while to load
-    from microgan.description import DESCRIPTORS
-    from microgan.properties import PropertiesConfig
+    from microgan.evaluation import fidelity  # here, as the solver behind it takes a while to load
+    from microgan.evaluation.descriptors import DESCRIPTORS
+    from microgan.evaluation.homogenisation import PropertiesConfig
 
     rules = Reference.load(reference)
     config, properties = fidelity.FidelityConfig(seed=seed), PropertiesConfig(count=solve)

@@ -3,7 +3,7 @@
 import sys
 from types import TracebackType
 
-from microgan.errors import one_line
+from microgan.core.errors import one_line
 
 
 def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from microgan.pictures import calibration_sheet, verdict_sheet, violation_sheet
-from microgan.planes import Planes
-from microgan.power import plant_all
-from microgan.validity import CalibrationConfig, calibrate, judge, real_windows, with_held_out
+from microgan.report.figures import calibration_sheet, defect_sheet, verdict_sheet
+from microgan.scan.planes import Planes
+from microgan.validity.calibration import calibrate, real_windows, with_held_out
+from microgan.validity.detection_rate import plant_every_defect
+from microgan.validity.judging import judge
+from microgan.validity.reference import CalibrationConfig
 from stages.stage import Stage, drafts, run
 
 PICTURED = 500  # calibration windows in the picture of the limits
@@ -19,7 +21,7 @@ def main(stage: Stage) -> None:
     reference = calibrate(planes, stage.window_px, config)
     windows = real_windows(planes, ("calibration",), stage.window_px, PICTURED, config.seed)
     real = judge(windows, reference, allow_own_rules=True)  # those of params.yaml, which the user wrote
-    planted = plant_all(reference, planes, config.seed, config.planted, allow_own_rules=True)
+    planted = plant_every_defect(reference, planes, config.seed, config.planted, allow_own_rules=True)
     power = {name: one.power for name, one in planted.items()}
     # Everything is fixed now; held-out planes are only looked at.
     reference = with_held_out(reference, planes, config.seed, allow_own_rules=True)
@@ -28,7 +30,7 @@ def main(stage: Stage) -> None:
         reference.save(folder / "reference.json")
         calibration_sheet([verdict.measures for verdict in real], reference, pictures / "limits.png")
         verdict_sheet(windows[:, 0].numpy(), real, pictures / "windows.png")
-        violation_sheet(planted, pictures / "violations.png")
+        defect_sheet(planted, pictures / "planted_defects.png")
     rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
     stage.tracker.metrics({name: rate for name, rate in rates.items() if rate is not None})
     stage.tracker.metrics({f"power.{name}": one.rejected for name, one in power.items()})

@@ -1,21 +1,21 @@
 """Compare the samples of one model or of the baseline with held-out windows.
 
-``python -m stages.evaluate dcgan``, or ``packing``.
+``python -m stages.evaluate dcgan``, or ``random_packing``.
 """
 
 from pathlib import Path
 
 import torch
 
-from microgan.fidelity import FidelityConfig, Measured, RealWindows, evaluate
-from microgan.fidelity import headline as fidelity_headline
-from microgan.files import write_json
-from microgan.likeness import LikenessConfig, RealImages, likeness
-from microgan.likeness import headline as likeness_headline
-from microgan.pictures import lookalike_sheet
-from microgan.planes import Planes
-from microgan.properties import PropertiesConfig
-from microgan.validity import Reference
+from microgan.core.files import write_json
+from microgan.evaluation.fidelity import FidelityConfig, Measured, RealWindows, evaluate
+from microgan.evaluation.fidelity import headline as fidelity_headline
+from microgan.evaluation.homogenisation import PropertiesConfig
+from microgan.evaluation.image_metrics import ImageMetricsConfig, RealImages, image_metrics
+from microgan.evaluation.image_metrics import headline as likeness_headline
+from microgan.report.figures import nearest_window_sheet
+from microgan.scan.planes import Planes
+from microgan.validity.reference import Reference
 from stages.samples import read_samples
 from stages.stage import Stage, drafts, flatten, run
 
@@ -32,15 +32,15 @@ def main(stage: Stage) -> None:
     name = stage.model_or_baseline
     config = stage.config("evaluate", FidelityConfig)
     properties = stage.config("properties", PropertiesConfig)
-    alike = stage.config("likeness", LikenessConfig)
+    alike = stage.config("image_metrics", ImageMetricsConfig)
     reference = Reference.load(Path("reference/reference.json"))
     samples = read_samples(Path("samples") / name)
     images = torch.from_numpy(reference.scan.normalise(samples.grey))[:, None]
     measured = Measured.of(images, samples.verdicts, reference, config, properties)
-    fidelity = evaluate(measured, samples.valid, RealWindows.load(Path("survey")), config)
+    fidelity = evaluate(measured, samples.valid, RealWindows.load(Path("real_statistics")), config)
 
-    real, planes = RealImages.load(Path("survey")), Planes.load(Path("data/planes"))
-    looks = likeness(images, samples.valid, real, planes, alike)
+    real, planes = RealImages.load(Path("real_statistics")), Planes.load(Path("data/planes"))
+    looks = image_metrics(images, samples.valid, real, planes, alike)
 
     figures = fidelity_headline(fidelity.metrics) | likeness_headline(looks.metrics)
     outputs = [f"metrics/{name}/{file}.json" for file in ("headline", "fidelity", "curves")]
@@ -49,7 +49,10 @@ def main(stage: Stage) -> None:
         write_json(short, figures)
         write_json(summary, fidelity.metrics | {"images": looks.metrics})
         write_json(curves, fidelity.curves)
-        lookalike_sheet({"sample": looks.lookalikes, "real, held out": real.lookalikes}, picture)
+        nearest_window_sheet(
+            {"sample": looks.nearest_training_windows, "real, held out": real.nearest_training_windows},
+            picture,
+        )
     shown = {key: value for key, value in flatten(fidelity.metrics).items() if key.endswith(SHOWN)}
     stage.tracker.metrics({key: value for key, value in shown.items() if value is not None})
     stage.tracker.headline({f"{name}.{key}": value for key, value in figures.items()})

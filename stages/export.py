@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from microgan.export import SIDECAR, ExportConfig, empty_sidecar, export
-from microgan.files import read_json, write_json
-from microgan.properties import Phase, PropertiesConfig
-from microgan.validity import Reference, phase_image
+from microgan.core.files import read_json, write_json
+from microgan.evaluation.homogenisation import Phase, PropertiesConfig
+from microgan.exporters.export import SIDECAR, ExportConfig, empty_sidecar, export
+from microgan.validity.judging import phase_image
+from microgan.validity.reference import Reference
 from stages.project import git_commit
 from stages.samples import Samples, read_samples
 from stages.stage import Stage, drafts, run, section

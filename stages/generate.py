@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from microgan.checkpoint import load_model
-from microgan.files import write_json, write_tiff
-from microgan.planes import ScanInfo
-from microgan.sampling import SampleConfig, provenance, sample
+from microgan.core.files import write_json, write_tiff
+from microgan.gan.checkpoint import load_model
+from microgan.gan.sampling import SampleConfig, provenance, sample
+from microgan.scan.planes import ScanInfo
 from stages.stage import Stage, drafts, run
 
 

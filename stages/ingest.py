@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from microgan.pictures import contact_sheet, intensity_histogram
-from microgan.planes import ingest
-from microgan.scan import ScanConfig
+from microgan.report.figures import contact_sheet, intensity_histogram
+from microgan.scan.config import ScanConfig
+from microgan.scan.ingest import ingest
 from stages.stage import Stage, drafts, run
 
 

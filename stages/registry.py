@@ -1,7 +1,7 @@
 """Generators in MLflow's model registry: one registered model a scan, one version for each set of weights.
 
 ``mlflow.pyfunc.load_model("models:/microgan-SCAN@best").predict({"count": 4})`` gives samples. What is kept
-are the two files of the model; `microgan.served` loads them, so neither a pickle nor code is in the registry.
+are the two files of the model; `microgan.samples.served` loads them, so neither a pickle nor code is in the registry.
 """
 
 import shutil
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgan import __version__
-from microgan.checkpoint import CARD, WEIGHTS
-from microgan.files import read_json
+from microgan.core.files import read_json
+from microgan.gan.checkpoint import CARD, WEIGHTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
-LOADER = "microgan.served"
+LOADER = "microgan.samples.served"
 LIBRARIES = ("torch", "numpy", "pydantic", "safetensors", "tqdm")  # that the loader needs, besides microgan
 BEST = "best"
 SIMILAR_PASS_RATE = 0.1  # of real windows' pass rate: models nearer than this differ in fidelity only
@@ -114,7 +114,7 @@ def _write(folder: Path, out: Path, run: str, model: str) -> None:
 
 
 def _signature(dtype: str) -> "ModelSignature":
-    """Return the columns of `microgan.served.Request`, all but the count optional, and the answer's type."""
+    """Return the columns of `microgan.samples.served.Request`, all but the count optional, and the answer's type."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from microgan.fidelity import headline as fidelity_headline
-from microgan.files import read_json
-from microgan.planes import Planes, ScanInfo
-from microgan.report import ModelResult, build_report
-from microgan.validity import Reference
-from microgan.windows import Windows
+from microgan.core.files import read_json
+from microgan.evaluation.fidelity import headline as fidelity_headline
+from microgan.report.page import ModelResult, build_report
+from microgan.scan.planes import Planes, ScanInfo
+from microgan.scan.windows import Windows
+from microgan.validity.reference import Reference
 from stages.project import git_commit
 from stages.registry import best_model
 from stages.samples import read_samples

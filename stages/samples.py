@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from microgan.circles import Circles
-from microgan.errors import UserError
-from microgan.files import write_csv
-from microgan.validity import Verdict
+from microgan.core.errors import UserError
+from microgan.core.files import write_csv
+from microgan.detection.circles import Circles
+from microgan.validity.judging import Verdict
 
 CIRCLE_COLUMNS = ("row", "col", "radius", "score")
 

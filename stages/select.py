@@ -11,18 +11,18 @@ from typing import Any
 
 import yaml
 
-from microgan.config import Config
-from microgan.errors import UserError
-from microgan.export import ExportConfig
-from microgan.fidelity import FidelityConfig
-from microgan.files import atomic
-from microgan.likeness import LikenessConfig
-from microgan.properties import PropertiesConfig
-from microgan.sampling import SampleConfig
-from microgan.scan import ScanConfig
-from microgan.simulate import SimulateConfig
-from microgan.training import ModelConfig, TrainConfig
-from microgan.validity import CalibrationConfig
+from microgan.core.config import Config
+from microgan.core.errors import UserError
+from microgan.core.files import atomic
+from microgan.evaluation.fidelity import FidelityConfig
+from microgan.evaluation.homogenisation import PropertiesConfig
+from microgan.evaluation.image_metrics import ImageMetricsConfig
+from microgan.exporters.export import ExportConfig
+from microgan.gan.sampling import SampleConfig
+from microgan.gan.training import ModelConfig, TrainConfig
+from microgan.scan.config import ScanConfig
+from microgan.scan.simulate import SimulateConfig
+from microgan.validity.reference import CalibrationConfig
 from stages.stage import BASELINE, PARAMS, load_params, scan_name, section, told_in_one_line, window_px
 
 RAW = Path("data/raw")
@@ -33,7 +33,7 @@ KINDS: dict[str, type[Config]] = {
     "generate": SampleConfig,
     "evaluate": FidelityConfig,
     "properties": PropertiesConfig,
-    "likeness": LikenessConfig,
+    "image_metrics": ImageMetricsConfig,
     "export": ExportConfig,
 }
 GROUPS: dict[str, type[Config]] = {"scans": ScanConfig, "models": ModelConfig}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from microgan.simulate import SimulateConfig, simulate_scan
+from microgan.scan.simulate import SimulateConfig, simulate_scan
 from stages.stage import Stage, run
 
 

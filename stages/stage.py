@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from microgan.config import Config
-from microgan.errors import UserError, one_line
-from microgan.files import atomic
+from microgan.core.config import Config
+from microgan.core.errors import UserError, one_line
+from microgan.core.files import atomic
 from stages.tracking import Tracker
 
 PARAMS = Path("params.yaml")
@@ -29,11 +29,11 @@ SECTIONS = (
     "generate",
     "evaluate",
     "properties",
-    "likeness",
+    "image_metrics",
     "export",
 )
 
-BASELINE = "packing"  # random packing: validated and evaluated as the models are
+BASELINE = "random_packing"  # validated and evaluated as the models are
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 

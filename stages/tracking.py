@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import numpy as np
 import psutil
 
-from microgan.errors import one_line
+from microgan.core.errors import one_line
 from stages.project import git_commit, project_root
 
 if TYPE_CHECKING:

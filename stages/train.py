@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from microgan.checkpoint import CRITIC, LAST, save_model
-from microgan.choice import Choice
-from microgan.files import atomic, digest, write_csv
-from microgan.physics import Material
-from microgan.planes import Planes
-from microgan.training import ModelConfig, TrainConfig, Trained, choose_device, choose_precision, train
-from microgan.validity import Reference
-from microgan.vision import image_grid
-from microgan.windows import Windows
+from microgan.core.files import atomic, digest, write_csv
+from microgan.gan.checkpoint import CRITIC, LAST, save_model
+from microgan.gan.checkpoint_selection import CheckpointScore
+from microgan.gan.physical_loss import Material
+from microgan.gan.training import ModelConfig, TrainConfig, Trained, choose_device, choose_precision, train
+from microgan.report.image_grid import image_grid
+from microgan.scan.planes import Planes
+from microgan.scan.windows import Windows
+from microgan.validity.reference import Reference
 from stages.project import git_commit, project_root
 from stages.stage import Stage, drafts, run
 
@@ -30,7 +30,7 @@ MATERIAL_WINDOWS = 400  # real ones, on which rests what the physical loss expec
 
 
 def main(stage: Stage) -> None:
-    """Write models/MODEL, metrics/MODEL/training.csv and checks.csv, and reports/train/MODEL."""
+    """Write models/MODEL, metrics/MODEL/training.csv and validation.csv, and reports/train/MODEL."""
     name, tracker = stage.model, stage.tracker
     config = stage.config("train", TrainConfig)
     model = stage.config(f"models.{name}", ModelConfig)
@@ -41,21 +41,21 @@ def main(stage: Stage) -> None:
     def on_log(row: dict[str, float]) -> None:
         tracker.metrics({key: row[key] for key in row if key != "step"}, step=int(row["step"]))
 
-    def on_grid(step: int, images: np.ndarray) -> None:
+    def on_preview(step: int, images: np.ndarray) -> None:
         grid = image_grid(images)
         tracker.image("samples", grid, step)
         with atomic(resume / "grids" / f"step_{step:06d}.png") as draft:
             Image.fromarray(grid).save(draft)
 
     windows = Windows(planes, "train", stage.window_px)
-    choice = Choice.on(planes, reference, config.seed)
+    choice = CheckpointScore.on(planes, reference, config.seed)
     material = material_of(windows, reference, config.seed)
     state = resume / "state.safetensors"
-    trained = train(windows, config, model, state, on_log, on_grid, choice, material)
+    trained = train(windows, config, model, state, on_log, on_preview, choice, material)
     if not stage.writes:
         return
 
-    outputs = [f"models/{name}", f"metrics/{name}/training.csv", f"metrics/{name}/checks.csv"]
+    outputs = [f"models/{name}", f"metrics/{name}/training.csv", f"metrics/{name}/validation.csv"]
     outputs += [f"reports/train/{name}"]
     with drafts(*outputs) as (weights, curve, checks, grids):
         about = card(name, stage.window_px, planes, config, model, trained)

@@ -1,6 +1,6 @@
 """Judge the samples of one model or of the baseline by the rules fixed on real windows.
 
-``python -m stages.validate dcgan``, or ``packing``.
+``python -m stages.validate dcgan``, or ``random_packing``.
 """
 
 from pathlib import Path
@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from microgan.files import write_json, write_tiff
-from microgan.pictures import calibration_sheet, verdict_sheet
-from microgan.planes import Planes
-from microgan.validity import CalibrationConfig, Reference, judge, pass_rate, rejected_by
-from microgan.windows import Windows
+from microgan.core.files import write_json, write_tiff
+from microgan.report.figures import calibration_sheet, verdict_sheet
+from microgan.scan.planes import Planes
+from microgan.scan.windows import Windows
+from microgan.validity.judging import judge, pass_rate, rejected_by
+from microgan.validity.reference import CalibrationConfig, Reference
 from stages.samples import read_stack, write_circles, write_verdicts
 from stages.stage import Stage, drafts, run
 

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from microgan.networks import Generator, NetworkConfig
-from microgan.planes import Planes, ingest
-from microgan.scan import ScanConfig, SplitConfig
-from microgan.simulate import SimulateConfig, simulate_scan
-from microgan.windows import Symmetries
+from microgan.gan.networks import Generator, NetworkConfig
+from microgan.scan.config import ScanConfig, SplitConfig
+from microgan.scan.ingest import ingest
+from microgan.scan.planes import Planes
+from microgan.scan.simulate import SimulateConfig, simulate_scan
+from microgan.scan.windows import Augmentation
 
 
 def lively(config: NetworkConfig) -> Generator:
@@ -24,11 +25,11 @@ def lively(config: NetworkConfig) -> Generator:
 
 
 class DiscWindows:
-    """Stands for `microgan.windows.Windows`: one bright disc at a random place in each window."""
+    """Stands for `microgan.scan.windows.Windows`: one bright disc at a random place in each window."""
 
     size_px = 64
 
-    def draw(self, rng: np.random.Generator, count: int, symmetries: Symmetries = "none") -> torch.Tensor:
+    def draw(self, rng: np.random.Generator, count: int, augmentation: Augmentation = "none") -> torch.Tensor:
         row, col = torch.from_numpy(rng.uniform(16, 48, (2, count, 1, 1, 1)).astype(np.float32))
         axis = torch.arange(64.0)
         distance = ((axis[:, None] - row) ** 2 + (axis - col) ** 2).sqrt()

@@ -14,9 +14,9 @@ from benchmarks.plain_training import Crops
 from benchmarks.scenes import Condition, Scene, scenes, signal_to_noise, wide_band, windows, with_overlap
 from benchmarks.step_profile import profile_step
 from benchmarks.training import Effort
-from microgan.planes import Planes
-from microgan.training import TrainConfig
-from microgan.windows import Windows
+from microgan.gan.training import TrainConfig
+from microgan.scan.planes import Planes
+from microgan.scan.windows import Windows
 from tests.helpers import disc_planes
 
 SHAPE = (64, 64)
@@ -217,12 +217,12 @@ def test_plain_crops_lie_in_the_training_regions(planes: Planes) -> None:
 @pytest.mark.parametrize("name", ["dcgan", "wgan_gp"])
 def test_profile_finds_all_parts_of_a_step(name: str, planes: Planes, jobs: dict[str, training.Job]) -> None:
     job = jobs[name]
-    shares, operators = profile_step(Windows(planes, "train", 64), job.train, job.model, job.warm_up)
-    assert sum(shares.values()) == pytest.approx(1)
+    fractions, operators = profile_step(Windows(planes, "train", 64), job.train, job.model, job.warm_up)
+    assert sum(fractions.values()) == pytest.approx(1)
     least = ["convolutions, forward", "convolutions, backward", "optimisers", "window gathering"]
-    assert all(shares[part] > 0 for part in least)
-    assert min(shares.values()) >= 0
-    assert all(0 < share < 1 for share in operators.values())
+    assert all(fractions[part] > 0 for part in least)
+    assert min(fractions.values()) >= 0
+    assert all(0 < fraction < 1 for fraction in operators.values())
 
 
 def _judged(seed: int, physics: bool, rejected: float) -> Run:

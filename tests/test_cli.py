@@ -14,17 +14,21 @@ import tifffile
 import torch
 from PIL import Image
 
-from microgan import __version__, cli, commands, model_folder
-from microgan.checkpoint import load_model, save_model
-from microgan.circles import Circles
-from microgan.export import known_formats
-from microgan.files import write_tiff
-from microgan.networks import Generator, NetworkConfig
-from microgan.planes import Planes
-from microgan.repair import Repaired
-from microgan.rules import OwnRule
-from microgan.validity import CalibrationConfig, FieldVerdict, Reference, Verdict, calibrate, judge
-from microgan.windows import Windows
+from microgan import __version__, cli, commands
+from microgan.core.files import write_tiff
+from microgan.detection.circles import Circles
+from microgan.exporters.export import known_formats
+from microgan.gan.checkpoint import load_model, save_model
+from microgan.gan.networks import Generator, NetworkConfig
+from microgan.samples import model_store as model_folder
+from microgan.samples.repair import Repaired
+from microgan.scan.planes import Planes
+from microgan.scan.windows import Windows
+from microgan.validity.calibration import calibrate
+from microgan.validity.judging import Verdict, judge
+from microgan.validity.large_images import LargeImageVerdict
+from microgan.validity.own_rules import OwnRule
+from microgan.validity.reference import CalibrationConfig, Reference
 from tests.helpers import disc_planes, lively
 
 ROOT = Path(__file__).parents[1]
@@ -518,10 +522,10 @@ def test_a_field_whose_discs_overlap_as_a_whole_is_not_counted_as_valid(
 ) -> None:
     def overlaps_only(*_: object, **__: object) -> Repaired:
         image, verdict = torch.zeros(1, 1, 64, 64), Verdict(True, (), {}, NO_CIRCLES)
-        field = FieldVerdict(np.array([0]), np.array([0]), [verdict], NO_CIRCLES, np.array([[0, 1]]))
+        field = LargeImageVerdict(np.array([0]), np.array([0]), [verdict], NO_CIRCLES, np.array([[0, 1]]))
         return Repaired(image, image, image, field, field, True, 1, 0.0, 0.0)
 
-    monkeypatch.setattr(commands, "valid_field", overlaps_only)
+    monkeypatch.setattr(commands, "valid_large_image", overlaps_only)
     words = ("sample", material / "model", "--count", 1, "--repair", material / "reference.json")
     told = _json(monkeypatch, capsys, *words, "--out", tmp_path / "a.tif")["repaired"]
     assert (told["valid"], told["invalid_windows_after"]) == (0, 0)

@@ -12,9 +12,12 @@ from benchmarks.sensitivity import (
     more_discs_phase,
     planted,
 )
-from microgan.fidelity import FidelityConfig, Measured
-from microgan.validity import CalibrationConfig, Reference, calibrate, detect_all, phase_image
-from microgan.windows import Windows
+from microgan.detection.detect import detect_all
+from microgan.evaluation.fidelity import FidelityConfig, Measured
+from microgan.scan.windows import Windows
+from microgan.validity.calibration import calibrate
+from microgan.validity.judging import phase_image
+from microgan.validity.reference import CalibrationConfig, Reference
 from tests.helpers import disc_planes
 
 CONFIG = FidelityConfig(resamples=199)
@@ -36,7 +39,7 @@ def test_changes_are_what_they_are_called(scan: tuple[Windows, Reference]) -> No
     assert float(after - before) == pytest.approx(ADDED_FRACTION, abs=2e-3)
     grown = larger(images, circles, reference)
     found = detect_all(grown, reference.radius_px, reference.polarity, reference.detector)
-    radii = [np.median(np.concatenate([one.radius for one in group])) for group in (circles, found)]
+    radii = [np.median(np.concatenate([one.radius_px for one in group])) for group in (circles, found)]
     assert radii[1] / radii[0] == pytest.approx(1.05, abs=0.015)
     overlapping = planted("overlap")(images, circles, reference)
     assert np.mean([not one.equal(other) for one, other in zip(images, overlapping, strict=True)]) > 0.9

@@ -1,0 +1,42 @@
+"""The base of every parameter class. Each class lives beside the code that it configures."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from microgan.core.errors import UserError
+
+
+class Config(BaseModel):
+    """Immutable parameters that refuse names they do not know.
+
+    Examples
+    --------
+    >>> class Window(Config):
+    ...     size_px: int = 64
+    >>> Window.from_mapping({"size_px": 32}, where="train.window").size_px
+    32
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any] | None, where: str) -> Self:
+        """Build from plain values; ``where`` is the parameter's path, used in the error.
+
+        Raises
+        ------
+        UserError
+            Names the first parameter that is unknown, misspelt, of a wrong type or out of range.
+        """
+        try:
+            return cls.model_validate(dict(values or {}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            path = ".".join([where, *(str(part) for part in first["loc"])])
+            rule = first["msg"][0].lower() + first["msg"][1:]
+            if first["type"] == "extra_forbidden":
+                rule = f"unknown parameter, known are {', '.join(sorted(cls.model_fields))}"
+            value = "missing" if first["type"] == "missing" else repr(first["input"])
+            raise UserError(path, value, rule) from None

@@ -1,0 +1,1 @@
+"""Finding discs in images: the circle Hough transform and detectors."""

@@ -1,0 +1,443 @@
+"""From rough circle candidates to circles: exact fit of the rim, and the choice of what is really there.
+
+Two ideas carry dense packings, where discs touch and rims run into each other:
+
+- *Fit* (`fit_circles`): a circle is moved to where the mean inward gradient on its rim is greatest, after
+  what the blurred rims of its neighbours add there has been subtracted. Without that, touching discs shrink.
+- *Selection* (`select`): the strongest circle comes first and explains the rims inside it away. What is left
+  must prove itself on the part of its rim that no accepted disc hides. So a real overlap stays (each disc
+  shows a free arc), a second reading of one disc goes, and so does a circle in the gap between discs.
+
+Circles are rows of a tensor ``(n, 3)``: row, col, radius, in pixels, pixel centres at integers; ``image``
+``(n,)`` says to which image of the batch each belongs.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from scipy.special import ive
+from torch import Tensor
+from torch.nn import functional
+
+ANGLES = 24  # sample points on a rim; neighbouring ones are about one blur width apart at radius 8
+STEP_PX = 1.0  # of the finite differences along the radius
+HIDDEN_DEPTH_PX = 1.0  # a rim point this deep in another disc can show no edge
+MIN_VISIBLE = 0.25  # least fraction of a rim that must be in the image and not hidden
+# Most of the rim in the image that other discs may hide: two discs at 0.6 (r1 + r2) hide at most 0.4 of each
+# other, but what is seen between several discs is hidden more. The rest has to be that much clearer a rim.
+MAX_HIDDEN, HIDDEN_PENALTY = 0.5, 0.6
+NOTCH_FROM = 0.4
+NOTCH = 1.5
+RIM_NOISE_PX = 1.0
+MOST_PRIOR = 10.0
+RELAX = 1.4
+LONGEST_MOVE_PX = 0.6  # of one Newton step
+NEIGHBOUR_REACH_PX = 4.0  # beyond it a blurred rim adds nothing
+LENGTH_POWER = 0.6  # of an arc's length in its strength: 1/2 if noise decided, 1 for length of rim explained
+INTERIOR = np.array([(0.0, 1), (0.4, 8), (0.7, 16)])  # fraction of the radius, sample points there
+
+
+class Rims(NamedTuple):
+    """What `fit_circles` finds.
+
+    ``circles`` (n, 3); ``edge`` (n,) mean inward gradient on the rim; ``oval_px`` (n, 2) how far the rim
+    lies outside of the circle along a direction a, as the components of cos 2a and sin 2a;
+    ``width_px`` (B,) blur of the rims of each image, as the standard deviation of a Gaussian edge.
+    """
+
+    circles: Tensor
+    edge: Tensor
+    oval_px: Tensor
+    width_px: Tensor
+
+
+class Maps(NamedTuple):
+    """Maps (B, C, H, W) laid out for reading between pixels: one tall image (1, C, B*(H+2), W).
+
+    Each image has a line more at its top and bottom, so that none sees its neighbour.
+    """
+
+    tall: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, maps: Tensor) -> "Maps":
+        padded = functional.pad(maps, (0, 0, 1, 1), mode="replicate")
+        return cls(padded.transpose(0, 1).flatten(1, 2)[None], (maps.shape[-2], maps.shape[-1]))
+
+    def read(self, image: Tensor, circles: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Read bilinearly at ``centre + offset``; outside of the image the nearest value.
+
+        Parameters
+        ----------
+        circles : Tensor of shape (n, 3)
+        offsets : Tensor of shape (n, k, 2)
+            (col, row), in pixels.
+
+        Returns
+        -------
+        values : Tensor of shape (C, n, k)
+        inside : bool Tensor of shape (n, k)
+            Whether the place is in the image.
+        """
+        height, width = self.shape
+        lines = self.tall.shape[-2]
+        scale = self.tall.new_tensor([2 / width, 2 / lines])
+        top = image.to(circles.dtype) * (height + 2) + 1
+        low = torch.stack([torch.full_like(top, -1.0), 2 * top / lines - 1], 1)[:, None]
+        high = torch.stack([torch.full_like(top, 1.0), 2 * (top + height) / lines - 1], 1)[:, None]
+        # grid_sample: -1 and 1 are the outer edges of the first and last pixel
+        centre = low + (circles[:, [1, 0]] + 0.5)[:, None] * scale
+        place = torch.addcmul(centre, offsets, scale)
+        held = torch.minimum(torch.maximum(place, low), high)
+        same = held == place
+        inside = same[..., 0] & same[..., 1]
+        values = functional.grid_sample(self.tall, held[None], padding_mode="border", align_corners=False)
+        return values[0], inside
+
+
+def inward(
+    field: Maps, image: Tensor, circles: Tensor, steps_px: Sequence[float] = (0.0,)
+) -> tuple[Tensor, Tensor]:
+    """Read the component of a vector field, by row and col, towards the centre, on the rims.
+
+    Parameters
+    ----------
+    steps_px : sequence of length s
+        Distances from the rim, outwards, at which it is read.
+
+    Returns
+    -------
+    values, inside : Tensors of shape (n, s, ANGLES)
+    """
+    sin, cos = directions(circles)
+    radius = circles[:, 2, None] + circles.new_tensor(steps_px)  # (n, s)
+    offsets = (radius[..., None, None] * torch.stack([cos, sin], 1)).flatten(1, 2)
+    values, inside = field.read(image, circles, offsets)
+    along_row, along_col = values.view(2, *radius.shape, ANGLES)
+    return -(along_row * sin + along_col * cos), inside.view(*radius.shape, ANGLES)
+
+
+def interior(grey: Maps, image: Tensor, circles: Tensor, fraction: float) -> Tensor:
+    """Return the ``fraction`` quantile of the grey values inside each circle (n,); a dark gap pulls it down."""
+    turn = np.concatenate([np.arange(n) / n for n in INTERIOR[:, 1]]) * 2 * math.pi
+    fraction_of_radius = np.repeat(INTERIOR[:, 0], INTERIOR[:, 1].astype(int))[:, None]
+    pattern = torch.from_numpy(fraction_of_radius * np.stack([np.cos(turn), np.sin(turn)], 1)).to(circles)
+    values, inside = grey.read(image, circles, circles[:, 2, None, None] * pattern)
+    ordered = torch.where(inside, values[0], torch.inf).sort(dim=1).values
+    rank = (inside.sum(1, keepdim=True) * fraction).long()
+    return ordered.gather(1, rank)[:, 0]
+
+
+def neighbours(image: Tensor, circles: Tensor, reach_px: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """List pairs of circles of one image whose rims are less than ``reach_px`` apart, in both orders.
+
+    Returns
+    -------
+    pairs : int ndarray of shape (m, 2)
+    distance : ndarray of shape (m,)
+        Between the centres.
+    """
+    which, (row, col, radius) = image.cpu().numpy(), circles.cpu().numpy().astype(float).T
+    if len(which) < 2:
+        return np.zeros((0, 2), int), np.zeros(0)
+    apart = 1e6  # lays the images side by side, so that one tree serves the batch
+    points = np.column_stack([row + apart * which, col])
+    pairs = cKDTree(points).query_pairs(2 * radius.max() + reach_px, output_type="ndarray")
+    distance = np.hypot(*(points[pairs[:, 0]] - points[pairs[:, 1]]).T)
+    near = distance < radius[pairs].sum(axis=1) + reach_px
+    pairs, distance = pairs[near], distance[near]
+    return np.concatenate([pairs, pairs[:, ::-1]]), np.concatenate([distance, distance])
+
+
+def fit_circles(
+    gradient: Maps,
+    image: Tensor,
+    circles: Tensor,
+    *,
+    rounds: int,
+    width_px: Tensor,
+    explain: bool = True,
+    overlapping: bool = False,
+) -> Rims:
+    """Move circles to where the mean inward gradient on their rims is greatest, by Newton steps.
+
+    Parameters
+    ----------
+    gradient : Maps of shape (B, 2, H, W)
+        Of the smoothed grey values.
+    rounds : int
+        Newton steps.
+    width_px : Tensor of shape (B,)
+        Width of the rims, to subtract what neighbours add.
+    explain : bool
+        Subtract it.
+    overlapping : bool
+        Leave out the rim inside other circles: right once all circles are real, else false ones feel free.
+    """
+    count = len(width_px)
+    edge, curvature, oval_px = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    for step in range(rounds):
+        if explain and step % 3 == 0:  # neighbours hardly change from one step to the next
+            pairs = torch.from_numpy(neighbours(image, circles, NEIGHBOUR_REACH_PX)[0]).to(image.device)
+            if overlapping:
+                free = ~_covered(circles, pairs)
+        profile, inside = inward(gradient, image, circles, (-STEP_PX, 0.0, STEP_PX))  # (n, 3, ANGLES)
+        inside = inside[:, 0] & inside[:, 1] & inside[:, 2]
+        if overlapping:
+            inside = inside & free
+        if explain:
+            if step == 0:
+                edge = _arc_mean(profile, inside)[:, 1].clamp_min(0)
+            profile = profile - _from_neighbours(profile, image, circles, edge, width_px, pairs)
+        mean = _arc_mean(profile, inside)
+        edge = mean[:, 1].clamp_min(0)
+        curvature = (2 * mean[:, 1] - mean[:, 0] - mean[:, 2]) / STEP_PX**2
+        curvature = curvature.clamp_min(0.1 * edge + 1e-6)  # where the rim is no maximum: a cautious step
+        if step == rounds - 1:
+            oval_px = _oval(profile, inside, curvature)
+        if step == 0:
+            prior = _radius_hold(circles, inside, image, count)
+        circles = circles + _newton_step(profile, inside, curvature, circles[:, 2], prior)
+    return Rims(circles, edge, oval_px, _rim_width(curvature / edge.clamp_min(1e-6), image, width_px, count))
+
+
+def halves(circles: Tensor, oval_px: Tensor) -> Tensor:
+    """Two circles (2n, 3) along the long axis of each oval: the start of a fit of two merged discs.
+
+    Only the axis is measured well; the rest is the geometry of two discs at 2/3 of the sum of their radii.
+    """
+    angle = 0.5 * torch.atan2(oval_px[:, 1], oval_px[:, 0])  # of the long axis, from the cols to the rows
+    bulge_px = 0.25 * circles[:, 2:]
+    shift = 2 * bulge_px * torch.stack([angle.sin(), angle.cos()], 1)
+    radius = circles[:, 2:] - bulge_px
+    return torch.cat([torch.cat([circles[:, :2] + side * shift, radius], 1) for side in (-1, 1)])
+
+
+def true_radius(circles: Tensor, image: Tensor, width_px: Tensor) -> Tensor:
+    """Undo the inward shift of a blurred rim: the steepest place of a blurred disc lies inside its rim.
+
+    Returns circles (n, 3) with the radius of the sharp disc; ``width_px`` (B,) as in `Rims`.
+    """
+    fixed = circles.clone()
+    for index in image.unique().tolist():
+        mine = image == index
+        radius, steepest = _steepest(round(float(width_px[index]), 2))
+        fitted = circles[mine, 2].cpu().numpy()
+        fixed[mine, 2] = torch.from_numpy(np.interp(fitted, steepest, radius)).to(circles)
+    return fixed
+
+
+def select(
+    image: Tensor,
+    circles: Tensor,
+    values: Tensor,
+    inside: Tensor,
+    threshold: float,
+    min_separation: float,
+) -> tuple[Tensor, Tensor]:
+    """Choose circles, the strongest first; each accepted one explains away the rims inside it.
+
+    Parameters
+    ----------
+    values, inside : Tensors of shape (n, ANGLES)
+        Of `inward`, on the normalised gradient.
+    threshold : float
+        Least mean of ``values`` on the visible arc.
+    min_separation : float
+        Circles closer than this fraction of the sum of their radii are two readings of one disc. Keep it
+        below the overlap that must still be seen.
+
+    Returns
+    -------
+    chosen : bool Tensor of shape (n,)
+    score : Tensor of shape (n,)
+        Mean of ``values`` on the visible arc, at most 1.
+    """
+    pairs, distance = neighbours(image, circles)
+    radius, rim = circles[:, 2].cpu().numpy(), values.cpu().numpy()
+    first, second = pairs.T
+    same = distance < min_separation * (radius[first] + radius[second])
+    hidden = _hidden(circles.cpu().numpy(), first, second)
+    visible = inside.cpu().numpy().copy()
+    in_image = visible.sum(1)
+    score, strength = _arc_score(rim, visible, radius, in_image, threshold)
+    undecided, chosen = strength > 0, np.zeros(len(radius), bool)
+    while undecided.any():
+        # Everything that beats all its undecided rivals is accepted at once, in all images.
+        rivals = undecided[first] & undecided[second]
+        strongest_rival = np.full(len(radius), -np.inf)
+        np.maximum.at(strongest_rival, first[rivals], strength[second[rivals]])
+        accepted = undecided & (strength >= strongest_rival)
+        tied = rivals & accepted[first] & accepted[second] & (first > second)
+        accepted[first[tied]] = False
+        chosen |= accepted
+        undecided &= ~accepted
+        explained = accepted[second] & undecided[first]
+        undecided[first[explained & same]] = False
+        np.logical_and.at(visible, first[explained], ~hidden[explained])
+        changed = np.unique(first[explained])
+        score[changed], strength[changed] = _arc_score(
+            rim[changed], visible[changed], radius[changed], in_image[changed], threshold
+        )
+        undecided &= strength > 0
+    device = circles.device
+    return torch.from_numpy(chosen).to(device), torch.from_numpy(score).to(circles)
+
+
+def median_of_image(values: Tensor, image: Tensor, count: int) -> Tensor:
+    """Median of ``values`` (n,) over the circles of each image, (count,); 0 where there is none."""
+    order = values.argsort()
+    order = order[image[order].argsort(stable=True)]  # by image, then by value
+    number = torch.bincount(image, minlength=count)
+    middle = number.cumsum(0) - number + (number - 1).clamp_min(0) // 2
+    medians = values.new_zeros(count)
+    medians[number > 0] = values[order[middle[number > 0]]]
+    return medians
+
+
+def usual_radius(
+    circles: Tensor, image: Tensor, count: int, whole: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Median radius in the image of each circle, and its robust standard deviation, (n,) each."""
+    whole = torch.ones_like(image, dtype=torch.bool) if whole is None else whole
+    radius = circles[:, 2]
+    usual = median_of_image(radius[whole], image[whole], count)[image]
+    spread = 1.5 * median_of_image((radius - usual).abs()[whole], image[whole], count)[image]
+    return usual, spread
+
+
+# Kernels -----------------------------------------------------------------------------------------------
+
+
+def directions(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Sine (to the rows) and cosine (to the cols) of the ANGLES directions of a rim."""
+    angle = torch.arange(ANGLES, dtype=like.dtype, device=like.device) * (2 * math.pi / ANGLES)
+    return angle.sin(), angle.cos()
+
+
+def _arc_mean(profile: Tensor, inside: Tensor) -> Tensor:
+    return (profile * inside[:, None]).sum(2) / inside.sum(1, keepdim=True).clamp_min(1)
+
+
+def _from_neighbours(
+    profile: Tensor, image: Tensor, circles: Tensor, edge: Tensor, width_px: Tensor, pairs: Tensor
+) -> Tensor:
+    """What the blurred rims of other discs (Gaussian across the rim) add to ``profile``, (n, 3, ANGLES)."""
+    mine, other = pairs.T
+    offset = torch.tensor([-STEP_PX, 0.0, STEP_PX]).to(profile)
+    radius = (circles[mine, 2, None] + offset)[:, :, None]  # (m, 3, 1)
+    between = circles[mine, :2] - circles[other, :2]
+    # The place on the rim seen from the other centre is between + radius * direction.
+    outwards = (between @ torch.stack(directions(profile)))[:, None] + radius  # (m, 3, ANGLES)
+    square = 2 * radius * outwards + (between.square().sum(1)[:, None, None] - radius.square())
+    distance = square.clamp_min_(0.01).sqrt_()
+    across = (distance - circles[other, 2, None, None]) / width_px[image[other], None, None]
+    bell = across.square_().mul_(-0.5).clamp_min_(-30.0).exp_()  # no subnormal numbers: they are slow
+    added = bell.mul_(outwards).div_(distance).mul_(edge[other, None, None])
+    return torch.zeros_like(profile).index_add(0, mine, added)
+
+
+def _radius_hold(circles: Tensor, inside: Tensor, image: Tensor, count: int) -> Tensor:
+    """The usual radius around each circle, and the weight with which it holds a disc that is cut; (n, 2).
+
+    Of a short arc only the position is measured; its radius would run away.
+    """
+    seen = inside.to(circles.dtype).mean(1)
+    usual, spread = usual_radius(circles, image, count, whole=seen > 0.9)
+    weight = (RIM_NOISE_PX / spread.clamp_min(0.1)).square().clamp_max(MOST_PRIOR)
+    return torch.stack([usual, weight * (1 - seen) * (usual > 0)], 1)
+
+
+def _newton_step(profile: Tensor, inside: Tensor, curvature: Tensor, radius: Tensor, prior: Tensor) -> Tensor:
+    sin, cos = directions(profile)
+    moves = torch.stack([sin, cos, torch.ones_like(sin)], 1)  # rim displacement per row, col, radius
+    slope = (profile[:, 2] - profile[:, 0]) / (2 * STEP_PX) * inside
+    weight = inside.to(profile.dtype)
+    normal = (weight @ (moves[:, :, None] * moves[:, None]).flatten(1)).view(-1, 3, 3)
+    # The ridge keeps a disc of which little is visible from running away.
+    ridge = 0.1 * weight.sum(1).clamp_min(1)[:, None, None] * torch.eye(3).to(profile)
+    wanted = slope @ moves / curvature[:, None]
+    usual, hold = prior.unbind(1)
+    wanted[:, 2] += hold * (usual - radius)
+    normal[:, 2, 2] += hold
+    step = RELAX * torch.linalg.solve(normal + ridge, wanted)
+    return step.clamp(-LONGEST_MOVE_PX, LONGEST_MOVE_PX)
+
+
+def _oval(profile: Tensor, inside: Tensor, curvature: Tensor) -> Tensor:
+    """Second harmonic of the rim's displacement, (n, 2)."""
+    angle = torch.arange(ANGLES, dtype=profile.dtype, device=profile.device) * (4 * math.pi / ANGLES)
+    slope = (profile[:, 2] - profile[:, 0]) / (2 * STEP_PX) * inside
+    seen = inside.sum(1, keepdim=True).clamp_min(ANGLES * MIN_VISIBLE)
+    return 2 * (slope @ torch.stack([angle.cos(), angle.sin()], 1)) / seen / curvature[:, None]
+
+
+def _rim_width(sharpness: Tensor, image: Tensor, default: Tensor, count: int) -> Tensor:
+    """Width of a Gaussian edge g from its finite second difference at the top, -g''/g = ``sharpness``."""
+    ratio = (median_of_image(sharpness, image, count) * STEP_PX**2 / 2).clamp(0.02, 0.95)
+    width = torch.sqrt(-(STEP_PX**2) / (2 * torch.log(1 - ratio)))
+    empty = torch.bincount(image, minlength=count) == 0
+    return torch.where(empty, default, width)
+
+
+@lru_cache(maxsize=256)
+def _steepest(width_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Radii of sharp discs, and where `fit_circles` sees the rim of each after a blur of ``width_px``.
+
+    The gradient of a disc of radius r blurred by a Gaussian of width s is, at distance p from the centre,
+    r/s^2 exp(-(p^2 + r^2) / 2 s^2) I1(p r / s^2); the fit balances it one step inside and outside.
+    """
+    radius = np.geomspace(0.5 * width_px + 0.5, 200, 400)
+    shift = np.linspace(-1.5, 1.0, 251)
+    place = np.maximum(radius[:, None] + shift * width_px, 0.0)
+
+    def slope(at: np.ndarray) -> np.ndarray:
+        at, r = np.abs(at), radius[:, None]
+        return np.asarray(np.exp(-0.5 * ((at - r) / width_px) ** 2) * ive(1, at * r / width_px**2))
+
+    balance = slope(place - STEP_PX) - slope(place + STEP_PX)  # falls, then rises through 0 at the rim
+    rim = np.array([place[i, np.argmin(np.abs(b))] for i, b in enumerate(balance)])
+    return radius, np.maximum.accumulate(rim)
+
+
+def _covered(circles: Tensor, pairs: Tensor) -> Tensor:
+    """Which rim points (n, ANGLES) lie in another circle, where overlapping discs show no rim."""
+    table, (first, second) = circles.cpu().numpy(), pairs.cpu().numpy().T
+    covered = np.zeros((len(table), ANGLES), bool)
+    apart = np.hypot(*(table[first, :2] - table[second, :2]).T)
+    overlap_px = table[first, 2] + table[second, 2] - apart
+    depth_px = np.where(overlap_px > NOTCH_FROM, -NOTCH, 0.0)
+    np.logical_or.at(covered, first, _hidden(table, first, second, depth_px=depth_px))
+    return torch.from_numpy(covered).to(circles.device)
+
+
+def _hidden(
+    circles: np.ndarray, first: np.ndarray, second: np.ndarray, depth_px: np.ndarray | float = HIDDEN_DEPTH_PX
+) -> np.ndarray:
+    """Which rim points of ``first`` lie ``depth_px`` inside ``second``, (m, ANGLES)."""
+    angle = np.arange(ANGLES) * (2 * math.pi / ANGLES)
+    centre, radius = circles[first, :2] - circles[second, :2], circles[first, 2, None]
+    row, col = centre[:, :1] + radius * np.sin(angle), centre[:, 1:] + radius * np.cos(angle)
+    depth = np.maximum(circles[second, 2] - depth_px, 0)[:, None]
+    return np.asarray(row**2 + col**2 < depth**2)
+
+
+def _arc_score(
+    rim: np.ndarray, visible: np.ndarray, radius: np.ndarray, in_image: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean on the visible arc, and the strength by which circles are ranked: 0 or less means none.
+
+    A long arc is better evidence than a short one at the same mean.
+    """
+    seen = visible.sum(1)
+    score = np.minimum((rim * visible).sum(1) / np.maximum(seen, 1), 1.0)
+    hidden = 1 - seen / np.maximum(in_image, 1)
+    strength = (score - threshold - HIDDEN_PENALTY * hidden) * (radius * seen) ** LENGTH_POWER
+    seen_enough = (seen >= MIN_VISIBLE * ANGLES) & (hidden <= MAX_HIDDEN)
+    return score, np.where(seen_enough, strength, -1.0)

@@ -1,0 +1,1 @@
+"""How far samples can be trusted: descriptors, fidelity, image metrics, memorisation, effective properties."""

@@ -1,0 +1,383 @@
+"""How near a set of images comes to a set of real ones, on the features of an encoder.
+
+Each measure is given beside its null: what it is when the images are dealt out to the two sets at random.
+Distances and neighbours are computed once; an exchange of images is an exchange of labels.
+
+Windows that overlap, or lie in one plane, are more alike than windows of different planes. Where each image's
+block is known, whole blocks are dealt out instead of images.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+from scipy.linalg import solve
+from scipy.spatial.distance import cdist
+from scipy.stats import rankdata
+from torch import Tensor
+
+from microgan.core.config import Config
+from microgan.core.errors import UserError
+from microgan.evaluation.encoder import Encoder, features
+
+Statistic = Callable[[np.ndarray], np.ndarray]  # labels (P, n), true in the first set -> values (P,)
+
+FIRST_NEIGHBOURS = 64  # columns looked at before all are
+SIDES: Mapping[str, float] = {  # 1: large values, -1: small ones, speak against equal sets
+    "kernel_distance": 1,
+    "density": -1,
+    "coverage": -1,
+    "precision": -1,
+    "recall": -1,
+    "classifier_auc": 1,
+}
+
+
+class ImageFidelityConfig(Config):
+    """Which measures on features, and how fine their nulls."""
+
+    neighbours: int = Field(default=5, ge=1, description="k of density, coverage, precision and recall")
+    folds: int = Field(default=5, ge=2, description="of the classifier's cross-validation")
+    permutations: int = Field(default=199, ge=19, description="exchanges of images that the nulls rest on")
+    subsets: int = Field(default=50, ge=2, description="of the kernel distance's standard error")
+    subset_size: int = Field(
+        default=200, ge=2, description="images of either set in each, at most as many as there are"
+    )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its standard error."""
+
+    value: float
+    standard_error: float
+
+
+def compare_images(
+    real: Tensor,
+    samples: Tensor,
+    encoder: Encoder,
+    control: Encoder,
+    config: ImageFidelityConfig,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> dict[str, dict[str, float]]:
+    """Compare two sets of images by all measures, on the features of an encoder and of a control.
+
+    Parameters
+    ----------
+    real
+        Shape (N, 1, H, W), in [-1, 1].
+    samples
+        Shape (M, 1, H, W), in [-1, 1].
+    encoder, control
+        Trained and random, see `microgan.evaluation.encoder`.
+    seed
+        Of folds, subsets and permutations.
+    groups
+        Block of each image, the real ones first, shape (N + M,), each wholly real or wholly not. Blocks are
+        exchanged as a whole; each image is one by default.
+
+    Returns
+    -------
+    dict
+        ``encoder/kernel_distance``, ``control/coverage`` ... -> ``value``, ``null_mean``, ``null_bound`` (the
+        95 % quantile on the side that speaks against equal sets), ``p`` (one-sided).
+
+    Raises
+    ------
+    UserError
+        If a set has too few images, images have another shape, or a group has images of both sets.
+    """
+    labels = np.arange(len(real) + len(samples)) < len(real)
+    dealt = permuted_labels(labels, groups, config.permutations, seed)
+    found: dict[str, dict[str, float]] = {}
+    for name, network in (("encoder", encoder), ("control", control)):
+        x, y = features(network, real), features(network, samples)
+        measured = compare_features(x, y, dealt, config, seed)
+        found |= {f"{name}/{measure}": figures for measure, figures in measured.items()}
+    return found
+
+
+def compare_features(
+    x: np.ndarray, y: np.ndarray, dealt: np.ndarray, config: ImageFidelityConfig, seed: int
+) -> dict[str, dict[str, float]]:
+    """Compare features (N, D) and (M, D) by all measures; ``dealt`` (P, N + M) from `permuted_labels`.
+
+    Features are standardised by mean and deviation of both sets together, which no exchange changes.
+    """
+    joined = standardised(np.concatenate([x, y]))
+    labels = np.concatenate([np.arange(len(joined))[None] < len(x), dealt])
+    values = {
+        "kernel_distance": _kernel_statistic(joined)(labels),
+        **_neighbour_statistics(joined, labels, config.neighbours),
+        "classifier_auc": _classifier_statistic(joined, config.folds, seed)(labels),
+    }
+    found = {name: _beside_null(values[name], side) for name, side in SIDES.items()}
+    size = min(config.subset_size, len(x), len(y))
+    spread = kernel_distance(joined[: len(x)], joined[len(x) :], config.subsets, size, seed)
+    found["kernel_distance"]["standard_error"] = spread.standard_error
+    return found
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    """Return features (n, D) with mean 0 and deviation 1 in each column; constant ones become 0."""
+    centred = values - values.mean(0)
+    deviation = centred.std(0)
+    return centred / np.where(deviation > 1e-12, deviation, 1)
+
+
+# Permutations ------------------------------------------------------------------------------------------
+
+
+def permuted_labels(
+    labels: np.ndarray, groups: np.ndarray | None, permutations: int, seed: int
+) -> np.ndarray:
+    """Deal the images out anew, block by block.
+
+    Parameters
+    ----------
+    labels
+        Whether each image is in the first set, shape (n,) of bool.
+    groups
+        Block of each image, shape (n,); each image by itself when None. With blocks of unequal size the sets
+        change in size.
+
+    Returns
+    -------
+    ndarray of shape (permutations, n), bool
+
+    Raises
+    ------
+    UserError
+        If a group has images of both sets, or there is not one group an image.
+    """
+    groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    if groups.shape != labels.shape:
+        raise UserError("groups", groups.shape, f"must have one block for each image, {labels.shape}")
+    _, first, block = np.unique(groups, return_index=True, return_inverse=True)
+    of_block = labels[first]
+    if not np.array_equal(of_block[block], labels):
+        mixed = groups[np.flatnonzero(of_block[block] != labels)[0]]
+        raise UserError("groups", mixed, "must not hold images of both sets")
+    rng = np.random.default_rng([seed, len(labels)])
+    return np.stack([rng.permutation(of_block)[block] for _ in range(permutations)])
+
+
+def permutation_p_value(value: float, null: np.ndarray, side: float = 1) -> float:
+    """Return the chance of a value so extreme among equal sets: (1 + #{null as extreme}) / (1 + #null).
+
+    ``side`` is 1 where large values are extreme, -1 where small ones are.
+
+    References
+    ----------
+    Phipson, Smyth: Permutation p-values should never be zero. Stat. Appl. Genet. Mol. Biol. 9 (2010) 39.
+
+    Examples
+    --------
+    >>> permutation_p_value(3.0, np.array([1.0, 2.0, 3.0, 0.0]))
+    0.4
+    """
+    return float((1 + np.sum(side * null >= side * value)) / (1 + len(null)))
+
+
+def _beside_null(values: np.ndarray, side: float) -> dict[str, float]:
+    """Figures of one measure: ``values[0]`` is what was found, the others are its null."""
+    value, null = values[0], values[1:]
+    bound = side * np.quantile(side * null, 0.95)
+    figures = {"value": value, "null_mean": null.mean(), "null_bound": bound}
+    return {name: float(figure) for name, figure in figures.items()} | {
+        "p": permutation_p_value(value, null, side)
+    }
+
+
+# Kernel distance ---------------------------------------------------------------------------------------
+
+
+def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int, subset_size: int, seed: int) -> Estimate:
+    """Return the unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, over subsets.
+
+    Parameters
+    ----------
+    x, y
+        Features (N, D) and (M, D).
+    subsets
+        Number of subsets, each drawn without putting back.
+    subset_size
+        Images of either set in a subset.
+    seed
+        Same seed, same subsets.
+
+    Returns
+    -------
+    Estimate
+        Mean over the subsets, and its standard error as if they shared no image: too small where
+        ``subsets * subset_size`` is far above N or M.
+
+    Raises
+    ------
+    UserError
+        If the subsets are larger than a set or hold fewer than two images.
+
+    References
+    ----------
+    Binkowski, Sutherland, Arbel, Gretton: Demystifying MMD GANs. ICLR 2018, arXiv:1801.01401.
+    Gretton et al., J. Mach. Learn. Res. 13 (2012) 723-773, eq. 3 (the unbiased estimator).
+    """
+    if not 2 <= subset_size <= min(len(x), len(y)):
+        raise UserError("subset_size", subset_size, f"must be 2 to {min(len(x), len(y))}, the smaller set")
+    rng = np.random.default_rng(seed)
+    labels = np.arange(2 * subset_size) < subset_size
+    values = []
+    for _ in range(subsets):
+        parts = [part[rng.choice(len(part), subset_size, replace=False)] for part in (x, y)]
+        values.append(_kernel_statistic(np.concatenate(parts))(labels[None])[0])
+    return Estimate(float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(subsets)))
+
+
+def _kernel_statistic(joined: np.ndarray) -> Statistic:
+    """Squared maximum mean discrepancy of two sets, for any labels."""
+    kernel = (joined @ joined.T / joined.shape[1] + 1) ** 3
+    np.fill_diagonal(kernel, 0)  # pairs of an image with itself do not count
+    rows, total = kernel.sum(1), kernel.sum()
+
+    def distance(labels: np.ndarray) -> np.ndarray:
+        first = labels.astype(float)
+        n = first.sum(1)
+        m = first.shape[1] - n
+        within = np.einsum("pn,np->p", first, kernel @ first.T)
+        across = first @ rows - within
+        others = total - within - 2 * across
+        return within / (n * (n - 1)) + others / (m * (m - 1)) - 2 * across / (n * m)
+
+    return distance
+
+
+# Neighbours --------------------------------------------------------------------------------------------
+
+
+def density_coverage_precision_recall(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
+    """Return four fractions that rest on balls round each image, which reach to the k-th neighbour in its set.
+
+    ``precision``: fakes in a ball of a real image; ``recall``: real images in a ball of a fake one;
+    ``density``: balls of real images that hold a fake, over what k real ones would have, may exceed 1;
+    ``coverage``: real images with a fake in their ball.
+
+    Parameters
+    ----------
+    real, fake
+        Features (N, D) and (M, D).
+    k
+        Below N and M.
+
+    References
+    ----------
+    Kynkaanniemi et al.: Improved precision and recall metric, NeurIPS 2019, arXiv:1904.06991.
+    Naeem et al.: Reliable fidelity and diversity metrics, ICML 2020, arXiv:2002.09797, section 3.
+
+    Raises
+    ------
+    UserError
+        If a set has no k-th neighbour.
+    """
+    labels = np.arange(len(real) + len(fake))[None] < len(real)
+    found = _neighbour_statistics(np.concatenate([real, fake]), labels, k)
+    return {name: float(values[0]) for name, values in found.items()}
+
+
+def _neighbour_statistics(joined: np.ndarray, labels: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """Density, coverage, precision and recall (P,) each, for labels (P, n)."""
+    smaller = int(np.minimum(labels.sum(1), (~labels).sum(1)).min())
+    if not 1 <= k < smaller:
+        raise UserError("neighbours", k, f"must be 1 to {smaller - 1}, below the smaller set's size")
+    distance = cdist(joined, joined)
+    np.fill_diagonal(distance, -1)  # first of its own row, also among duplicates
+    neighbours = np.argsort(distance, axis=1, kind="stable")[:, 1:]
+    rows = [_of_balls(neighbours, real, k) for real in labels]
+    names = ("density", "coverage", "precision", "recall")
+    return dict(zip(names, np.array(rows).T, strict=True))
+
+
+def _of_balls(neighbours: np.ndarray, real: np.ndarray, k: int) -> tuple[float, float, float, float]:
+    """Density, coverage, precision, recall. ``neighbours`` (n, n - 1): indices, the nearest first."""
+    inside = np.zeros(len(real), bool)  # in a ball of the other set
+    strangers = np.zeros(len(real), int)  # images of the other set in each one's ball
+    width, waiting = FIRST_NEIGHBOURS, np.arange(len(real))
+    while len(waiting):
+        near = neighbours[waiting, :width]
+        own = real[near] == real[waiting, None]
+        before = np.cumsum(own, axis=1)  # of its own set, up to and with this neighbour
+        found = before[:, -1] >= k
+        stranger = ~own[found] & (before[found] < k)
+        inside[near[found][stranger]] = True
+        strangers[waiting[found]] = stranger.sum(1)
+        width, waiting = 4 * width, waiting[~found]
+    balls = strangers[real]
+    # Over all pairs (real, fake), divided by k times the fakes (Naeem et al., section 3).
+    density = balls.sum() / (k * (~real).sum())
+    return density, (balls > 0).mean(), inside[~real].mean(), inside[real].mean()
+
+
+# Classifier --------------------------------------------------------------------------------------------
+
+
+def classifier_two_sample_test(
+    x: np.ndarray, y: np.ndarray, folds: int, permutations: int, seed: int
+) -> dict[str, float]:
+    """Train a linear classifier to tell two sets apart, and return how well it does on images left out.
+
+    The classifier is Fisher's discriminant: least squares on the labels, with a little ridge. Its area under
+    the curve, mean over the folds, is 0.5 where the sets are equal to it.
+
+    Parameters
+    ----------
+    x, y
+        Features (N, D) and (M, D).
+    folds
+        Of the cross-validation.
+    permutations
+        Exchanges of images for the null.
+    seed
+        Of folds and exchanges.
+
+    Returns
+    -------
+    dict
+        ``value`` (the area), ``null_mean``, ``null_bound``, ``p``.
+
+    References
+    ----------
+    Lopez-Paz, Oquab: Revisiting classifier two-sample tests, ICLR 2017, arXiv:1610.06545.
+    """
+    joined = standardised(np.concatenate([x, y]))
+    labels = np.arange(len(joined)) < len(x)
+    dealt = permuted_labels(labels, None, permutations, seed)
+    values = _classifier_statistic(joined, folds, seed)(np.concatenate([labels[None], dealt]))
+    return _beside_null(values, SIDES["classifier_auc"])
+
+
+def _classifier_statistic(joined: np.ndarray, folds: int, seed: int) -> Statistic:
+    """Area under the curve by cross-validation, for any labels: all share the folds' factorisations."""
+    fold = np.random.default_rng([seed, folds]).permutation(len(joined)) % folds
+    design = np.column_stack([joined, np.ones(len(joined))])
+    ridge = np.diag([1.0] * joined.shape[1] + [0.0])  # columns have deviation 1; not on the constant
+
+    def area(labels: np.ndarray) -> np.ndarray:
+        areas = []
+        for left_out in range(folds):
+            test = fold == left_out
+            train = design[~test]
+            weights = solve(train.T @ train + ridge, train.T @ labels[:, ~test].T, assume_a="pos")
+            areas.append(_area_under_curve(design[test] @ weights, labels[:, test].T))
+        return np.mean(areas, axis=0)
+
+    return area
+
+
+def _area_under_curve(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Chance that a true one scores above a false one, by column: (n, P) each -> (P,)."""
+    true = labels.sum(0)
+    false = len(labels) - true
+    ranks = (rankdata(scores, axis=0) * labels).sum(0)
+    return (ranks - true * (true + 1) / 2) / np.maximum(true * false, 1)

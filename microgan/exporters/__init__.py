@@ -1,0 +1,1 @@
+"""Structures as files that viewers and solvers read."""

@@ -1,0 +1,95 @@
+"""VTK images: the XML files that ParaView and DAMASK read, and the legacy ones of AMITEX."""
+
+import base64
+from pathlib import Path
+
+import numpy as np
+
+from microgan import __version__
+from microgan.core.errors import UserError
+from microgan.exporters.formats.format import Format
+from microgan.exporters.structure import MATRIX, Structure
+
+
+def vti(structure: Structure) -> str:
+    """Return the text of a VTK image file of phase ids.
+
+    Written as DAMASK reads it, line by line: cell data named ``material``, ids from 0, Int32, inline base64
+    behind a UInt32 byte count, origin 0. ParaView reads it too.
+
+    References
+    ----------
+    VTK file formats, https://docs.vtk.org/en/latest/design_documents/VTKFileFormats.html
+    """
+    values = np.ascontiguousarray(structure.phase, "<i4").tobytes()  # the last index, columns, runs fastest
+    content = base64.b64encode(np.array(len(values), "<u4").tobytes() + values).decode()
+    planes, rows, cols = structure.phase.shape
+    extent = f"0 {cols} 0 {rows} 0 {planes}"
+    return f"""<?xml version="1.0"?>
+<!-- microgan {__version__}, {structure.unit_note} -->
+<VTKFile type="ImageData" version="0.1" byte_order="LittleEndian" header_type="UInt32">
+  <ImageData WholeExtent="{extent}" Origin="0 0 0" Spacing="{_spacing(structure)}">
+    <Piece Extent="{extent}">
+      <PointData>
+      </PointData>
+      <CellData Scalars="material">
+        <DataArray type="Int32" Name="material" format="binary">
+          {content}
+        </DataArray>
+      </CellData>
+    </Piece>
+  </ImageData>
+</VTKFile>
+"""
+
+
+def legacy_vtk(structure: Structure) -> bytes:
+    """Return a legacy VTK file of material ids, which are phase ids + 1.
+
+    Written as AMITEX reads it: ten lines of header, then integers of the stated type, high byte first; ids
+    from 1 without gaps; sizes in voxels plus 1. The line ends after the integers, as VTK itself ends it.
+
+    Raises
+    ------
+    UserError
+        If there is no matrix: ids would begin at 2.
+
+    References
+    ----------
+    AMITEX_FFTP, user guide, input files, https://amitexfftp.github.io/AMITEX/user_guide/input_files.html
+    """
+    if (structure.phase != MATRIX).all():
+        raise UserError(structure.name, "no matrix", "must have both phases: legacy VTK has ids from 1")
+    planes, rows, cols = structure.phase.shape
+    matrix, discs = structure.phases
+    header = f"""# vtk DataFile Version 4.5
+microgan {__version__}, {structure.unit_note}, materials: 1 {matrix}, 2 {discs}
+BINARY
+DATASET STRUCTURED_POINTS
+DIMENSIONS {cols + 1} {rows + 1} {planes + 1}
+ORIGIN 0 0 0
+SPACING {_spacing(structure)}
+CELL_DATA {structure.phase.size}
+SCALARS MaterialId unsigned_short
+LOOKUP_TABLE default
+"""
+    voxels = (structure.phase + np.uint8(1)).astype(">u2").tobytes()
+    return header.encode("ascii", "replace") + voxels + b"\n"
+
+
+def _spacing(structure: Structure) -> str:
+    return " ".join([repr(structure.spacing)] * 3)
+
+
+def _write_vti(structure: Structure, path: Path) -> None:
+    path.write_text(vti(structure))
+
+
+def _write_legacy(structure: Structure, path: Path) -> None:
+    path.write_bytes(legacy_vtk(structure))
+
+
+VTI = Format(_write_vti, ".vti", "VTK image, cell data 'material' = phase id; ParaView, DAMASK")
+LEGACY = Format(
+    _write_legacy, ".vtk", "legacy VTK, binary, cell data 'MaterialId' = phase id + 1; AMITEX, ParaView"
+)

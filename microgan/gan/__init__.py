@@ -1,0 +1,1 @@
+"""Generators and critics: networks, losses, the physical loss, training, sampling."""

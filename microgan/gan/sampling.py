@@ -1,0 +1,303 @@
+"""Images of any size from a generator and a seed, the same bits on every run.
+
+A kernel may add the same numbers up in another order when its input has another shape, so that the last bits
+of a pixel depend on how many are computed at once. Every image is therefore computed in tiles whose shape and
+places follow from its own size alone, each with the latent cells around it that its pixels depend on. So
+neither the number of images nor the way they are kept, in memory or in a file, changes a bit. With the
+kernels this was tried on, tiles are large enough to have also the bits of the untiled field, the generator
+applied to the whole latent grid; with others the two may differ by rounding, some 1e-6.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from tqdm import tqdm
+
+from microgan.core.config import Config
+from microgan.core.files import write_tiff_in_bands
+from microgan.gan.networks import STRIDE_PX, WRAP_CELLS, Generator, latent_cells
+from microgan.scan.planes import ScanInfo
+
+TILE_CELLS = 32  # 256 px: the context is two fifths of the latent of a tile, and its layers fit into a cache
+
+
+class SampleConfig(Config):
+    """How many images to draw."""
+
+    count: int = Field(1000, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+def latents(seed: int, first: int, count: int, shape: tuple[int, int, int]) -> Tensor:
+    """Return normal latents (count, Z, h, w) of samples ``first`` to ``first + count - 1``."""
+    channels, height, width = shape
+    samples = range(first, first + count)
+    return torch.stack([latent_rows(seed, one, range(height), width, channels) for one in samples])
+
+
+def latent_rows(seed: int, index: int, rows: Sequence[int], width: int, channels: int) -> Tensor:
+    """Return some rows of the latent grid of sample ``index``: normal, (Z, rows, width).
+
+    Each sample has a random stream of its own, in which each row begins 2^194 numbers after the one before it
+    and runs from left to right. So a row can be drawn without the others, sample 7 is the same whatever is
+    drawn beside it, and a grid that is wider or taller continues the smaller one.
+    """
+    bits = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(index,)))
+    rng, state = np.random.Generator(bits), bits.state
+    drawn = np.empty((len(rows), width, channels), np.float32)
+    for row, values in zip(rows, drawn, strict=True):
+        state["state"]["counter"][-1] = row  # the digit of 2^192, in steps of four numbers
+        bits.state = state  # costs less than a generator for each row
+        rng.standard_normal(out=values, dtype=np.float32)
+    return torch.from_numpy(drawn).permute(2, 0, 1)
+
+
+def sample(
+    generator: Generator,
+    count: int,
+    size_px: tuple[int, int],
+    seed: int,
+    periodic: bool = False,
+    progress: bool = True,
+) -> Tensor:
+    """Draw images.
+
+    Parameters
+    ----------
+    generator
+        A trained generator; it is put into evaluation mode.
+    count
+        Number of images.
+    size_px
+        Rows and columns of an image. Any size; a multiple of 8 when ``periodic``. Images of one seed that
+        are not periodic have the same upper left corner, whatever their size, but for rounding.
+    seed
+        Same seed, same images.
+    periodic
+        Whether opposite borders fit together.
+    progress
+        Whether to show a bar, if there is a terminal.
+
+    Returns
+    -------
+    Tensor
+        Normalised grey values in [-1, 1], shape (count, 1, rows, cols), float32, on the CPU.
+
+    Raises
+    ------
+    UserError
+        If a periodic size is no multiple of 8.
+    """
+    rows, cols = size_px
+    shape = latent_shape(generator, size_px, periodic)
+    images = torch.empty(count, 1, rows, cols)
+    with sampling_bar(images.numel(), progress) as bar:
+        for index, image in enumerate(images):
+            drawn = decode(generator, latents(seed, index, 1, shape), periodic)
+            image.copy_(drawn[0, :, :rows, :cols])
+            bar.update(image.numel())
+    return images
+
+
+def decode(generator: Generator, latent: Tensor, periodic: bool = False) -> Tensor:
+    """Return the images of latent grids, without derivative, tile by tile.
+
+    Parameters
+    ----------
+    generator
+        A trained generator; it is put into evaluation mode.
+    latent
+        Latent grids (N, Z, h, w).
+    periodic
+        Whether the grids, and with them the images, continue periodically.
+
+    Returns
+    -------
+    Tensor
+        (N, 1, 8h, 8w) when periodic, otherwise (N, 1, 8h - 80, 8w - 80), float32, on the CPU.
+    """
+    return torch.stack([_decoded(generator, grid, periodic) for grid in latent])[:, None]
+
+
+def decode_in_bands(
+    generator: Generator,
+    rows_of: Callable[[list[int]], Tensor],
+    grid: Sequence[int],
+    periodic: bool,
+) -> Iterator[Tensor]:
+    """Yield the image of one latent grid from its top to its bottom, a row of tiles at a time.
+
+    Parameters
+    ----------
+    generator
+        A trained generator; it is put into evaluation mode.
+    rows_of
+        Returns the latents (Z, rows, w) of the rows that it is asked for.
+    grid
+        Rows and columns of the latent grid: (h, w).
+    periodic
+        Whether the grid continues periodically.
+
+    Yields
+    ------
+    Tensor
+        Consecutive rows of the image (rows, cols), float32, on the CPU.
+    """
+    generator.eval()
+    context = 2 * WRAP_CELLS
+    height, width = grid if periodic else (length - context for length in grid)  # of the image, in cells
+    tile_height = min(height, TILE_CELLS**2 // min(width, TILE_CELLS))  # long where the field is narrow
+    tile_width = min(width, TILE_CELLS**2 // min(height, TILE_CELLS))
+    for top in range(0, height, tile_height):
+        latent = rows_of(_cells(top, tile_height + context, grid[0], periodic))
+        tiles = [
+            _image(generator, latent[:, :, _cells(left, tile_width + context, grid[1], periodic)])
+            for left in range(0, width, tile_width)
+        ]
+        yield torch.cat(tiles, dim=1)[: (height - top) * STRIDE_PX, : width * STRIDE_PX]
+
+
+def latent_shape(generator: Generator, size_px: tuple[int, int], periodic: bool) -> tuple[int, int, int]:
+    """Return the shape (Z, h, w) of the latent grid whose image has at least ``size_px`` rows and columns.
+
+    Raises
+    ------
+    UserError
+        If a periodic size is no multiple of 8.
+    """
+    rows, cols = size_px
+    return generator.config.latent_channels, latent_cells(rows, periodic), latent_cells(cols, periodic)
+
+
+def sampling_bar(pixels: int, progress: bool) -> tqdm:
+    """Return a progress bar that counts pixels, shown if it is asked for and there is a terminal."""
+    return tqdm(total=pixels, desc="sample", unit="px", unit_scale=True, disable=None if progress else True)
+
+
+def provenance(
+    card: Mapping[str, Any], seed: int, count: int, size_px: tuple[int, int], periodic: bool
+) -> dict[str, Any]:
+    """Return all that samples follow from; ``card`` is the generator's (`microgan.gan.checkpoint.load_model`)."""
+    return {
+        "model": card.get("model"),
+        "weights_sha256": card.get("weights_sha256"),
+        "seed": seed,
+        "count": count,
+        "size_px": size_px,
+        "periodic": periodic,
+    }
+
+
+def _decoded(generator: Generator, grid: Tensor, periodic: bool) -> Tensor:
+    return torch.cat(list(decode_in_bands(generator, lambda rows: grid[:, rows], grid.shape[1:], periodic)))
+
+
+def _cells(first: int, count: int, length: int, periodic: bool) -> list[int]:
+    """Return which rows (or columns) of a latent grid a tile needs; beyond the end the last one is repeated.
+
+    A periodic grid is continued as `microgan.gan.networks.wrap` does.
+    """
+    cells = range(first, first + count)
+    if periodic:
+        return [(cell - WRAP_CELLS) % length for cell in cells]
+    return [min(cell, length - 1) for cell in cells]
+
+
+@torch.inference_mode()
+def _image(generator: Generator, latent: Tensor) -> Tensor:
+    """Return the image (8h - 80, 8w - 80) of a latent (Z, h, w)."""
+    device = next(generator.parameters()).device
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
+        return generator(latent[None].to(device))[0, 0].float().cpu()
+
+
+def sample_to_tiff(
+    generator: Generator,
+    path: Path,
+    info: ScanInfo,
+    count: int,
+    size_px: tuple[int, int],
+    seed: int,
+    periodic: bool = False,
+    progress: bool = True,
+) -> None:
+    """Draw images straight into a TIFF stack, whole or not at all.
+
+    Parameters
+    ----------
+    generator
+        A trained generator; it is put into evaluation mode.
+    path
+        File to write; from 64 MiB on it is a BigTIFF (`microgan.core.files.write_tiff_in_bands`).
+    info
+        Of the generator's scan: its grey values, their type, and the voxel size.
+    count
+        Number of images, each a page.
+    size_px
+        Rows and columns of an image. Any size; a multiple of 8 when ``periodic``.
+    seed
+        Same seed, same images as from `microgan.gan.sampling.sample`.
+    periodic
+        Whether opposite borders fit together.
+    progress
+        Whether to show a bar, if there is a terminal.
+
+    Raises
+    ------
+    UserError
+        If a periodic size is no multiple of 8.
+    """
+    latent_shape(generator, size_px, periodic)  # refuses a size before a file is begun
+    shape = (count, *size_px)
+
+    def bands() -> Iterator[np.ndarray]:
+        with sampling_bar(count * size_px[0] * size_px[1], progress) as bar:
+            for index in range(count):
+                for band in sample_in_bands(generator, index, size_px, seed, periodic):
+                    yield info.denormalise(band.numpy())
+                    bar.update(band.numel())
+
+    write_tiff_in_bands(path, bands(), shape, np.dtype(info.dtype), info.voxel_size_um)
+
+
+def sample_in_bands(
+    generator: Generator, index: int, size_px: tuple[int, int], seed: int, periodic: bool = False
+) -> Iterator[Tensor]:
+    """Yield image ``index`` of `microgan.gan.sampling.sample` from its top to its bottom.
+
+    Parameters
+    ----------
+    generator
+        A trained generator; it is put into evaluation mode.
+    index
+        Which of the images of ``seed``, from 0.
+    size_px
+        Rows and columns of the image. Any size; a multiple of 8 when ``periodic``.
+    seed
+        Same seed, same images.
+    periodic
+        Whether opposite borders fit together.
+
+    Yields
+    ------
+    Tensor
+        Consecutive rows (some rows, cols), normalised grey values in [-1, 1], float32, on the CPU.
+
+    Raises
+    ------
+    UserError
+        If a periodic size is no multiple of 8.
+    """
+    channels, height, width = latent_shape(generator, size_px, periodic)
+    rows_of = partial(latent_rows, seed, index, width=width, channels=channels)
+    rows, cols = size_px
+    top = 0
+    for band in decode_in_bands(generator, rows_of, (height, width), periodic):
+        yield band[: rows - top, :cols]
+        top += len(band)

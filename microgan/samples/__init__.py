@@ -1,0 +1,1 @@
+"""Samples as users ask for them: repair, cards, models from a folder or from MLflow."""

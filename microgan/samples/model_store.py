@@ -1,0 +1,71 @@
+"""Where a model lies: in a folder, or in MLflow under a name such as ``models:/microgan-glass@best``.
+
+MLflow is asked as a program of its own, so that microgan works without it.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from microgan.core.errors import UserError
+from microgan.core.files import read_json
+from microgan.gan.checkpoint import CARD, WEIGHTS
+
+SCHEMES = ("models:/", "runs:/")
+STORE = "mlflow.db"  # of a project, in its uppermost folder
+
+
+@contextmanager
+def model_folder(name: str) -> Iterator[Path]:
+    """Yield the folder with the generator called ``name``: its path, or what MLflow has under that name.
+
+    MLflow's store is the one in the environment's MLFLOW_TRACKING_URI, or else ``mlflow.db`` of the project
+    that the current folder is in.
+
+    Raises
+    ------
+    UserError
+        If MLflow or its store is missing, or has no generator under that name.
+    """
+    if not name.startswith(SCHEMES):
+        yield Path(name)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        _download(name, Path(scratch))
+        found = {  # a run may keep the same generator twice: as a file of its own, and as a model
+            read_json(card).get("weights_sha256"): card.parent
+            for card in sorted(Path(scratch).rglob(CARD))
+            if (card.parent / WEIGHTS).is_file()
+        }
+        if len(found) != 1:
+            raise UserError(name, f"{len(found)} generators", f"must be one folder of {WEIGHTS} and {CARD}")
+        yield next(iter(found.values()))
+
+
+def _download(name: str, out: Path) -> None:
+    if find_spec("mlflow") is None:
+        raise UserError(name, "MLflow is not installed", "pip install mlflow, or give the model's folder")
+    command = [sys.executable, "-m", "mlflow", "artifacts", "download", "-u", name, "-d", str(out)]
+    store = {"MLFLOW_TRACKING_URI": _tracking_uri(name), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **store})
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        reason = lines[-1].partition("Exception: ")[2] or lines[-1]
+        raise UserError(name, "not found", f"must be a model that MLflow has ({reason})")
+
+
+def _tracking_uri(name: str) -> str:
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri
+    here = Path.cwd()
+    store = next((path / STORE for path in (here, *here.parents) if (path / STORE).is_file()), None)
+    if store is None:
+        raise UserError(
+            name, f"no {STORE} here or above", "set MLFLOW_TRACKING_URI or go to the project's folder"
+        )
+    return f"sqlite:///{store}"

@@ -1,0 +1,284 @@
+"""Make a scan ready: find its field of view, normalise its planes, split them into parts; write `Planes`.
+
+Memory stays bounded by a few planes: a scan is read twice, plane by plane, first for the field of view and the
+grey values, then to normalise.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from microgan.core.errors import UserError
+from microgan.core.files import atomic, digest, write_json
+from microgan.scan.config import ScanConfig, SplitConfig
+from microgan.scan.planes import ROLES, Box, Planes, ScanInfo, to_unit_range, window_corners
+from microgan.scan.readers import Scan, open_scan
+
+EDGE_PX = 3  # the field of view's rim, where scanners blend specimen and outside
+SAMPLE_VALUES = 2_000_000  # grey values, of the whole scan, on which the percentiles rest
+
+
+def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Path) -> Planes:
+    """Read the scan in ``folder``, normalise and split it, and write the folder ``out`` whole or not at all.
+
+    The intensity window rests on training regions alone, so held-out planes stay unseen.
+
+    Parameters
+    ----------
+    name : str
+        Of the scan, the entry under ``scans:``.
+    folder : Path
+        Holds the raw scan.
+    config : ScanConfig
+    window_px : int
+        Side of the windows that every part must hold.
+    out : Path
+        Folder, replaced as a whole.
+
+    Raises
+    ------
+    UserError
+        If the scan cannot be read, a plane holds NaN or is constant, the region or the split do not suit the
+        scan, or a part holds no window.
+    """
+    with open_scan(folder, config) as scan, atomic(out) as draft:
+        box = _region(name, config, scan.shape)
+        shape = (scan.shape[0], box[1] - box[0], box[3] - box[2])
+        _check_sizes(name, config.split, window_px, shape)
+        draft.mkdir()
+        with tqdm(total=2 * shape[0], desc=f"ingest {name}", unit="plane", disable=None) as progress:
+            first_pass = _first_pass(name, scan, config, box, window_px, draft / "mask.npy", progress.update)
+            with _npy_writer(draft / "planes.npy", np.float16, shape) as write:
+                for index in range(shape[0]):
+                    write(to_unit_range(_crop(scan.plane(index), box), first_pass.window))
+                    progress.update()
+        info = ScanInfo(
+            name=name,
+            source=[path.name for path in scan.files],
+            source_digest=first_pass.source_digest,
+            shape=shape,
+            dtype=str(scan.dtype),
+            voxel_size_um=scan.voxel_size_um,
+            polarity=config.polarity,
+            radius_px=config.radius_px,
+            intensity_window=first_pass.window,
+            regions=first_pass.regions,
+            digest=digest(draft / "planes.npy", draft / "mask.npy"),
+        )
+        write_json(draft / "scan.json", info.model_dump())
+    return Planes.load(out)
+
+
+@dataclass(frozen=True)
+class _FirstPass:
+    source_digest: str
+    window: tuple[float, float]
+    regions: dict[str, list[Box]]
+
+
+def _first_pass(
+    name: str,
+    scan: Scan,
+    config: ScanConfig,
+    box: tuple[int, int, int, int],
+    window_px: int,
+    mask_path: Path,
+    on_plane: Callable[[], object],
+) -> _FirstPass:
+    """Read the scan once: check it, write the field of view, split it and take the intensity window."""
+    planes = scan.shape[0]
+    sha = hashlib.sha256(f"{scan.shape} {scan.dtype}".encode())
+    regions: dict[str, list[Box]] = {role: [] for role in ROLES}
+    served: set[str] = set()  # roles that hold a window
+    sample = []
+    with _npy_writer(mask_path, np.bool_, (planes, box[1] - box[0], box[3] - box[2])) as write_mask:
+        for index in range(planes):
+            whole = scan.plane(index)
+            sha.update(whole.data)
+            raw = _crop(whole, box)
+            _check_values(raw, scan, index)
+            mask = _crop(field_of_view(whole, config.field_of_view), box)
+            write_mask(mask)
+            for role, (row0, row1, col0, col1) in _split_plane(index, mask, config.split).items():
+                regions[role].append((index, row0, row1, col0, col1))
+                part = mask[row0:row1, col0:col1]
+                if role not in served and window_corners(part, window_px).any():
+                    served.add(role)
+                if role == "train":
+                    seen = raw[row0:row1, col0:col1][part]
+                    sample.append(seen[:: 1 + len(seen) * planes // SAMPLE_VALUES].copy())
+            on_plane()
+    for role in ROLES:
+        if role not in served:
+            rule = f"no window fits into the {role} part of {name} and its field of view"
+            raise UserError("window_px", window_px, rule)
+    return _FirstPass(sha.hexdigest(), _intensity_window(name, np.concatenate(sample), config), regions)
+
+
+# The field of view -------------------------------------------------------------------------------------
+
+
+def field_of_view(plane: np.ndarray, kind: Literal["full", "circle", "auto"]) -> np.ndarray:
+    """Return where a plane shows the specimen, a bool ndarray of shape (H, W).
+
+    ``auto`` removes the constant patches that touch the border, as scanners leave them round the
+    reconstruction, and a rim of ``EDGE_PX``; without such a patch nothing is removed. Nor is it when that
+    would leave only pieces, as in a drawn or segmented image, whose matrix is constant too.
+    ``circle`` is the largest centred circle in what ``auto`` keeps, less the same rim. ``full``: everything.
+
+    Parameters
+    ----------
+    plane : ndarray of shape (H, W)
+        Raw grey values, the whole plane, not a region of it.
+    kind : {"full", "circle", "auto"}
+    """
+    if kind == "full":
+        return np.ones(plane.shape, bool)
+    inside = ~_constant_outside(plane)
+    if kind == "auto":
+        padded = np.pad(inside.astype(np.uint8), 1, constant_values=1)  # the plane's own border is no rim
+        return cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1] > EDGE_PX
+    row0, row1, col0, col1 = _bounding_box(inside)
+    radius_px = min(row1 - row0, col1 - col0) / 2 - EDGE_PX
+    row, col = np.ogrid[: plane.shape[0], : plane.shape[1]]
+    return (row - (row0 + row1 - 1) / 2) ** 2 + (col - (col0 + col1 - 1) / 2) ** 2 <= radius_px**2
+
+
+def _constant_outside(plane: np.ndarray) -> np.ndarray:
+    outside = _patches_at_border(plane)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((~outside).astype(np.uint8))
+    if count < 2:
+        return np.zeros(plane.shape, bool)
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))  # the rest are labels, scale bars, dust
+    if stats[largest, cv2.CC_STAT_AREA] < 0.5 * np.count_nonzero(~outside):
+        return np.zeros(plane.shape, bool)
+    return labels != largest
+
+
+def _patches_at_border(plane: np.ndarray) -> np.ndarray:
+    values = plane if plane.dtype in (np.uint8, np.uint16, np.float32) else plane.astype(np.float64)
+    patch = np.ones((5, 5), np.uint8)  # noise never repeats a value over so many neighbours
+    flat = cv2.dilate(values, patch) == cv2.erode(values, patch)
+    at_border = np.zeros(plane.shape, bool)
+    at_border[[0, -1]], at_border[:, [0, -1]] = flat[[0, -1]], flat[:, [0, -1]]
+    outside = np.zeros(plane.shape, bool)
+    for value in np.unique(values[at_border]):
+        # All that hangs together with the patch, slivers between specimen and border included.
+        _, labels = cv2.connectedComponents((values == value).astype(np.uint8))
+        outside |= np.isin(labels, np.unique(labels[at_border & (values == value)]))
+    return outside
+
+
+# The split ---------------------------------------------------------------------------------------------
+
+
+def _split_plane(plane: int, mask: np.ndarray, split: SplitConfig) -> dict[str, tuple[int, int, int, int]]:
+    """Return the box of each role in one plane: all of it, or bands of rows with a margin between them.
+
+    From the bottom: held out, margin, calibration, margin, train.
+    """
+    for role, fraction in (("held_out", split.held_out), ("calibration", split.calibration)):
+        if isinstance(fraction, list) and plane in fraction:
+            return _trimmed({role: (0, len(mask))}, mask)
+    # Fractions of the field of view, not of the rows: the top and bottom of a disc are narrow.
+    above = np.concatenate([[0], np.cumsum(mask.sum(1))]) / max(mask.sum(), 1)  # the fraction above each row
+    bands, end = {}, len(mask)
+    for role, fraction in (("held_out", split.held_out), ("calibration", split.calibration)):
+        if isinstance(fraction, float):
+            start = max(int(np.searchsorted(above, above[end] - fraction, side="right")) - 1, 0)
+            bands[role] = (start, end)
+            end = max(start - split.margin_px, 0)
+    return _trimmed({"train": (0, end)} | bands, mask)
+
+
+def _trimmed(bands: dict[str, tuple[int, int]], mask: np.ndarray) -> dict[str, tuple[int, int, int, int]]:
+    boxes = {}
+    for role, (row0, row1) in bands.items():
+        if mask[row0:row1].any():
+            top, bottom, left, right = _bounding_box(mask[row0:row1])
+            boxes[role] = (row0 + top, row0 + bottom, left, right)
+    return boxes
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
+
+
+def _crop(plane: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    return plane[box[0] : box[1], box[2] : box[3]]
+
+
+def _region(name: str, config: ScanConfig, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    if config.region is None:
+        return 0, shape[1], 0, shape[2]
+    row0, row1, col0, col1 = config.region
+    if not (0 <= row0 < row1 <= shape[1] and 0 <= col0 < col1 <= shape[2]):
+        rule = f"must be row0 < row1 <= {shape[1]} and col0 < col1 <= {shape[2]}, from 0"
+        raise UserError(f"scans.{name}.region", config.region, rule)
+    return config.region
+
+
+def _check_sizes(name: str, split: SplitConfig, window_px: int, shape: tuple[int, int, int]) -> None:
+    if not 1 <= window_px <= min(shape[1:]):
+        raise UserError(
+            "window_px", window_px, f"must be 1 to {min(shape[1:])}, the shorter side of {name}'s planes"
+        )
+    named = 0
+    for role, fraction in (("held_out", split.held_out), ("calibration", split.calibration)):
+        beyond = [plane for plane in fraction if plane >= shape[0]] if isinstance(fraction, list) else []
+        if beyond:
+            where = f"scans.{name}.split.{role}"
+            raise UserError(
+                where, beyond[0], f"must name planes below {shape[0]}, the scan's number of planes"
+            )
+        named += len(fraction) if isinstance(fraction, list) else 0
+    if named == shape[0]:
+        raise UserError(
+            f"scans.{name}.split", f"{named} of {shape[0]} planes", "must leave a plane for training"
+        )
+
+
+def _check_values(raw: np.ndarray, scan: Scan, index: int) -> None:
+    where = f"{scan.file_of(index)} plane {index}"
+    if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+        raise UserError(where, "NaN or infinite", "grey values must be finite")
+    if raw.min() == raw.max():
+        raise UserError(where, f"constant {raw.flat[0]}", "grey values must differ")
+
+
+def _intensity_window(name: str, sample: np.ndarray, config: ScanConfig) -> tuple[float, float]:
+    low, high = np.percentile(sample, config.intensity_percentiles)
+    if not high > low:
+        where, value = f"scans.{name}.intensity_percentiles", config.intensity_percentiles
+        raise UserError(where, value, f"grey values there must differ, both are {low:g}")
+    return float(low), float(high)
+
+
+@contextmanager
+def _npy_writer(
+    path: Path, dtype: type[np.generic], shape: tuple[int, int, int]
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield a function that appends one plane to an NPY file.
+
+    Not a memory map: on a full disk that ends the process by a signal, where this raises `OSError`.
+    """
+    with path.open("wb") as stream:
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+            "fortran_order": False,
+            "shape": shape,
+        }
+        np.lib.format.write_array_header_1_0(stream, header)
+
+        def write(plane: np.ndarray) -> None:
+            stream.write(np.ascontiguousarray(plane, dtype).data)
+
+        yield write

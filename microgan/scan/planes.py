@@ -1,0 +1,120 @@
+"""A scan made ready: normalised planes, the field of view, and the parts that serve different purposes.
+
+A folder holds ``planes.npy`` (float16, grey values in [-1, 1]), ``mask.npy`` (bool, the field of view) and
+``scan.json`` (`ScanInfo`), all ``(plane, row, col)``. Memory stays bounded by a few planes: a scan is read
+twice, plane by plane, first for the field of view and the grey values, then to normalise.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+
+from microgan.core.config import Config
+from microgan.core.errors import UserError
+from microgan.core.files import read_json
+
+ROLES = ("train", "calibration", "held_out")
+
+Box = tuple[int, int, int, int, int]  # plane, row0, row1, col0, col1
+
+
+class ScanInfo(Config):
+    """What is known of a scan; it travels with models and samples. Coordinates are those of ``planes.npy``.
+
+    Attributes
+    ----------
+    source : file names of the raw scan; source_digest : SHA-256 of its values
+    dtype : of the raw grey values
+    voxel_size_um : None where unknown
+    intensity_window : the raw grey values that became -1 and 1
+    regions : role -> boxes (plane, row0, row1, col0, col1), trimmed to the field of view
+    digest : SHA-256 of planes.npy and mask.npy
+    """
+
+    name: str
+    source: list[str]
+    source_digest: str
+    shape: tuple[int, int, int]
+    dtype: str
+    voxel_size_um: float | None
+    polarity: Literal["bright", "dark"]
+    radius_px: tuple[float, float]
+    intensity_window: tuple[float, float]
+    regions: dict[str, list[Box]]
+    digest: str
+
+    def normalise(self, raw: np.ndarray) -> np.ndarray:
+        """Map raw grey values to float32 in [-1, 1]; what lies beyond the intensity window is clipped."""
+        return to_unit_range(raw, self.intensity_window)
+
+    def denormalise(self, images: np.ndarray) -> np.ndarray:
+        """Map values in [-1, 1] to the scan's own grey values and type, rounded for integers."""
+        low, high = self.intensity_window
+        grey = low + (np.clip(np.asarray(images, np.float64), -1, 1) + 1) / 2 * (high - low)
+        return (np.round(grey) if np.dtype(self.dtype).kind in "iu" else grey).astype(self.dtype)
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The planes of one scan on disk: ``grey`` (P, H, W) float16, ``mask`` (P, H, W) bool, and ``info``."""
+
+    grey: np.ndarray
+    mask: np.ndarray
+    info: ScanInfo
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Open the folder that `ingest` wrote; the arrays stay on disk.
+
+        Raises
+        ------
+        UserError
+            If the folder is missing or incomplete.
+        """
+        folder = Path(folder)
+        info = ScanInfo.from_mapping(read_json(folder / "scan.json"), where=str(folder / "scan.json"))
+        return cls(_stored(folder / "planes.npy", info.shape), _stored(folder / "mask.npy", info.shape), info)
+
+
+def _stored(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(path, "unreadable", f"must be a whole NPY file ({error})") from None
+    if values.shape != shape:
+        raise UserError(path, f"shape {values.shape}", f"must be {shape} as in scan.json")
+    return values
+
+
+def window_corners(mask: np.ndarray, size_px: int) -> np.ndarray:
+    """Return where the first pixel of a window may lie, so that the window is wholly inside ``mask``.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (H, W), bool
+    size_px : int
+
+    Returns
+    -------
+    ndarray of shape (max(H - size_px + 1, 0), max(W - size_px + 1, 0)), bool
+
+    Examples
+    --------
+    >>> window_corners(np.ones((3, 4), bool), 3)
+    array([[ True,  True]])
+    """
+    total = np.pad(np.cumsum(np.cumsum(mask, 0, np.int32), 1, np.int32), ((1, 0), (1, 0)))
+    s = size_px
+    inside = total[s:, s:] - total[:-s, s:] - total[s:, :-s] + total[:-s, :-s]
+    return inside == s * s
+
+
+# Values and checks -------------------------------------------------------------------------------------
+
+
+def to_unit_range(raw: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    low, high = window
+    scaled = (np.asarray(raw, np.float64) - low) / (high - low) * 2 - 1
+    return np.clip(scaled, -1, 1).astype(np.float32)

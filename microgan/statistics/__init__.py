@@ -1,0 +1,1 @@
+"""Statistics of phase images and circles, with estimators, intervals and tests."""

@@ -1,0 +1,1 @@
+"""Which images are valid: rules, limits calibrated on real windows, verdicts, planted defects."""

@@ -1,0 +1,31 @@
+"""Describe real windows as samples will be, and find the noise floor: ``python -m stages.real_statistics``."""
+
+from pathlib import Path
+
+from microgan.evaluation.fidelity import FidelityConfig, RealWindows
+from microgan.evaluation.homogenisation import PropertiesConfig
+from microgan.evaluation.image_metrics import ImageMetricsConfig, RealImages
+from microgan.scan.planes import Planes
+from microgan.validity.reference import CalibrationConfig, Reference
+from stages.stage import Stage, drafts, run
+
+
+def main(stage: Stage) -> None:
+    """Write real_statistics."""
+    config = stage.config("evaluate", FidelityConfig)
+    properties = stage.config("properties", PropertiesConfig)
+    images = stage.config("image_metrics", ImageMetricsConfig)
+    planes = Planes.load(Path("data/planes"))
+    stage.tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "held_out")
+    reference = Reference.load(Path("reference/reference.json"))
+    asked_for = stage.config("calibrate", CalibrationConfig).names_rules_of(reference)
+    real = RealWindows.of(planes, reference, config, properties, allow_own_rules=asked_for)
+    looks = RealImages.of(planes, reference, images)
+    with drafts("real_statistics") as (folder,):
+        real.save(folder)
+        looks.save(folder)
+    stage.tracker.metrics({f"noise_floor.{name}": value for name, value in real.floor.items()})
+
+
+if __name__ == "__main__":
+    run(main)

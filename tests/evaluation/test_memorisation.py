@@ -1,0 +1,190 @@
+"""Nearest training windows, against search by hand, and the test of memory, against its exact law."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from microgan.core.errors import UserError
+from microgan.evaluation.memorisation import Nearness, memorised, nearness, planted_copies, power
+from microgan.evaluation.nearest_windows import INVERSE, nearest_windows
+from microgan.scan.planes import Planes, ScanInfo
+from microgan.scan.windows import Windows, turned
+
+SIDE = 40
+
+
+def _planes(rows: int = 190, cols: int = 170, seed: int = 0) -> Planes:
+    """Make three planes of blobs about 12 px wide with grain: training, calibration, held out."""
+    rng = np.random.default_rng(seed)
+    blobs = ndimage.gaussian_filter(rng.standard_normal((3, rows, cols)), (0, 4, 4))
+    grey = np.tanh(2 * blobs / blobs.std()) * 0.6 + rng.normal(0, 0.15, blobs.shape)
+    box = (0, rows, 0, cols)
+    info = ScanInfo(
+        name="blobs",
+        source=["blobs.tif"],
+        source_digest="",
+        shape=grey.shape,
+        dtype="float32",
+        voxel_size_um=None,
+        polarity="bright",
+        radius_px=(4, 8),
+        intensity_window=(-1, 1),
+        regions={"train": [(0, *box)], "calibration": [(1, *box)], "held_out": [(2, *box)]},
+        digest="",
+    )
+    return Planes(np.clip(grey, -1, 1).astype(np.float16), np.ones(grey.shape, bool), info)
+
+
+def _held_out(planes: Planes, count: int, seed: int = 0) -> np.ndarray:
+    windows = Windows(planes, "held_out", SIDE)
+    return windows.draw(np.random.default_rng(seed), count).numpy()[:, 0]
+
+
+def _scores(values: np.ndarray) -> Nearness:
+    """Nearness whose margins are ``values``, above a control of 0."""
+    return Nearness(values, np.zeros(len(values)))
+
+
+@pytest.mark.parametrize("symmetry", range(8))
+def test_undoing_a_symmetry(symmetry: int) -> None:
+    image = np.arange(9).reshape(3, 3)
+    np.testing.assert_array_equal(turned(turned(image, symmetry), INVERSE[symmetry]), image)
+
+
+def test_a_window_finds_its_place_whatever_its_shift_and_symmetry() -> None:
+    planes = _planes()
+    # All parities of the reduction by 3, the first and the last corner, all symmetries.
+    corners = [(0, 0), (150, 130), (1, 2), (2, 1), (31, 47), (32, 45), (33, 46), (90, 130)]
+    images = np.stack(
+        [turned(planes.grey[0, r : r + SIDE, c : c + SIDE], s) for s, (r, c) in enumerate(corners)]
+    ).astype(np.float32)
+    found = nearest_windows(images, planes)
+    np.testing.assert_allclose(found.correlation, 1, atol=1e-5)
+    assert list(zip(found.row, found.col, strict=True)) == corners
+    np.testing.assert_array_equal(found.symmetry, np.arange(8))
+    np.testing.assert_array_equal(found.windows(planes, SIDE), images)
+    assert found.searched == 1
+
+
+def test_copies_with_other_grain_and_blur_are_found() -> None:
+    planes = _planes()
+    places = nearest_windows(planted_copies(planes, SIDE, 40, seed=1), planes)
+    for blur_px, grain in ((1.5, False), (1.5, True)):
+        found = nearest_windows(planted_copies(planes, SIDE, 40, 1, blur_px, grain), planes)
+        assert np.abs(found.row - places.row).max() <= 1
+        assert np.abs(found.col - places.col).max() <= 1
+        np.testing.assert_array_equal(found.symmetry, places.symmetry)
+
+
+def test_nearest_window_is_that_of_an_exhaustive_search() -> None:
+    planes = _planes(rows=70, cols=66)
+    images = _held_out(planes, 12)
+    found = nearest_windows(images, planes)
+    for index, image in enumerate(images):
+        best = _exhaustive(image, planes.grey[0].astype(np.float32))
+        assert found.correlation[index] == pytest.approx(best, abs=0.02)
+        assert found.correlation[index] <= best + 1e-5
+
+
+def _exhaustive(image: np.ndarray, plane: np.ndarray) -> float:
+    corners = np.ndindex(plane.shape[0] - SIDE + 1, plane.shape[1] - SIDE + 1)
+    windows = np.stack([plane[r : r + SIDE, c : c + SIDE] for r, c in corners])
+    windows = ndimage.gaussian_filter(windows, (0, 2, 2), mode="nearest").reshape(len(windows), -1)
+    windows -= windows.mean(axis=1, keepdims=True)
+    windows /= np.linalg.norm(windows, axis=1, keepdims=True)
+    smooth = ndimage.gaussian_filter(image, 2, mode="nearest")
+    smooth = (smooth - smooth.mean()) / np.linalg.norm(smooth - smooth.mean())
+    return max(float((windows @ turned(smooth, s).ravel()).max()) for s in range(8))
+
+
+def test_windows_beyond_the_field_of_view_are_not_found() -> None:
+    planes = _planes()
+    copy = planes.grey[:1, 20 : 20 + SIDE, 30 : 30 + SIDE].astype(np.float32)
+    mask = planes.mask.copy()
+    mask[0, 25, 35] = False
+    found = nearest_windows(copy, dataclasses.replace(planes, mask=mask))
+    assert found.correlation[0] < 0.9
+    row, col = int(found.row[0]), int(found.col[0])
+    assert mask[0, row : row + SIDE, col : col + SIDE].all()
+
+
+def test_blank_images_correlate_with_nothing() -> None:
+    found = nearest_windows(np.full((2, SIDE, SIDE), 0.3, np.float32), _planes())
+    np.testing.assert_array_equal(found.correlation, 0)
+
+
+def test_a_large_part_is_searched_in_pieces_by_seed() -> None:
+    planes = _planes(rows=1100, cols=170)
+    copies = planted_copies(planes, SIDE, 24, seed=0)
+    found = nearest_windows(copies, planes)
+    np.testing.assert_allclose(found.correlation, 1, atol=1e-5)  # in both pieces and across their border
+    half = nearest_windows(copies, planes, most_px=1)
+    assert half.searched == pytest.approx(0.5, abs=0.01)
+    inside = half.correlation > 0.999
+    assert 4 < inside.sum() < 20
+    assert set(found.row[inside] < 531) in ({True}, {False})
+    np.testing.assert_array_equal(nearest_windows(copies, planes, most_px=1).correlation, half.correlation)
+
+
+def test_smoothness_is_no_memory_and_copies_are() -> None:
+    planes = _planes(rows=300, cols=300)
+    windows = _held_out(planes, 120)
+    held_out = nearness(windows[:60], planes)
+    smooth = nearness(ndimage.gaussian_filter(windows[60:], (0, 1.5, 1.5)), planes)
+    assert not memorised(smooth, held_out).flagged
+    copies = nearness(planted_copies(planes, SIDE, 10, 1, 1.5, grain=True), planes)
+    mixed = Nearness(*(np.append(getattr(smooth, a), getattr(copies, a)) for a in ("training", "control")))
+    found = memorised(mixed, held_out)
+    assert found.flagged
+    assert found.fraction >= 10 / 70
+
+
+def test_p_value_is_the_exact_one() -> None:
+    # Two samples, two held-out windows: the samples are the largest two of 4 in 1 of 6 orders.
+    found = memorised(_scores(np.array([3.0, 4.0])), _scores(np.array([1.0, 2.0])), level=0.5)
+    assert found.p_value == pytest.approx(1 / 6)
+    assert (found.fraction, found.held_out_fraction, found.correlation, found.margin) == (1, 0, 2, 2)
+    nothing = memorised(_scores(np.array([0.0, 0.5])), _scores(np.array([1.0, 2.0])), level=0.5)
+    assert nothing.p_value == 1
+
+
+def test_held_out_planes_beside_calibration_planes_raise_no_alarm() -> None:
+    rng = np.random.default_rng(0)
+    samples = Nearness(*rng.normal(0.4, 0.03, (2, 500)))
+    neighbours = Nearness(rng.normal(0.4, 0.03, 500), rng.normal(0.95, 0.01, 500))
+    assert not memorised(samples, neighbours).flagged
+
+
+def test_interval_of_the_excess_holds_the_fraction_of_copies() -> None:
+    rng = np.random.default_rng(1)
+    samples = np.append(rng.normal(0, 1, 450), rng.normal(9, 1, 50))
+    found = memorised(_scores(samples), _scores(rng.normal(0, 1, 500)))
+    low, high = found.excess_interval
+    assert low < found.excess < high
+    assert low < 0.1 < high
+    assert high - low < 0.1
+
+
+def test_power_and_false_alarms() -> None:
+    rng = np.random.default_rng(2)
+    real, copies = _scores(rng.normal(0, 1, 1000)), _scores(rng.normal(8, 1, 50))
+    found = power(real, copies, (0.0, 0.05), repeats=300)
+    assert found[0.0] <= 0.05
+    assert found[0.05] >= 0.9
+    assert found == power(real, copies, (0.0, 0.05), repeats=300)
+
+
+def test_bad_input_is_refused() -> None:
+    planes, one = _planes(), _scores(np.ones(1))
+    with pytest.raises(UserError, match=r"images: shape \(2, 8, 9\): must be \(N, S, S\)"):
+        nearest_windows(np.zeros((2, 8, 9), np.float32), planes)
+    with pytest.raises(UserError, match="no window fits into the train part"):
+        nearest_windows(np.zeros((1, 180, 180), np.float32), planes)
+    with pytest.raises(UserError, match=r"level: 1\.5: must be between 0 and 1"):
+        memorised(one, one, level=1.5)
+    with pytest.raises(UserError, match="must both be 1 or more"):
+        memorised(one.take(np.array([], int)), one)
+    with pytest.raises(UserError, match="held_out, copies: 1, 1"):
+        power(one, one)

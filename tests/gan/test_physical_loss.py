@@ -1,0 +1,257 @@
+"""The physical loss on drawn discs, whose defects are known."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from microgan.detection.circles import Polarity
+from microgan.gan import physical_loss as physics
+from microgan.gan.physical_loss import Material, Terms, physical_loss
+from tests.helpers import drawn
+
+BAND = (4.0, 8.0)
+PLACES = [(row, col) for row in (9.0, 24.0, 39.0, 54.0) for col in (9.0, 24.0, 39.0, 54.0)]
+
+
+def packing(seed: int, *extra: tuple[float, float, float], without: int = 0) -> Tensor:
+    """Draw sixteen discs apart from each other, but for the first few, and others."""
+    rng = np.random.default_rng(seed)
+    shifts = rng.uniform(-1, 1, (16, 2)).tolist()
+    discs = [
+        (row + down, col + right, rng.uniform(5, 6.5))
+        for (row, col), (down, right) in zip(PLACES, shifts, strict=True)
+    ]
+    return drawn(*discs[without:], *extra)
+
+
+@cache
+def material(polarity: Polarity = "bright") -> Material:
+    windows = torch.cat([packing(seed, without=seed % 3) for seed in range(12)])
+    return Material.of(windows if polarity == "bright" else -windows, BAND, polarity, 0.0)
+
+
+def score(images: Tensor) -> Terms:
+    with torch.no_grad():
+        return physical_loss(images, material())
+
+
+def blurred(image: Tensor, sd_px: float) -> Tensor:
+    axis = torch.arange(-12.0, 13)
+    weights = torch.exp(-0.5 * (axis / sd_px) ** 2)
+    weights = (weights / weights.sum()).outer(weights / weights.sum())
+    padded = torch.nn.functional.pad(image, (12,) * 4, mode="replicate")
+    return torch.nn.functional.conv2d(padded, weights[None, None])
+
+
+def hull() -> Tensor:
+    return drawn(*[(32.0, 26 + 12 * k / 32, 6.0) for k in range(33)])
+
+
+def test_discs_apart_cost_next_to_nothing() -> None:
+    terms = score(packing(99))
+    for name in ("overlap", "double_coverage"):
+        assert float(getattr(terms, name)) < 1e-6
+    assert float(terms.uncovered_phase) < 2e-3
+    assert float(terms.empty_circle) < 2e-3
+    assert float(terms.total) < 4
+
+
+def test_overlap_grows_with_its_degree() -> None:
+    apart = [12.5, 11.0, 10.0, 9.0, 8.0]  # of two discs of radius 6: overlaps of 0, 8, 17, 25, 33 %
+    pairs = torch.cat([drawn((32, 32 - d / 2, 6), (32, 32 + d / 2, 6)) for d in apart])
+    terms = score(pairs)
+    assert (terms.overlap.diff() > 0).all() or float(terms.overlap[0]) == 0
+    assert (terms.overlap[1:].diff() > 0).all()
+    # To where circles are found: squared, over discs of this radius that fill the image.
+    tolerated = material().tolerated["overlap"]
+    expected = (1 - torch.tensor(apart[2:]) / 12 - tolerated).square() * torch.pi * 36 / 64**2
+    torch.testing.assert_close(terms.overlap[2:], expected, rtol=0.35, atol=0)
+    assert (terms.double_coverage[1:].diff() > 0).all()
+
+
+def test_what_real_windows_show_is_tolerated() -> None:
+    touching = torch.cat([drawn((32, 26.5, 6), (32, 37.5, 6), (12, 12, 6)) for _ in range(4)])  # by 8 %
+    lenient = Material.of(touching, BAND, "bright", 0.0)
+    assert lenient.tolerated["overlap"] > material().tolerated["overlap"] + 0.03
+    assert float(physical_loss(touching, lenient).overlap.max()) < float(score(touching).overlap.min()) / 3
+    noisy = torch.cat([packing(seed) for seed in range(12)])
+    noisy = noisy + 0.3 * torch.randn(noisy.shape, generator=torch.Generator().manual_seed(0))
+    assert (
+        Material.of(noisy, BAND, "bright", 0.0).tolerated["uncovered_phase"]
+        > material().tolerated["uncovered_phase"]
+    )
+
+
+def test_a_merged_pair_costs_more_than_two_discs() -> None:
+    terms = score(torch.cat([hull(), drawn((32, 25.5, 6), (32, 38.5, 6))]))
+    misfit = terms.uncovered_phase + terms.empty_circle + terms.double_coverage
+    assert float(misfit[0]) > 3 * float(misfit[1])
+    assert float(terms.total[0]) > float(terms.total[1])
+
+
+def ellipse(by: float, radius_px: float = 6.0, turned: float = 0.0) -> Tensor:
+    """Draw one disc whose half-axes, by row and by col, are longer and shorter than its radius by a fraction."""
+    axis = torch.arange(64.0) - 32
+    cos, sin = math.cos(turned), math.sin(turned)
+    row = (cos * axis[:, None] - sin * axis) / (1 + by)
+    col = (sin * axis[:, None] + cos * axis) / (1 - by)
+    return 1.2 * (radius_px - (row.square() + col.square()).sqrt() + 0.5).clamp(0, 1)[None, None] - 0.6
+
+
+def test_oval_is_what_an_ellipse_is_off_its_circle() -> None:
+    flat = [0.0, 0.1, 0.15, 0.2, 0.25]
+    terms = score(torch.cat([ellipse(by) for by in flat]))
+    assert float(terms.non_circularity[0]) < 1e-6
+    found = (
+        material().tolerated["non_circularity"] + (terms.non_circularity[1:] * 64**2 / (torch.pi * 36)).sqrt()
+    )
+    torch.testing.assert_close(found, torch.tensor(flat[1:]), rtol=0.3, atol=0)
+    torch.testing.assert_close(
+        score(ellipse(-0.2)).non_circularity, terms.non_circularity[3:4], rtol=1e-3, atol=1e-7
+    )
+    for turned in (math.pi / 8, math.pi / 4):
+        torch.testing.assert_close(
+            score(ellipse(0.2, turned=turned)).non_circularity, terms.non_circularity[3:4], rtol=0.15, atol=0
+        )
+
+
+def test_descent_rounds_a_long_disc() -> None:
+    image = blurred(ellipse(0.2), 0.7).requires_grad_(True)
+    before = float(score(image).non_circularity)
+    (gradient,) = torch.autograd.grad(physical_loss(image, material()).non_circularity.sum(), image)
+    moved = image.detach() - 0.05 * gradient / gradient.abs().max()
+    assert float(score(moved).non_circularity) < 0.9 * before
+    # It takes away at the ends, along the rows, and adds at the sides.
+    assert float(gradient[0, 0, 39, 32]) > 0
+    assert float(gradient[0, 0, 32, 37]) < 0
+
+
+@pytest.mark.parametrize("defect", ["matrix", "disc", "grey", "noise", "blurred", "soft"])
+def test_what_is_no_packing_of_discs_is_worse(defect: str) -> None:
+    good = packing(98)
+    shuffled = torch.randperm(4096, generator=torch.Generator().manual_seed(0))
+    bad = {
+        "matrix": torch.full_like(good, -0.6),
+        "disc": torch.full_like(good, 0.6),
+        "grey": torch.zeros_like(good),
+        "noise": good.flatten()[shuffled].view_as(good),
+        "blurred": blurred(good, 3.0),
+        "soft": blurred(good, 1.8),
+    }[defect]
+    terms = score(torch.cat([good, bad]))
+    assert float(terms.total[1]) > float(terms.total[0]) + 1
+
+
+@pytest.mark.parametrize("grey", [-1.0, -0.6, 0.0, 1.0])
+def test_gradients_of_blank_images_are_finite(grey: float) -> None:
+    image = torch.full((2, 1, 64, 64), grey, requires_grad=True)
+    physical_loss(image, material()).total.sum().backward()
+    assert image.grad is not None
+    assert image.grad.isfinite().all()
+
+
+def pair_and_votes() -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Draw two discs close together; also circles near them, and confidences, all in float64."""
+    pair = drawn((16, 12, 5.2), (16.3, 20.2, 5.6), side=36)
+    circles = torch.tensor([[[16, 12.2, 5.4], [16.2, 20.0, 5.5]]]).double()
+    return blurred(pair, 0.7).double(), (circles, torch.tensor([[0.999, 0.99]]).double())
+
+
+def test_the_derivative_is_that_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    image, votes = pair_and_votes()
+    image = image + torch.from_numpy(0.02 * rng.normal(size=(1, 1, 36, 36)))
+    direction = torch.from_numpy(rng.normal(size=(3, 1, 36, 36)))
+    # The votes have no gradient, by intent: they stay what they are.
+    monkeypatch.setattr(physics, "voted_circles", lambda *_: votes)
+
+    def total(image: Tensor) -> Tensor:
+        terms = physical_loss(image, material())
+        # Nor have confidences in overlap and non_circularity.
+        without = {"total", "overlap", "non_circularity"}
+        return sum(getattr(terms, name).sum() for name in Terms._fields if name not in without)
+
+    image.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(total(image), image)
+    step = 1e-6
+    with torch.no_grad():
+        for along in direction:
+            slope = (total(image + step * along) - total(image - step * along)) / (2 * step)
+            assert abs(float(slope)) > 1e-5
+            torch.testing.assert_close((gradient * along).sum(), slope, rtol=1e-4, atol=1e-9)
+
+
+def test_the_fit_has_the_derivative_of_finite_differences() -> None:
+    image, votes = pair_and_votes()
+    phase = torch.sigmoid(8 * image[:, 0]).requires_grad_(True)
+
+    def fit(phase: Tensor) -> tuple[Tensor, ...]:
+        return physics.fitted(*votes, physics.Cells(phase, 1), BAND)
+
+    assert torch.autograd.gradcheck(fit, (phase,), fast_mode=True)
+
+
+def test_the_derivative_of_overlap_parts_the_discs() -> None:
+    image = drawn((32, 27.5, 6), (32, 36.5, 6)).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(physical_loss(image, material()).overlap.sum(), image)
+    apart = drawn((32, 27.3, 6), (32, 36.7, 6)) - drawn((32, 27.5, 6), (32, 36.5, 6))
+    assert float((gradient * apart).sum()) < 0
+
+
+def test_flips_and_turns_change_nothing() -> None:
+    image = packing(97, (31.5, 31.5, 6.0))
+    turned = torch.cat([image, image.flip(2), image.flip(3), image.transpose(2, 3)])
+    terms = score(turned)
+    for term in terms:
+        torch.testing.assert_close(term, term[:1].expand(4), rtol=1e-3, atol=1e-6)
+
+
+def test_dark_discs_are_bright_ones_of_the_negated_image() -> None:
+    image = packing(96, (31.5, 31.5, 6.0))
+    dark = physical_loss(-image, material("dark"))
+    for one, other in zip(dark, score(image), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+
+
+def test_an_image_does_not_depend_on_the_rest_of_the_batch() -> None:
+    batch = torch.cat([packing(95), hull(), torch.zeros(1, 1, 64, 64), packing(94, (31.5, 31.5, 6.0))])
+    for index, alone in enumerate(batch.split(1)):
+        for one, other in zip(score(alone), score(batch), strict=True):
+            torch.testing.assert_close(one[0], other[index], rtol=1e-4, atol=1e-7)
+
+
+def test_autocast_changes_nothing() -> None:
+    image = packing(93, (31.5, 31.5, 6.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = score(image)
+    assert lowered.total.dtype == torch.float32
+    torch.testing.assert_close(lowered.total, score(image).total)
+
+
+def test_descent_parts_a_merged_pair() -> None:
+    """Descend on the pixels: the waist of the hull goes, both discs stay."""
+    image = blurred(hull(), 0.8).requires_grad_(True)
+    optimiser = torch.optim.Adam([image], lr=0.03)
+    for _ in range(40):
+        optimiser.zero_grad()
+        terms = physical_loss(image, material())
+        (terms.uncovered_phase + terms.empty_circle + terms.double_coverage).sum().backward()
+        optimiser.step()
+    after = image.detach()[0, 0]
+    assert after[28:37, 25].mean() > 0.3
+    assert after[28:37, 39].mean() > 0.3
+    assert after[27, 32] < 0
+    assert after[37, 32] < 0
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="images: shape"):
+        physical_loss(torch.zeros(2, 3, 8, 8), material())
+    with pytest.raises(ValueError, match="phase_threshold"):
+        Material.of(packing(0), BAND, "bright", 2.0)
+    with pytest.raises(ValueError, match="radius_px"):
+        Material.of(packing(0), (8.0, 4.0), "bright", 0.0)

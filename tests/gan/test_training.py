@@ -1,0 +1,331 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from microgan.core.errors import UserError
+from microgan.gan import training
+from microgan.gan.checkpoint import State, load_model, save_model, weights_sha256
+from microgan.gan.physical_loss import Material, PhysicsConfig
+from microgan.gan.sampling import sample
+from microgan.gan.training import ModelConfig, TrainConfig, choose_compile, choose_precision, train
+from microgan.scan.windows import Augmentation
+from tests.helpers import DiscWindows
+
+TINY = TrainConfig(
+    latent_channels=4, base_channels=4, batch=4, steps=12, minutes=5, threads=1, save_every=3, log_every=1
+)
+DCGAN = ModelConfig(loss="non_saturating")
+WGAN_GP = ModelConfig(loss="wasserstein", gradient_penalty=10, critic_steps=2, betas=(0.0, 0.9))
+PHYSICAL = PhysicsConfig(warm_up=4, ramp=4, images=2)
+
+
+def material() -> Material:
+    """What the physical loss expects of one disc in a window."""
+    return Material.of(DiscWindows().draw(np.random.default_rng(0), 64), (8, 12), "bright", 0.0)
+
+
+def brightness(samples: Tensor) -> dict[str, float]:
+    """Stand for a check: the higher, the brighter the samples."""
+    return {"score": samples.mean().item()}
+
+
+def _digest(trained: training.Trained) -> str:
+    return weights_sha256(trained.generator.state_dict())
+
+
+@pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
+def test_same_seed_same_bits(model: ModelConfig, tmp_path: Path) -> None:
+    once = train(DiscWindows(), TINY, model, tmp_path / "a")
+    again = train(DiscWindows(), TINY, model, tmp_path / "b")
+    other = train(DiscWindows(), TINY.model_copy(update={"seed": 1}), model, tmp_path / "c")
+    assert _digest(once) == _digest(again) != _digest(other)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own
+@pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
+def test_compiled_networks_train_as_they_are(
+    model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced, by_torch = [], torch.compile
+
+    def trace(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        traced.append(function)
+        return by_torch(function, backend="aot_eager")  # traces and differentiates, needs no compiler for C++
+
+    monkeypatch.setattr(torch, "compile", trace)
+    trained = []
+    for compiled in (False, True):
+        config = TINY.model_copy(update={"steps": 4, "precision": "fp32", "compile": compiled})
+        trained.append(train(DiscWindows(), config, model, tmp_path / str(compiled)))
+    assert len(traced) == 3  # generator, critic, and the critic's gradient
+    plain, other = (one.last.state_dict() | one.critic.state_dict(prefix="critic.") for one in trained)
+    torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_is_for_gpus_and_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    monkeypatch.setattr(training, "find_spec", lambda name: name == "triton")
+    assert [choose_compile(wanted, cpu) for wanted in ("auto", True, False)] == [False, True, False]
+    assert [choose_compile(wanted, gpu) for wanted in ("auto", True, False)] == [True, True, False]
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    assert not choose_compile("auto", gpu)
+    monkeypatch.setattr(training, "world_size", lambda: 2)
+    assert not choose_compile(True, gpu)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+@pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
+def test_a_gpu_trains_what_a_cpu_trains(model: ModelConfig, tmp_path: Path) -> None:
+    by = {}
+    for device in ("cpu", "cuda"):
+        update = {"steps": 8, "precision": "fp32", "device": device, "physics": PHYSICAL}
+        config = TINY.model_copy(update=update)
+        by[device] = train(DiscWindows(), config, model, tmp_path / device, material=material())
+    for own, other in zip(by["cpu"].history, by["cuda"].history, strict=True):
+        assert own["critic_loss"] == pytest.approx(other["critic_loss"], rel=0.1, abs=0.02)
+        assert own["generator_loss"] == pytest.approx(other["generator_loss"], rel=0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
+def test_score_penalty_holds_the_critic_near_doubt(model: ModelConfig, tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"steps": 60})
+    real = DiscWindows().draw(np.random.default_rng(1), 16)
+    size = {}
+    for weight in (0.0, 10.0):
+        penalised = model.model_copy(update={"score_penalty": weight})
+        critic = train(DiscWindows(), config, penalised, tmp_path / str(weight)).critic
+        size[weight] = critic(real).square().mean().item()
+    assert size[10.0] < 0.1 * size[0.0]
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from microgan.gan.checkpoint import weights_sha256
+from microgan.gan.training import train
+from microgan.scan.windows import Augmentation
+from tests.helpers import DiscWindows
+from tests.gan.test_training import DCGAN, PHYSICAL, TINY, WGAN_GP, brightness, material
+model = {"dcgan": DCGAN, "wgan_gp": WGAN_GP}[sys.argv[1]]
+config = TINY.model_copy(update={"steps": 40})
+print("ready", flush=True)
+slowly = lambda row: time.sleep(float(sys.argv[3]))
+config = config.model_copy(update={"physics": PHYSICAL, "validation_every": 7, "validation_count": 2})
+done = train(DiscWindows(), config, model, Path(sys.argv[2]), slowly, check=brightness, material=material())
+print(weights_sha256(done.generator.state_dict()), len(done.history), len(done.checks))
+"""
+
+
+def _start(model: str, state: Path, delay: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", RUN, model, str(state), str(delay)]
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+
+
+@pytest.mark.parametrize("model", ["dcgan", "wgan_gp"])
+def test_killed_and_resumed_equals_never_stopped(model: str, tmp_path: Path) -> None:
+    """SIGKILL at a random step, run again: bit-identical weights and the same history."""
+    whole = _start(model, tmp_path / "whole", 0).communicate()[0].split()[1:]
+    killed = _start(model, tmp_path / "killed", 0.05)
+    assert killed.stdout is not None
+    killed.stdout.readline()
+    while not (tmp_path / "killed").exists():
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 1))
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    killed.stdout.close()
+    assert _start(model, tmp_path / "killed", 0).communicate()[0].split()[1:] == whole
+    assert whole[1:] == ["40", "6"]
+
+
+def test_ctrl_c_finishes_the_step_saves_and_goes_on_later(tmp_path: Path) -> None:
+    whole = train(DiscWindows(), TINY, DCGAN, tmp_path / "whole")
+
+    def press_at_5(row: dict[str, float]) -> None:
+        if row["step"] == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    state = tmp_path / "state"
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(DiscWindows(), TINY, DCGAN, state, on_log=press_at_5)
+    assert signal.getsignal(signal.SIGINT) is handler
+    rest = train(DiscWindows(), TINY, DCGAN, state)
+    assert [row["step"] for row in rest.history] == list(range(1, 13))
+    assert _digest(rest) == _digest(whole)
+
+
+def test_the_physical_loss_begins_after_the_warm_up_and_changes_the_weights(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"physics": PHYSICAL})
+    without = train(DiscWindows(), config, DCGAN, tmp_path / "without")
+    done = train(DiscWindows(), config, DCGAN, tmp_path / "with", material=material())
+    losses = [row["physical_loss"] for row in done.history]
+    assert losses[:5] == [0] * 5 and min(losses[5:]) > 0
+    assert done.history[4]["generator_loss"] == without.history[4]["generator_loss"]
+    assert _digest(done) != _digest(without)
+    off = config.model_copy(update={"physics": PhysicsConfig(weight=0)})
+    assert _digest(train(DiscWindows(), off, DCGAN, tmp_path / "off", material=material())) == _digest(
+        without
+    )
+
+
+def test_the_generator_with_the_best_check_is_kept(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"validation_every": 3, "validation_count": 5})
+    seen: list[Tensor] = []
+
+    def check(samples: Tensor) -> dict[str, float]:
+        seen.append(samples)
+        return {"score": float(len(seen) == 2)}
+
+    done = train(DiscWindows(), config, DCGAN, tmp_path / "s", check=check)
+    assert [row["step"] for row in done.checks] == [3, 6, 9, 12]
+    assert done.kept == {"step": 6, "score": 1}
+    assert torch.equal(sample(done.generator, 5, (64, 64), config.seed), seen[1])
+    assert torch.equal(sample(done.last, 5, (64, 64), config.seed), seen[3])
+
+
+def test_batch_norms_of_the_kept_generator_know_its_own_features(tmp_path: Path) -> None:
+    """After twelve steps the statistics that went by still hold much of the 1 that they began with."""
+    done = train(DiscWindows(), TINY, DCGAN, tmp_path / "s", check=brightness)
+    for generator in (done.generator, done.last):
+        convolution, norm = generator.layers[0], generator.layers[1]
+        features = convolution(torch.randn(64, TINY.latent_channels, 16, 16))
+        torch.testing.assert_close(norm.running_var, features.var((0, 2, 3)), rtol=0.15, atol=0)
+
+
+def test_a_later_generator_is_kept_unless_one_before_beats_it_by_more_than_chance(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"validation_every": 3, "validation_count": 2})
+    scores = iter([0.5, 0.9, 0.85, 0.7])
+
+    def check(samples: Tensor) -> dict[str, float]:
+        return {"score": next(scores), "score_error": 0.1}
+
+    done = train(DiscWindows(), config, DCGAN, tmp_path / "s", check=check)
+    assert done.kept["step"] == 9
+
+
+def test_learning_rates_fall_with_the_steps_that_are_left_or_the_time() -> None:
+    state = State(modules={}, optimisers={}, step=80, seconds=80)
+    config = TINY.model_copy(update={"steps": 100, "minutes": 5, "decay_fraction": 0.5})
+    assert training._decay(state, config) == pytest.approx(0.4)
+    hurried = config.model_copy(update={"steps": 1000, "minutes": 100 / 60})
+    assert training._decay(state, hurried) == pytest.approx(0.4)
+    state.step = 30
+    assert training._decay(state, config) == 1
+
+
+def test_a_training_starts_from_another_model(tmp_path: Path) -> None:
+    done = train(DiscWindows(), TINY, DCGAN, tmp_path / "s")
+    save_model(tmp_path / "model", done.generator, {}, done.last, done.critic)
+    frozen = ModelConfig(loss="non_saturating", generator_learning_rate=1e-30, critic_learning_rate=1e-30)
+    config = TINY.model_copy(update={"init_from": tmp_path / "model", "steps": 1})
+    again = train(DiscWindows(), config, frozen, tmp_path / "again")
+    for name, weight in done.last.named_parameters():
+        torch.testing.assert_close(dict(again.last.named_parameters())[name], weight)
+    with pytest.raises(UserError, match=r"critic.safetensors: unusable: must hold a network of the same"):
+        train(DiscWindows(), config, WGAN_GP, tmp_path / "other")
+    nowhere = TINY.model_copy(update={"init_from": tmp_path / "nowhere"})
+    with pytest.raises(UserError, match=r"last.safetensors: missing"):
+        train(DiscWindows(), nowhere, DCGAN, tmp_path / "other")
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    """Grey values of real windows are learnt: nearly all dark, few bright, as in no untrained image."""
+    config = TINY.model_copy(update={"base_channels": 8, "batch": 16, "steps": 250, "ema_decay": 0.9})
+    fast = ModelConfig(loss="non_saturating", generator_learning_rate=1e-3, critic_learning_rate=1e-3)
+    grids: dict[int, np.ndarray] = {}
+    train(
+        DiscWindows(),
+        config,
+        fast,
+        tmp_path / "s",
+        on_preview=lambda step, images: grids.update({step: images}),
+    )
+    real = DiscWindows().draw(np.random.default_rng(0), 256).numpy()
+    assert grids[250].mean() == pytest.approx(real.mean(), abs=0.15)
+    assert grids[250].std() == pytest.approx(real.std(), rel=0.5)
+
+
+def test_the_trained_generator_can_be_saved_and_loaded(tmp_path: Path) -> None:
+    done = train(DiscWindows(), TINY, DCGAN, tmp_path / "s")
+    save_model(tmp_path / "model", done.generator, {})
+    assert weights_sha256(load_model(tmp_path / "model")[0].state_dict()) == _digest(done)
+
+
+@pytest.mark.parametrize("loss", ["minimax", "least_squares"])
+def test_the_other_losses_train(loss: str, tmp_path: Path) -> None:
+    done = train(DiscWindows(), TINY, ModelConfig(loss=loss), tmp_path / "s")
+    assert done.steps == 12
+    assert all(np.isfinite(list(row.values())).all() for row in done.history)
+
+
+@pytest.mark.parametrize(("has_bf16", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_chosen_where_the_processor_multiplies_it(
+    has_bf16: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": has_bf16})
+    assert choose_precision("auto", torch.device("cpu")) == chosen
+    assert choose_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+def test_minutes_end_a_run(tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"steps": 10**9, "minutes": 0.02})
+    assert train(DiscWindows(), config, DCGAN, tmp_path / "s").seconds == pytest.approx(1.2, abs=1)
+    patient = DCGAN.model_copy(update={"time_factor": 3.0})
+    assert train(DiscWindows(), config, patient, tmp_path / "p").seconds == pytest.approx(3.6, abs=1)
+
+
+def test_nan_stops_with_one_line_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    class Poisoned(DiscWindows):
+        def draw(
+            self, rng: np.random.Generator, count: int, symmetries: Augmentation = "none"
+        ) -> torch.Tensor:
+            drawn = super().draw(rng, count, symmetries)
+            self.drawn = getattr(self, "drawn", 0) + 1
+            return drawn * (torch.nan if self.drawn == 8 else 1)
+
+    state = tmp_path / "state"
+    with pytest.raises(UserError, match=r"step 8: critic_loss: nan: must be finite; last good state") as told:
+        train(Poisoned(), TINY, DCGAN, state)
+    assert "\n" not in str(told.value)
+    resumed = train(DiscWindows(), TINY, DCGAN, state)
+    assert _digest(resumed) == _digest(train(DiscWindows(), TINY, DCGAN, tmp_path / "whole"))
+
+
+def test_blank_images_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "COLLAPSED_SPREAD", 3.0)
+    with pytest.raises(UserError, match=r"image_spread: .*: generated images are blank"):
+        train(DiscWindows(), TINY, DCGAN, tmp_path / "state")
+
+
+def test_a_damaged_state_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"no safetensors")
+    with pytest.raises(UserError, match="state: unusable: delete it to train anew"):
+        train(DiscWindows(), TINY, DCGAN, tmp_path / "state")
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"loss": "hinge"}, "models.x.loss: 'hinge': input should be"),
+        ({"loss": "minimax", "betas": [0.5, 1.0]}, "betas must be"),
+        ({"loss": "wasserstein"}, "gradient_penalty must be positive"),
+        ({"loss": "minimax", "gradient_penalty": 10}, "and 0 with any other"),
+        ({"loss": "minimax", "critic_stepps": 2}, "models.x.critic_stepps: 2: unknown parameter"),
+    ],
+)
+def test_bad_parameters_are_named(values: dict, line: str) -> None:
+    with pytest.raises(UserError) as told:
+        ModelConfig.from_mapping(values, "models.x")
+    assert line in str(told.value)
