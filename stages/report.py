@@ -61,7 +61,7 @@ def result(name: str, info: ScanInfo) -> ModelResult:
         reasons=[samples.verdicts[index].reasons for index in rejected],
         weights_sha256=read_json(Path("samples") / name / "generated.json")["weights_sha256"],
         rules_picture=Path("reports/validate") / f"{name}_rules.png",
-        lookalikes_picture=Path("reports/evaluate") / f"{name}.png",
+        nearest_training_windows_picture=Path("reports/evaluate") / f"{name}.png",
         **({} if name == BASELINE else training(name)),
     )
 

@@ -52,7 +52,7 @@ class ModelResult:
         Hash of the weights.
     rules_picture
         PNG of what the rules measure on real windows and samples, or None.
-    lookalikes_picture
+    nearest_training_windows_picture
         PNG of the samples that come nearest to training windows, beside these, or None.
     """
 
@@ -69,7 +69,7 @@ class ModelResult:
     training_seconds: float | None = None
     weights_sha256: str = "unknown"
     rules_picture: Path | None = None
-    lookalikes_picture: Path | None = None
+    nearest_training_windows_picture: Path | None = None
 
 
 def build_report(
@@ -135,7 +135,7 @@ def _draw(
         pictures.window_sheet(groups, folder / f"windows_{model.name}.png", SHOWN)
         for kind, picture in (
             ("rules", model.rules_picture),
-            ("nearest_training_windows", model.lookalikes_picture),
+            ("nearest_training_windows", model.nearest_training_windows_picture),
         ):
             if picture is not None:
                 shutil.copyfile(picture, folder / f"{kind}_{model.name}.png")
