@@ -1,0 +1,46 @@
+"""Projects that stages run in: an empty one, and one with a trained model."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages import calibrate, ingest, real_statistics, simulate, train
+from tests.stages.helpers import edit, enter, start, write_params
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the parameters of a quick run; stages run in it, untracked."""
+    write_params(tmp_path)
+    enter(tmp_path, monkeypatch)
+    handler = signal.getsignal(signal.SIGTERM)
+    yield tmp_path
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    write_params(folder)
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(folder, monkeypatch)
+        edit(train__steps=5, calibrate__windows=100, calibrate__planted=10, calibrate__bootstrap=0)
+        edit(evaluate__windows=20, evaluate__floor_repeats=2, evaluate__resamples=19, properties__count=4)
+        edit(image_metrics__windows=20, image_metrics__training_windows=10, image_metrics__encoder__steps=2)
+        edit(image_metrics__measures__permutations=19, image_metrics__measures__subset_size=10)
+        for main in (simulate.main, ingest.main, calibrate.main, real_statistics.main):
+            assert start(main, monkeypatch=monkeypatch) == 0
+        assert start(train.main, "dcgan", monkeypatch=monkeypatch) == 0
+    signal.signal(signal.SIGTERM, handler)
+    return folder
+
+
+@pytest.fixture
+def trained(project: Path, trained_once: Path) -> Path:
+    """A project whose scan is ingested and calibrated and whose model dcgan was trained for a few steps."""
+    shutil.copytree(trained_once, project, dirs_exist_ok=True)
+    return project

@@ -1,0 +1,131 @@
+"""What all stages share: parameters are read and checked, errors take one line, results appear together."""
+
+import re
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microgan.core.errors import UserError
+from stages import simulate, stage, train
+from stages.stage import Stage, drafts, flatten, load_params
+from tests.stages.helpers import edit, error_line, lines, program, start, state_of
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"trian": {"batch": 3}}, "params.yaml: trian: unknown section: known are scan, window_px, launch,"),
+        ({"simulate": None}, "params.yaml: simulate: missing: section must exist"),
+        ({"simulate": 3}, "params.yaml: simulate: 3: must be a section of named values"),
+        (
+            {"scan": "nobody"},
+            "params.yaml: scan: nobody: must be one of simulated, insegt_carbon, insegt_glass",
+        ),
+        ({"scan": None}, "params.yaml: scan: None: must be one of simulated"),
+        ({"simulate__photon": 3}, "simulate.photon: 3: unknown parameter, known are angles,"),
+        ({"simulate__planes": "many"}, "simulate.planes: 'many': input should be a valid integer"),
+        ({"simulate__planes": -3}, "simulate.planes: -3: input should be greater than or equal to 1"),
+        ({"simulate__photons": float("nan")}, "simulate.photons: nan: input should be a finite number"),
+    ],
+)
+def test_a_bad_parameter_is_reported_in_one_line_and_earlier_results_stay(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    line: str,
+) -> None:
+    (project / "data/raw/simulated").mkdir(parents=True)
+    (project / "data/raw/simulated/scan.tif").write_text("earlier")
+    before = state_of(project / "data")
+    edit(**changes)
+    assert start(simulate.main, monkeypatch=monkeypatch) == 2
+    assert error_line(capsys).startswith(line)
+    assert state_of(project / "data") == before
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "params.yaml: missing: file must exist"),
+        ("train: [1, 2", "params.yaml: unreadable: must be YAML (while parsing"),
+        ("", "params.yaml: no sections: must have the sections scan"),
+        ("just words", "params.yaml: no sections"),
+        ("train:\n  batch: 1\n\ttabs: 2", "params.yaml: unreadable: must be YAML"),
+    ],
+)
+def test_a_broken_file_of_parameters_is_reported_in_one_line(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str | None,
+    line: str,
+) -> None:
+    Path("params.yaml").unlink() if text is None else Path("params.yaml").write_text(text)
+    assert start(simulate.main, monkeypatch=monkeypatch) == 2
+    assert error_line(capsys).startswith(line)
+
+
+@pytest.mark.parametrize("arguments", [(), ("gan",), ("dcgan", "wgan_gp")])
+def test_an_unknown_model_is_reported_in_one_line(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+) -> None:
+    assert start(train.main, *arguments, monkeypatch=monkeypatch) == 2
+    assert error_line(capsys).endswith("must be one of dcgan, wgan_gp")
+
+
+@pytest.mark.parametrize("side", [0, 63, 8, 64.5, "wide", True])
+def test_a_window_has_a_side_that_the_networks_can_make(project: Path, side: object) -> None:
+    edit(window_px=side)
+    with pytest.raises(UserError, match=r"window_px: .*: must be a multiple of 8, at least 16"):
+        stage.window_px(load_params())
+
+
+def test_a_defect_keeps_its_traceback(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(_: Stage) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        start(main, monkeypatch=monkeypatch)
+
+
+def test_flattened_parameters_are_named_by_their_path() -> None:
+    assert flatten({"a": {"b": {"c": [1, 2]}}, "d": None}) == {"a.b.c": [1, 2], "d": None}
+
+
+def test_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/old").write_text("earlier")
+    (tmp_path / "file.txt").write_text("earlier")
+    before = state_of(tmp_path)
+    with pytest.raises(OSError, match="full"), drafts(tmp_path / "folder", tmp_path / "file.txt") as paths:
+        (paths[0] / "new").write_text("half")
+        paths[1].write_text("half")
+        raise OSError("full")
+    assert state_of(tmp_path) == before
+    with drafts(tmp_path / "folder", tmp_path / "file.txt") as paths:
+        (paths[0] / "new").write_text("whole")
+        paths[1].write_text("whole")
+    assert state_of(tmp_path) == {"folder/new": b"whole", "file.txt": b"whole"}
+
+
+@pytest.mark.parametrize("words", [("simulate",), ("ingest",), ("train", "dcgan")], ids=" ".join)
+def test_a_full_disk_is_reported_in_one_line_and_earlier_results_stay(
+    trained: Path, words: tuple[str, ...]
+) -> None:
+    before = state_of(trained)
+
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    failed = program(*words, preexec_fn=no_room)
+    errors = lines(failed.communicate()[1])
+    assert failed.returncode == 2
+    assert len(errors) == 1 and re.match(r"microgan: .+(File too large|is the disk full)", errors[0]), errors
+    after = state_of(trained)
+    assert {path: after[path] for path in after if not path.startswith("checkpoints/")} == before
