@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from microgan.core.errors import UserError
-from microgan.core.files import digest, write_csv, write_json, write_tiff_in_bands
+from microgan.core.files import file_sha256, write_csv, write_json, write_tiff_in_bands
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect as detect_discs
 from microgan.exporters.export import ExportConfig, phase_from_labels
@@ -29,7 +29,7 @@ from microgan.scan.planes import ScanInfo
 from microgan.scan.simulate import SimulateConfig, simulate_scan
 from microgan.validity.judging import judge, phase_image
 from microgan.validity.large_images import judge_large_image
-from microgan.validity.reference import Reference, rules_of
+from microgan.validity.reference import Reference
 
 OVERLAY_PX = 1600  # to about this size small pages are magnified
 
@@ -101,16 +101,15 @@ def sample(
             seed,
             size_px=size_px,
             periodic=periodic,
-            reference=Reference.load(reference),
+            reference=Reference.load(reference, allow_own_rules),
             config=RepairConfig(rounds=rounds),
             rounded=lambda images: torch.from_numpy(info.normalise(info.denormalise(images.numpy()))),
-            allow_own_rules=allow_own_rules,
         )
-        repaired = {"reference_sha256": digest(reference), "most_rounds": rounds}
+        repaired = {"reference_sha256": file_sha256(reference), "most_rounds": rounds}
         repaired |= _write_repaired((draw(index) for index in range(count)), count, size_px, info, out)
     card = SampleCard(
         file=out.name,
-        sha256=digest(out),
+        sha256=file_sha256(out),
         weights_sha256=about["weights_sha256"],
         count=count,
         rows=size_px[0],
@@ -159,8 +158,8 @@ def validate(
     allow_own_rules: bool,
 ) -> dict[str, Any]:
     """Judge images by the rules of their material; larger ones than its windows by all of their windows."""
-    rules = Reference.load(reference)
-    measures = sorted(rules_of(rules, allow_own_rules))
+    rules = Reference.load(reference, allow_own_rules)
+    measures = sorted(rules.rules)
     judged = valid = 0
 
     def rows() -> Iterator[tuple[object, ...]]:
@@ -168,7 +167,7 @@ def validate(
         for names, pages in batches(images, "validate"):
             _must_hold_a_window(names[0], pages[0].shape, rules, reference)
             grey = rules.scan.normalise(pages)
-            verdicts = _judged(grey, rules, periodic, allow_own_rules)
+            verdicts = _judged(grey, rules, periodic)
             for name, image, verdict in zip(names, grey, verdicts, strict=True):
                 if overlay is not None:
                     picture = overlay / _picture_name(judged, name)
@@ -192,14 +191,14 @@ class _Judged(NamedTuple):
     circles: Circles
 
 
-def _judged(grey: np.ndarray, rules: Reference, periodic: bool, allow_own_rules: bool) -> list[_Judged]:
+def _judged(grey: np.ndarray, rules: Reference, periodic: bool) -> list[_Judged]:
     """Judge images (N, H, W): windows as such, larger or periodic ones as fields."""
     images = torch.from_numpy(grey)[:, None]
     if not periodic and grey.shape[1:] == (rules.window_px, rules.window_px):
-        verdicts = judge(images, rules, allow_own_rules=allow_own_rules, progress=False)
+        verdicts = judge(images, rules, progress=False)
         return [_Judged(v.valid, v.reasons, int(not v.valid), v.measures, v.circles) for v in verdicts]
     fields = [
-        judge_large_image(image[None], rules, periodic, allow_own_rules=allow_own_rules, progress=False)
+        judge_large_image(image[None], rules, periodic, progress=False)
         for image in images
     ]
     return [_Judged(one.valid, one.reasons, one.invalid_windows, {}, one.circles) for one in fields]
@@ -220,14 +219,14 @@ def compare(
     from microgan.evaluation.descriptors import DESCRIPTORS
     from microgan.evaluation.homogenisation import PropertiesConfig
 
-    rules = Reference.load(reference)
+    rules = Reference.load(reference, allow_own_rules)
     config, properties = fidelity.FidelityConfig(seed=seed), PropertiesConfig(count=solve)
 
     def measured(path: Path) -> fidelity.Measured:
         names, pages = stack([path])
         _must_have_the_size(names[0], pages.shape[1:], rules, reference)
         grey = torch.from_numpy(rules.scan.normalise(pages))[:, None]
-        verdicts = judge(grey, rules, allow_own_rules=allow_own_rules)
+        verdicts = judge(grey, rules)
         return fidelity.Measured.of(grey, verdicts, rules, config, properties)
 
     one, other = measured(images), measured(real)
@@ -269,14 +268,14 @@ def export(
         phase = phase_from_labels(pages, ", ".join(map(str, images)))
         sidecar = write(None, phase, None, provenance)
     else:
-        rules = Reference.load(reference)
+        rules = Reference.load(reference, allow_own_rules)
         _must_hold_a_window(names[0], pages[0].shape, rules, reference)
         config = config.or_voxel_size(rules.scan.voxel_size_um)
         grey = rules.scan.normalise(pages)
         phase = phase_image(torch.from_numpy(grey)[:, None], rules).numpy()
-        verdicts = _judged(grey, rules, periodic, allow_own_rules)
+        verdicts = _judged(grey, rules, periodic)
         circles = [verdict.circles for verdict in verdicts]
-        provenance |= {"reference_sha256": digest(reference)}
+        provenance |= {"reference_sha256": file_sha256(reference)}
         sidecar = write(pages, phase, circles, provenance, config=config, verdicts=verdicts)
     figures = {key: sidecar[key] for key in ("structures", "rows", "cols", "voxel_size_um", "length_unit")}
     return {"files": _named(folder=out), **figures, "periodic": periodic, "formats": config.formats}
@@ -295,7 +294,7 @@ def _shared(name: str, cards: Mapping[Path, SampleCard | None]) -> Any:
 
 def _source(path: Path, card: SampleCard | None) -> dict[str, Any]:
     sampled = {} if card is None else {"sampled": card.model_dump(exclude={"file", "sha256"})}
-    return {"file": str(path), "sha256": digest(path), **sampled}
+    return {"file": str(path), "sha256": file_sha256(path), **sampled}
 
 
 def _named(**files: Path | None) -> dict[str, str]:

@@ -25,8 +25,9 @@ def main(stage: Stage) -> None:
     provenance = {
         **read_json(folder / "generated.json"),
         "git_commit": git_commit(),
-        "scan_sha256": reference.scan.source_digest,
-        "planes_sha256": reference.scan.digest,
+        "source_digest": reference.scan.source_digest,
+        "planes_sha256": reference.scan.planes_sha256,
+        "mask_sha256": reference.scan.mask_sha256,
         "parameters": {path: section(stage.params, path) for path in _parameters(name)},
     }
     with drafts(f"exports/{name}") as (out,):

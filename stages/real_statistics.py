@@ -6,7 +6,7 @@ from microgan.evaluation.fidelity import FidelityConfig, RealWindows
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.image_metrics import ImageMetricsConfig, RealImages
 from microgan.scan.planes import Planes
-from microgan.validity.reference import CalibrationConfig, Reference
+from microgan.validity.calibration import CalibrationConfig
 from stages.stage import Stage, drafts, run
 
 
@@ -16,10 +16,10 @@ def main(stage: Stage) -> None:
     properties = stage.config("properties", PropertiesConfig)
     images = stage.config("image_metrics", ImageMetricsConfig)
     planes = Planes.load(Path("data/planes"))
-    stage.tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "held_out")
-    reference = Reference.load(Path("reference/reference.json"))
-    asked_for = stage.config("calibrate", CalibrationConfig).names_rules_of(reference)
-    real = RealWindows.of(planes, reference, config, properties, allow_own_rules=asked_for)
+    stage.tracker.dataset(planes.info.name, planes.info.planes_sha256, "data/planes", "held_out")
+    rules = stage.config("calibrate", CalibrationConfig)
+    reference = rules.load_reference(Path("reference/reference.json"))
+    real = RealWindows.of(planes, reference, config, properties)
     looks = RealImages.of(planes, reference, images)
     with drafts("real_statistics") as (folder,):
         real.save(folder)

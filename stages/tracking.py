@@ -112,12 +112,12 @@ class Tracker:
 
     @_warns_only
     def dataset(self, name: str, digest: str, source: str, role: str) -> None:
-        """Keep which data this stage read; ``digest`` is a SHA-256."""
+        """Keep which data this stage read; ``digest`` changes with them."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         if self._client:
             entity = Dataset(
-                name, digest[:36], "local", f'{{"uri": "{source}"}}', profile=f'{{"sha256": "{digest}"}}'
+                name, digest[:36], "local", f'{{"uri": "{source}"}}', profile=f'{{"digest": "{digest}"}}'
             )
             tags = [InputTag("mlflow.data.context", role)]
             self._client.log_inputs(self._run, [DatasetInput(entity, tags)])

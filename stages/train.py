@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from microgan.core.files import atomic, digest, write_csv
+from microgan.core.files import atomic, fingerprint, write_csv
 from microgan.gan.checkpoint import CRITIC, LAST, save_model
 from microgan.gan.checkpoint_selection import CheckpointScore
 from microgan.gan.physical_loss import Material
@@ -35,7 +35,7 @@ def main(stage: Stage) -> None:
     config = stage.config("train", TrainConfig)
     model = stage.config(f"models.{name}", ModelConfig)
     planes, reference = Planes.load(Path("data/planes")), Reference.load(REFERENCE)
-    tracker.dataset(planes.info.name, planes.info.digest, "data/planes", "training")
+    tracker.dataset(planes.info.name, planes.info.planes_sha256, "data/planes", "training")
     resume = resume_folder(config, model, stage.window_px, planes)
 
     def on_log(row: dict[str, float]) -> None:
@@ -84,7 +84,8 @@ def resume_folder(config: TrainConfig, model: ModelConfig, window_px: int, plane
     files += [REFERENCE] if REFERENCE.exists() else []
     files += [config.init_from / file for file in (LAST, CRITIC)] if config.init_from else []
     params = json.dumps([config.model_dump(mode="json"), model.model_dump(), window_px])
-    return project_root() / "checkpoints" / digest(params, planes.info.digest, *files)[:32]
+    scan = (planes.info.planes_sha256, planes.info.mask_sha256)
+    return project_root() / "checkpoints" / fingerprint(params, *scan, *files)[:32]
 
 
 def card(

@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,14 @@ def disc_planes(folder: Path, size_px: int = 256, angles: int = 200) -> Planes:
     split = SplitConfig(calibration=[1], held_out=[2])
     scan = ScanConfig(path="scan.tif", radius_px=(4, 8), split=split)
     return ingest("discs", folder / "raw", scan, 64, folder / "planes")
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Return a digest of the names and values of a network's weights."""
+    sha = hashlib.sha256()
+    for name, values in sorted(network.state_dict().items()):
+        sha.update(name.encode() + values.numpy().tobytes())
+    return sha.hexdigest()
 
 
 def drawn(*discs: tuple[float, float, float], side: int = 64) -> Tensor:

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import os
 import re
@@ -349,6 +350,15 @@ def test_an_export_knows_its_samples_by_their_card(
     (source,) = json.loads(Path("out/export.json").read_text())["provenance"]["source"]
     weights = json.loads((material / "model/model.json").read_text())["weights_sha256"]
     assert source["sampled"]["weights_sha256"] == weights
+    published = {
+        Path("new.tif"): (source["sha256"], json.loads(Path("new.json").read_text())["sha256"]),
+        material / "model/generator.safetensors": (weights,),
+        material / "reference.json": (
+            json.loads(Path("out/export.json").read_text())["provenance"]["reference_sha256"],
+        ),
+    }
+    for file, digests in published.items():
+        assert set(digests) == {hashlib.sha256(file.read_bytes()).hexdigest()}, file
     assert (source["sampled"]["seed"], source["sampled"]["model"]["training"]) == (3, {"git_commit": "abc"})
     exported = _json(monkeypatch, capsys, *words, "--voxel-size-um", 2, "--no-periodic")
     assert (exported["voxel_size_um"], exported["periodic"]) == (2, False)
@@ -491,6 +501,8 @@ def test_repaired_fields_are_judged_as_they_are_written(
     invalid = [int(row["invalid_windows"]) for row in _rows(verdicts)]
     assert np.mean(invalid) == told["invalid_windows_after"] > 0
     assert json.loads(out.with_suffix(".json").read_text())["repaired"] == told
+    rules = (material / "reference.json").read_bytes()
+    assert told["reference_sha256"] == hashlib.sha256(rules).hexdigest()
     assert _run(monkeypatch, *words, *repair, "--strict") == 1
 
 

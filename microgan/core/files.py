@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -63,6 +64,19 @@ def read_json(path: str | Path) -> dict[str, Any]:
         raise UserError(path, "unreadable", f"must hold a JSON object ({error})") from None
 
 
+def natural_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key for files: slice9 before slice10, whatever the case; numbers before letters.
+
+    Examples
+    --------
+    >>> sorted(map(Path, ["slice10", "Slice9", "slice9b"]), key=natural_order)
+    [PosixPath('Slice9'), PosixPath('slice9b'), PosixPath('slice10')]
+    """
+    parts = re.findall(r"\d+|\D+", path.name.lower())
+    words = [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
+    return words, path.name  # the name decides between names that differ in case alone
+
+
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table with one header line."""
     with atomic(path) as draft, draft.open("w", newline="") as stream:
@@ -117,8 +131,18 @@ def _tags(voxel_size_um: float | None) -> dict[str, Any]:
     return tags
 
 
-def digest(*parts: bytes | str | Path) -> str:
-    """Return the SHA-256 of the parts, as 64 hex digits; a `Path` stands for the content of its file."""
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hex digits, the same as ``sha256sum`` prints."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fingerprint(*parts: bytes | str | Path) -> str:
+    """Return 64 hex digits that differ when any part differs, or where one part ends and the next begins.
+
+    A `Path` stands for the bytes of its file. Names what was computed from these parts, such as the folder
+    of a training's state. It is not the SHA-256 of a file: for that, there is `file_sha256`.
+    """
     sha = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):

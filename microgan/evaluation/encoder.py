@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, digest
+from microgan.core.files import atomic, file_sha256
 from microgan.detection.circles import Circles, Polarity
 from microgan.validity.planted_defects import plant
 
@@ -247,7 +247,7 @@ def save_encoder(encoder: Encoder, path: Path) -> str:
     metadata = {"config": json.dumps(encoder.config.model_dump())}
     with atomic(path) as draft:
         draft.write_bytes(safetensors.torch.save(weights, metadata))
-    return digest(Path(path))
+    return file_sha256(path)
 
 
 def load_encoder(path: Path, sha256: str) -> Encoder:
@@ -261,7 +261,7 @@ def load_encoder(path: Path, sha256: str) -> Encoder:
     path = Path(path)
     if not path.is_file():
         raise UserError(path, "missing", "file must exist")
-    if digest(path) != sha256:
+    if file_sha256(path) != sha256:
         raise UserError(path, "changed", f"must have the SHA-256 {sha256}")
     try:
         with safe_open(path, "pt") as file:

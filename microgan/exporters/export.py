@@ -19,7 +19,6 @@ voxel size that is not known stays unknown: lengths are then in voxels ("px"), t
 file that can say so says so.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,7 +32,7 @@ from pydantic_core import PydanticCustomError
 from microgan import __version__
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, write_csv, write_json
+from microgan.core.files import atomic, file_sha256, write_csv, write_json
 from microgan.detection.circles import Circles
 from microgan.exporters.formats.abaqus import ABAQUS
 from microgan.exporters.formats.format import Format, JointFormat
@@ -375,7 +374,7 @@ def _sidecar(
     config: ExportConfig,
 ) -> Sidecar:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    digests = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
     judged = [
         JudgedStructure(structure=each.name, valid=bool(verdict.valid), reasons=list(verdict.reasons))
         for each, verdict in zip(structures, verdicts, strict=False)
@@ -416,11 +415,6 @@ def _describe(
         verdicts=verdicts,
         note=note,
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write_manifest(

@@ -1,7 +1,6 @@
 """Weights and training state as safetensors: nothing that is loaded can run code."""
 
 import errno
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, read_json, write_json
+from microgan.core.files import atomic, file_sha256, read_json, write_json
 from microgan.gan.networks import Critic, Generator, NetworkConfig
 
 WEIGHTS = "generator.safetensors"
@@ -83,18 +82,18 @@ def save_model(
     """Write ``generator.safetensors`` and ``model.json`` into ``folder``, all or nothing.
 
     ``card`` says where the generator comes from (model, scan, training); the size of the network and the
-    digest of the weights are added. ``last`` and ``critic``, the generator and the critic at the end of the
-    training, are kept beside it when given.
+    SHA-256 of ``generator.safetensors`` are added. ``last`` and ``critic``, the generator and the critic at
+    the end of the training, are kept beside it when given.
     """
-    weights = _weights(generator)
     with atomic(folder) as draft:
         draft.mkdir()
-        _write_tensors(weights, draft / WEIGHTS)
+        _write_tensors(_weights(generator), draft / WEIGHTS)
         for name, other in ((LAST, last), (CRITIC, critic)):
             if other is not None:
                 _write_tensors(_weights(other), draft / name)
         network = generator.config.model_dump()
-        write_json(draft / CARD, {**card, "network": network, "weights_sha256": weights_sha256(weights)})
+        sha256 = file_sha256(draft / WEIGHTS)
+        write_json(draft / CARD, {**card, "network": network, "weights_sha256": sha256})
 
 
 def load_model(folder: Path) -> tuple[Generator, dict[str, Any]]:
@@ -108,8 +107,8 @@ def load_model(folder: Path) -> tuple[Generator, dict[str, Any]]:
     folder = Path(folder)
     card = read_json(folder / CARD)
     generator = Generator(NetworkConfig.from_mapping(card.get("network"), f"{folder / CARD}: network"))
-    weights = _load_weights(folder / WEIGHTS, generator, f"must hold the weights of {CARD}")
-    if weights_sha256(weights) != card.get("weights_sha256"):
+    _load_weights(folder / WEIGHTS, generator, f"must hold the weights of {CARD}")
+    if file_sha256(folder / WEIGHTS) != card.get("weights_sha256"):
         raise UserError(folder / WEIGHTS, "changed", f"must have the weights_sha256 of {CARD}")
     return generator.eval(), card
 
@@ -126,29 +125,18 @@ def load_start(folder: Path, generator: Generator, critic: Critic) -> None:
         _load_weights(Path(folder) / name, network, "must hold a network of the same size and kind")
 
 
-def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """Return a digest of names and values, independent of the file's layout."""
-    sha = hashlib.sha256()
-    for key in sorted(weights):
-        sha.update(key.encode())
-        sha.update(weights[key].detach().cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()
-
-
 def _weights(network: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
 
 
-def _load_weights(path: Path, network: nn.Module, rule: str) -> dict[str, Tensor]:
-    """Give ``network`` the weights in a file, and return them; ``rule`` says which they must be."""
+def _load_weights(path: Path, network: nn.Module, rule: str) -> None:
+    """Give ``network`` the weights in a file; ``rule`` says which they must be."""
     try:
-        weights = load_file(path)
-        network.load_state_dict(weights)
+        network.load_state_dict(load_file(path))
     except FileNotFoundError:
         raise UserError(path, "missing", "file must exist") from None
     except (SafetensorError, RuntimeError) as error:
         raise UserError(path, "unusable", f"{rule} ({str(error).splitlines()[0]})") from None
-    return weights
 
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

@@ -49,7 +49,7 @@ class ModelResult:
     kept_step
         After which the generator was kept: none before clearly does better on calibration windows.
     weights_sha256
-        Hash of the weights.
+        SHA-256 of the file of the weights.
     rules_picture
         PNG of what the rules measure on real windows and samples, or None.
     nearest_training_windows_picture
@@ -372,8 +372,9 @@ def _provenance(
     facts = {
         "Scan": scan.get("name", "unknown"),
         "Files": ", ".join(map(str, scan.get("source", ()))) or "unknown",
-        "Digest of the scan (SHA-256)": scan.get("source_digest", "unknown"),
-        "Digest of planes and mask (SHA-256)": scan.get("digest", "unknown"),
+        "Scan's grey values (digest)": scan.get("source_digest", "unknown"),
+        "planes.npy (SHA-256)": scan.get("planes_sha256", "unknown"),
+        "mask.npy (SHA-256)": scan.get("mask_sha256", "unknown"),
         "Voxel size": size,
         **{f"Weights of {model.name} (SHA-256)": model.weights_sha256 for model in models},
         **provenance,

@@ -1,8 +1,10 @@
-"""What a file of samples says about itself: ``new.json`` beside ``new.tif``.
+"""Where the samples of a file come from: the card ``new.json`` beside ``new.tif``.
 
-An export of the file takes voxel size, periodicity and provenance from there.
+The command line and the pipeline write the same card. An export of the file takes voxel size, periodicity and
+provenance from it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,10 +12,18 @@ from pydantic import Field
 
 from microgan import __version__
 from microgan.core.config import Config
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
-from microgan.core.files import digest, read_json, write_json
+from microgan.core.files import file_sha256, read_json, write_json
 
 KIND: Literal["microgan-samples-1"] = "microgan-samples-1"
+
+
+class SampleConfig(Config):
+    """How many samples are drawn, and from which seed."""
+
+    count: int = Field(1000, ge=1, description="images")
+    seed: int = Field(0, ge=0, description="same seed, same images")
 
 
 class SampleCard(Config):
@@ -21,23 +31,34 @@ class SampleCard(Config):
 
     Attributes
     ----------
-    sha256
-        Of the file.
+    microgan
+        Version that drew the samples.
+    file, sha256
+        Name of the file and its SHA-256.
     weights_sha256
-        Digest of the generator's weights.
+        SHA-256 of the generator's weights, the file ``generator.safetensors``; none where no generator drew them.
+    packing_sha256
+        SHA-256 of the fitted random packing, the file ``packing.json``; none where a generator drew them.
+    count, rows, cols
+        Number of images, and the size of each, px.
+    seed
+        That the samples were drawn from.
+    periodic
+        Whether opposite borders fit together.
     voxel_size_um
         Micrometres a pixel; none where it is not known.
     repaired
-        How the samples were repaired, and what came of it; none where they are as drawn.
+        How the samples were repaired, and with which result; none where they are as drawn.
     model
-        The card of the generator: its scan, its training.
+        The card of the generator, ``model.json``, or of the random packing: its scan, its training or its fit.
     """
 
     kind: Literal["microgan-samples-1"] = KIND
     microgan: str = __version__
     file: str
     sha256: str
-    weights_sha256: str
+    weights_sha256: str | None = None
+    packing_sha256: str | None = None
     count: int = Field(ge=1)
     rows: int = Field(ge=1)
     cols: int = Field(ge=1)
@@ -48,40 +69,79 @@ class SampleCard(Config):
     model: dict[str, Any]
 
     @classmethod
+    def of(
+        cls,
+        file: Path,
+        model: Mapping[str, Any],
+        config: SampleConfig,
+        domain: Domain,
+        *,
+        packing_sha256: str | None = None,
+        repaired: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Return the card of a finished file of samples.
+
+        Parameters
+        ----------
+        file
+            The samples.
+        model
+            The card of what drew them, with the scan and, for a generator, ``weights_sha256``.
+        config
+            Number of samples and seed.
+        domain
+            Size of each image, and whether it is periodic.
+        packing_sha256, repaired
+            As in the attributes.
+        """
+        return cls(
+            file=file.name,
+            sha256=file_sha256(file),
+            weights_sha256=model.get("weights_sha256"),
+            packing_sha256=packing_sha256,
+            count=config.count,
+            rows=domain.rows,
+            cols=domain.cols,
+            seed=config.seed,
+            periodic=domain.periodic,
+            voxel_size_um=model["scan"].get("voxel_size_um"),
+            repaired=None if repaired is None else dict(repaired),
+            model=dict(model),
+        )
+
+    @classmethod
     def beside(cls, file: Path) -> Self | None:
         """Read the card of ``file``; none if there is none.
 
         Raises
         ------
         UserError
-            If the card is broken, or the file is no longer the one that it tells of.
+            If the card is broken, or the file has changed since the card was written.
         """
         path = card_path(file)
         if path == file or not _is_card(path):
             return None
         card = cls.from_mapping(read_json(path), str(path))
-        if card.sha256 == digest(file):
+        if card.sha256 == file_sha256(file):
             return card
         if card.file == file.name:
             raise UserError(
-                path, "card of another file", f"must tell of {file.name}; delete it or sample anew"
+                path, "card of another file", f"must be the card of {file.name}; delete it or sample anew"
             )
         return None
 
-    def write(self, folder: Path) -> Path:
-        """Write the card beside its file in ``folder`` and return its path."""
-        path = card_path(folder / self.file)
+    def write(self, path: Path) -> None:
+        """Write as JSON; `card_path` says where the card is looked for."""
         write_json(path, self.model_dump())
-        return path
 
 
 def card_path(file: Path) -> Path:
-    """Return where the card of ``file`` lies."""
+    """Return where the card of ``file`` is."""
     return file.with_suffix(".json")
 
 
 def must_be_free_for_card(file: Path) -> None:
-    """Refuse to put the card of ``file`` in the place of another kind of file.
+    """Refuse to replace another kind of file by the card of ``file``.
 
     Raises
     ------

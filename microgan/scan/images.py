@@ -1,6 +1,5 @@
 """Images in files and folders, as users name them on the command line: every page is an image."""
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from microgan.core.errors import UserError
+from microgan.core.files import natural_order
 from microgan.scan.readers import open_image
 
 SUFFIXES = (".tif", ".tiff", ".png", ".npy")  # of the images that are looked for in folders
@@ -85,8 +85,4 @@ def _images_of(folder: Path) -> list[Path]:
     found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
     if not found:
         raise UserError(folder, "no images", f"must hold {', '.join(SUFFIXES)} files")
-    return sorted(found, key=lambda path: [_number_or_word(part) for part in re.split(r"(\d+)", path.name)])
-
-
-def _number_or_word(part: str) -> tuple[int, str]:
-    return (int(part), "") if part.isdecimal() else (0, part)
+    return sorted(found, key=natural_order)

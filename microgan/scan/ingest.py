@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, digest, write_json
+from microgan.core.files import atomic, file_sha256, write_json
 from microgan.scan.config import ScanConfig, SplitConfig
 from microgan.scan.planes import ROLES, Box, Planes, ScanInfo, to_unit_range, window_corners
 from microgan.scan.readers import Scan, open_scan
@@ -70,7 +70,8 @@ def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Pat
             radius_px=config.radius_px,
             intensity_window=first_pass.window,
             regions=first_pass.regions,
-            digest=digest(draft / "planes.npy", draft / "mask.npy"),
+            planes_sha256=file_sha256(draft / "planes.npy"),
+            mask_sha256=file_sha256(draft / "mask.npy"),
         )
         write_json(draft / "scan.json", info.model_dump())
     return Planes.load(out)

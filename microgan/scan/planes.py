@@ -25,12 +25,14 @@ class ScanInfo(Config):
 
     Attributes
     ----------
-    source : file names of the raw scan; source_digest : SHA-256 of its values
+    source : file names of the raw scan
+    source_digest : SHA-256 of the text "(planes, rows, cols) dtype" followed by the raw grey values; not that
+        of a file, since it does not depend on the format that the scan is stored in
     dtype : of the raw grey values
     voxel_size_um : None where unknown
     intensity_window : the raw grey values that became -1 and 1
     regions : role -> boxes (plane, row0, row1, col0, col1), trimmed to the field of view
-    digest : SHA-256 of planes.npy and mask.npy
+    planes_sha256, mask_sha256 : SHA-256 of the files planes.npy and mask.npy
     """
 
     name: str
@@ -43,7 +45,8 @@ class ScanInfo(Config):
     radius_px: tuple[float, float]
     intensity_window: tuple[float, float]
     regions: dict[str, list[Box]]
-    digest: str
+    planes_sha256: str
+    mask_sha256: str
 
     def normalise(self, raw: np.ndarray) -> np.ndarray:
         """Map raw grey values to float32 in [-1, 1]; what lies beyond the intensity window is clipped."""

@@ -21,6 +21,7 @@ import tifffile
 from PIL import Image
 
 from microgan.core.errors import UserError
+from microgan.core.files import natural_order
 from microgan.scan.config import GREY_DTYPES, ScanConfig
 from microgan.scan.voxel_size import UNIT_UM, tiff_voxel_size_um
 
@@ -150,7 +151,7 @@ def _open_slices(folder: Path) -> Scan:
     ]
     if not pictures:
         raise UserError(folder, "no slices", f"must hold {', '.join((*TIFF, *PNG))} files")
-    slices = tuple(sorted(pictures, key=_natural_order))
+    slices = tuple(sorted(pictures, key=natural_order))
     empty = [path for path in slices if path.stat().st_size == 0]
     if empty:
         raise UserError(empty[0], "0 bytes", "must not be empty")
@@ -163,12 +164,6 @@ def _open_slices(folder: Path) -> Scan:
         with _told_as_user_error(slices[0]):
             return _open_tiff(slices[0])
     return _open_tiff_slices(slices)
-
-
-def _natural_order(path: Path) -> list[tuple[int, int, str]]:
-    """Sort slice9 before slice10."""
-    parts = re.findall(r"\d+|\D+", path.name.lower())
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,7 +11,16 @@ import tifffile
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError, one_line
-from microgan.core.files import atomic, digest, read_json, write_csv, write_json, write_tiff
+from microgan.core.files import (
+    atomic,
+    file_sha256,
+    fingerprint,
+    natural_order,
+    read_json,
+    write_csv,
+    write_json,
+    write_tiff,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:
@@ -83,11 +93,28 @@ def test_tiff_keeps_values_and_resolution(tmp_path: Path) -> None:
         assert numerator / denominator == 20000
 
 
-def test_csv_and_digest(tmp_path: Path) -> None:
+def test_a_table_is_written_as_csv(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", ("x", "y"), [(1, 2.5), ("a,b", None)])
     assert (tmp_path / "a.csv").read_text() == 'x,y\n1,2.5\n"a,b",\n'
-    assert digest("ab", "c") != digest("a", "bc")
-    assert digest(tmp_path / "a.csv") == digest((tmp_path / "a.csv").read_bytes())
+
+
+def test_the_sha256_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes((1 << 20) + 7)
+    (tmp_path / "a.bin").write_bytes(content)
+    assert file_sha256(tmp_path / "a.bin") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_fingerprint_follows_the_parts_and_their_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y")
+    assert fingerprint("ab", "c") != fingerprint("a", "bc")
+    assert fingerprint(tmp_path / "a.csv") == fingerprint(b"x,y") == fingerprint("x,y")
+
+
+def test_files_are_sorted_by_the_numbers_in_their_names() -> None:
+    names = ["a.tif", "2.tif", "10.tif", "B1.tif", "b1.tif", "b2.tif", "B10.tif"]
+    ordered = ["2.tif", "10.tif", "a.tif", "B1.tif", "b1.tif", "b2.tif", "B10.tif"]
+    for mixed in (names, names[::-1]):
+        assert [path.name for path in sorted(map(Path, mixed), key=natural_order)] == ordered
 
 
 class Window(Config):

@@ -1,5 +1,6 @@
 """The encoder learns to see planted defects, and is what its digest says."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from microgan.core.errors import UserError
-from microgan.core.files import digest
+from microgan.core.files import file_sha256
 from microgan.detection.circles import Circles
 from microgan.evaluation.encoder import (
     KINDS,
@@ -116,6 +117,7 @@ def test_circles_that_do_not_belong_to_the_windows_are_refused() -> None:
 def test_a_file_keeps_the_encoder_and_its_digest_names_it(tmp_path: Path) -> None:
     encoder, images = random_encoder(3, SMALL), _windows(3, seed=0)[0]
     sha256 = save_encoder(encoder, tmp_path / "encoder.safetensors")
+    assert sha256 == hashlib.sha256((tmp_path / "encoder.safetensors").read_bytes()).hexdigest()
     loaded = load_encoder(tmp_path / "encoder.safetensors", sha256)
     np.testing.assert_array_equal(features(loaded, images), features(encoder, images))
     assert save_encoder(loaded, tmp_path / "again.safetensors") == sha256
@@ -133,4 +135,4 @@ def test_a_file_that_is_another_or_missing_or_no_encoder_is_refused(tmp_path: Pa
         load_encoder(path, sha256)
     path.write_bytes(b"no tensors")
     with pytest.raises(UserError, match="unusable: must hold an encoder"):
-        load_encoder(path, digest(path))
+        load_encoder(path, file_sha256(path))

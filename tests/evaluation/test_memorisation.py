@@ -32,7 +32,8 @@ def _planes(rows: int = 190, cols: int = 170, seed: int = 0) -> Planes:
         radius_px=(4, 8),
         intensity_window=(-1, 1),
         regions={"train": [(0, *box)], "calibration": [(1, *box)], "held_out": [(2, *box)]},
-        digest="",
+        planes_sha256="",
+        mask_sha256="",
     )
     return Planes(np.clip(grey, -1, 1).astype(np.float16), np.ones(grey.shape, bool), info)
 

@@ -48,7 +48,8 @@ def reference(polarity: str = "bright") -> Reference:
         radius_px=(3.5, 8),
         intensity_window=(0, 255),
         regions={},
-        digest="",
+        planes_sha256="",
+        mask_sha256="",
     )
     return Reference(
         scan=info,

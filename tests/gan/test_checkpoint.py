@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ def test_a_saved_model_draws_the_same_images(folder: Path) -> None:
     assert torch.equal(generator(latent), expected(latent))
     assert card["model"] == "dcgan"
     assert card["network"] == {"latent_channels": 4, "base_channels": 4}
+
+
+def test_the_card_names_the_weights_by_the_sha256_of_their_file(folder: Path) -> None:
+    weights = (folder / "generator.safetensors").read_bytes()
+    assert read_json(folder / "model.json")["weights_sha256"] == hashlib.sha256(weights).hexdigest()
 
 
 def test_other_weights_than_the_card_names_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.gan import training
-from microgan.gan.checkpoint import State, load_model, save_model, weights_sha256
+from microgan.gan.checkpoint import State, load_model, save_model
 from microgan.gan.physical_loss import Material, PhysicsConfig
 from microgan.gan.sampling import sample
 from microgan.gan.training import ModelConfig, TrainConfig, choose_compile, choose_precision, train
 from microgan.scan.windows import Augmentation
-from tests.helpers import DiscWindows
+from tests.helpers import DiscWindows, weights_digest
 
 TINY = TrainConfig(
     latent_channels=4, base_channels=4, batch=4, steps=12, minutes=5, threads=1, save_every=3, log_every=1
@@ -40,7 +41,7 @@ def brightness(samples: Tensor) -> dict[str, float]:
 
 
 def _digest(trained: training.Trained) -> str:
-    return weights_sha256(trained.generator.state_dict())
+    return weights_digest(trained.generator)
 
 
 @pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
@@ -111,10 +112,9 @@ def test_score_penalty_holds_the_critic_near_doubt(model: ModelConfig, tmp_path:
 RUN = """
 import sys, time
 from pathlib import Path
-from microgan.gan.checkpoint import weights_sha256
 from microgan.gan.training import train
 from microgan.scan.windows import Augmentation
-from tests.helpers import DiscWindows
+from tests.helpers import DiscWindows, weights_digest
 from tests.gan.test_training import DCGAN, PHYSICAL, TINY, WGAN_GP, brightness, material
 model = {"dcgan": DCGAN, "wgan_gp": WGAN_GP}[sys.argv[1]]
 config = TINY.model_copy(update={"steps": 40})
@@ -122,7 +122,7 @@ print("ready", flush=True)
 slowly = lambda row: time.sleep(float(sys.argv[3]))
 config = config.model_copy(update={"physics": PHYSICAL, "validation_every": 7, "validation_count": 2})
 done = train(DiscWindows(), config, model, Path(sys.argv[2]), slowly, check=brightness, material=material())
-print(weights_sha256(done.generator.state_dict()), len(done.history), len(done.checks))
+print(weights_digest(done.generator), len(done.history), len(done.checks))
 """
 
 
@@ -191,8 +191,8 @@ def test_the_generator_with_the_best_check_is_kept(tmp_path: Path) -> None:
     done = train(DiscWindows(), config, DCGAN, tmp_path / "s", check=check)
     assert [row["step"] for row in done.checks] == [3, 6, 9, 12]
     assert done.kept == {"step": 6, "score": 1}
-    assert torch.equal(sample(done.generator, 5, (64, 64), config.seed), seen[1])
-    assert torch.equal(sample(done.last, 5, (64, 64), config.seed), seen[3])
+    assert torch.equal(sample(done.generator, 5, Domain((64, 64)), config.seed), seen[1])
+    assert torch.equal(sample(done.last, 5, Domain((64, 64)), config.seed), seen[3])
 
 
 def test_batch_norms_of_the_kept_generator_know_its_own_features(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_it_learns(tmp_path: Path) -> None:
 def test_the_trained_generator_can_be_saved_and_loaded(tmp_path: Path) -> None:
     done = train(DiscWindows(), TINY, DCGAN, tmp_path / "s")
     save_model(tmp_path / "model", done.generator, {})
-    assert weights_sha256(load_model(tmp_path / "model")[0].state_dict()) == _digest(done)
+    assert weights_digest(load_model(tmp_path / "model")[0]) == _digest(done)
 
 
 @pytest.mark.parametrize("loss", ["minimax", "least_squares"])

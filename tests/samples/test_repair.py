@@ -37,7 +37,8 @@ SCAN = ScanInfo(
     radius_px=(4, 8),
     intensity_window=(0, 255),
     regions={},
-    digest="0",
+    planes_sha256="0",
+    mask_sha256="0",
 )
 
 

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from microgan.core.errors import UserError
-from microgan.core.files import digest
 from microgan.report.figures import contact_sheet, intensity_histogram
 from microgan.scan import ingest as ingest_module
 from microgan.scan.config import ScanConfig
@@ -81,7 +80,8 @@ def test_files_are_as_promised(tmp_path: Path) -> None:
     info = planes.info
     assert (info.name, info.source, info.dtype) == ("drawn", ["scan.npy"], "uint16")
     assert (info.polarity, info.voxel_size_um, info.radius_px) == ("dark", 0.5, (4, 8))
-    assert info.digest == digest(folder / "planes.npy", folder / "mask.npy")
+    for file, published in (("planes.npy", info.planes_sha256), ("mask.npy", info.mask_sha256)):
+        assert published == hashlib.sha256((folder / file).read_bytes()).hexdigest()
     assert info.source_digest == hashlib.sha256(f"{SHAPE} uint16".encode() + stack.tobytes()).hexdigest()
     assert Planes.load(folder).info == info
 
@@ -373,7 +373,8 @@ def test_info_survives_json() -> None:
         radius_px=(4, 8),
         intensity_window=(10, 20),
         regions={"train": [(0, 0, 2, 0, 3)]},
-        digest="1",
+        planes_sha256="1",
+        mask_sha256="2",
     )
     assert ScanInfo.model_validate_json(info.model_dump_json()) == info
     assert info.denormalise(np.array([-1, 0, 0.08, 1, 9])).tolist() == [10, 15, 15, 20, 20]

@@ -28,7 +28,8 @@ def planes_of(mask: np.ndarray, regions: dict, grey: np.ndarray | None = None) -
         radius_px=(4, 8),
         intensity_window=(0, 255),
         regions=regions,
-        digest="",
+        planes_sha256="",
+        mask_sha256="",
     )
     return Planes(grey.astype(np.float16), mask, info)
 

@@ -29,7 +29,8 @@ SCAN = {
     "radius_px": (4, 8),
     "intensity_window": (10000, 50000),
     "regions": {},
-    "digest": "1" * 64,
+    "planes_sha256": "1" * 64,
+    "mask_sha256": "2" * 64,
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow warns of its own code on import
