@@ -12,7 +12,8 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from microgan.gan.training import ModelConfig, TrainConfig, train
-from microgan.scan.windows import Augmentation, Windows
+from microgan.scan.symmetries import Augmentation
+from microgan.scan.windows import Windows
 
 # The first group of which a word is in the name of an operator, or of one that called it, takes its time.
 GROUPS = {

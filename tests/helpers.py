@@ -12,7 +12,7 @@ from microgan.scan.config import ScanConfig, SplitConfig
 from microgan.scan.ingest import ingest
 from microgan.scan.planes import Planes
 from microgan.scan.simulate import SimulateConfig, simulate_scan
-from microgan.scan.windows import Augmentation
+from microgan.scan.symmetries import Augmentation
 
 
 def lively(config: NetworkConfig) -> Generator:

@@ -25,7 +25,7 @@ from scipy import fft, ndimage
 from scipy.spatial.distance import pdist
 
 from microgan.core.errors import UserError
-from microgan.scan.windows import turned
+from microgan.scan.symmetries import SYMMETRIES, turned
 
 DUPLICATE = 0.75  # copies with fresh grain and blur have 0.8 and more, disjoint real windows at most 0.62
 RULE_OF_THREE = 3.0  # none seen: at 95 %, no more than 3 were to be expected
@@ -123,7 +123,7 @@ def _largest_correlation(images: np.ndarray) -> np.ndarray:
     """Largest correlation (n, n) over the 8 symmetries; 0 on the diagonal."""
     flat = images.reshape(len(images), -1)
     largest = np.full((len(images),) * 2, -1.0)
-    for symmetry in range(8):
+    for symmetry in range(SYMMETRIES):
         other = np.stack([turned(image, symmetry) for image in images]).reshape(flat.shape)
         np.maximum(largest, flat @ other.T, out=largest)
     np.maximum(largest, largest.T, out=largest)  # the two turns by 90 degrees undo each other

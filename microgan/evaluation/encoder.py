@@ -24,6 +24,7 @@ from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.files import atomic, file_sha256
 from microgan.detection.circles import Circles, Polarity
+from microgan.scan.symmetries import SYMMETRIES, TURNS_FIRST, turned_tensor
 from microgan.validity.planted_defects import plant
 
 SOUND = "sound"
@@ -190,7 +191,8 @@ def train_encoder(
     bar = tqdm(range(config.steps), "encoder", unit="step", disable=None)
     for step in bar:
         chosen = _balanced(kinds.numpy(), config.batch, rng)
-        batch = _otherwise_seen(_turned(images[chosen], int(rng.integers(8))), rng)
+        symmetry = TURNS_FIRST[rng.integers(SYMMETRIES)]
+        batch = _otherwise_seen(turned_tensor(images[chosen], symmetry), rng)
         loss = cross_entropy(encoder.kind(encoder(batch)), kinds[chosen])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -207,12 +209,6 @@ def _balanced(kinds: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
     sizes = np.bincount(kinds, minlength=len(KINDS))
     weight = 1 / sizes[kinds]
     return rng.choice(len(kinds), count, p=weight / weight.sum())
-
-
-def _turned(images: Tensor, symmetry: int) -> Tensor:
-    """Apply one of the 8 symmetries of the square; 0 changes nothing."""
-    turned = torch.rot90(images, symmetry % 4, (2, 3))
-    return turned.flip(3) if symmetry >= 4 else turned
 
 
 def _otherwise_seen(images: Tensor, rng: np.random.Generator) -> Tensor:

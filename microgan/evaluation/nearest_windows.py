@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from microgan.core.errors import UserError
 from microgan.scan.planes import Box, Planes, window_corners
-from microgan.scan.windows import Windows, turned
+from microgan.scan.symmetries import INVERSE, SYMMETRIES, turned
+from microgan.scan.windows import Windows
 
-INVERSE = (0, 1, 2, 3, 4, 6, 5, 7)  # symmetry that undoes each of `microgan.scan.windows.turned`
 CANDIDATES = 6  # symmetries, of 8 per piece of a plane, whose best place is looked at in full resolution
 PIECE_PX = 320  # longest side, in reduced pixels, of what is transformed at a time
 FLAT = 1e-6  # standard deviation of grey values, in [-1, 1], below which a window is blank
@@ -30,7 +30,7 @@ class Nearest:
     plane, row, col
         First pixel of the window, shape (N,) of int.
     symmetry
-        What turns the window as the image lies (`microgan.scan.windows.turned`), shape (N,) of int.
+        What turns the window as the image lies (`microgan.scan.symmetries.turned`), shape (N,) of int.
     searched
         Fraction of all windows that were searched.
     """
@@ -207,9 +207,9 @@ def _place(
     templates = np.stack([turned(coarse, undone) for undone in INVERSE])
     peaks = []
     for index, field in enumerate(fields):
-        scores = field.correlate(templates).reshape(8, -1)
+        scores = field.correlate(templates).reshape(SYMMETRIES, -1)
         best = scores.argmax(axis=1)
-        peaks += [(scores[s, best[s]], index, int(best[s]), s) for s in range(8)]
+        peaks += [(scores[s, best[s]], index, int(best[s]), s) for s in range(SYMMETRIES)]
     peaks.sort(key=lambda peak: -peak[0])
     return [_refined(image, fields[index], flat, s, reduction) for _, index, flat, s in peaks[:CANDIDATES]]
 

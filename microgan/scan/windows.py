@@ -1,7 +1,6 @@
 """Square windows of the planes, straight from disk: at random for training, in order for statistics."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -9,9 +8,7 @@ from torch import Tensor
 
 from microgan.core.errors import UserError
 from microgan.scan.planes import Box, Planes, window_corners
-
-Augmentation = Literal["none", "mirrors", "all"]
-COUNTS: dict[Augmentation, int] = {"none": 1, "mirrors": 4, "all": 8}  # as `turned` numbers them
+from microgan.scan.symmetries import COUNTS, Augmentation, turned
 
 
 class Windows:
@@ -132,9 +129,3 @@ class Windows:
     def _mask_in(self, box: Box) -> np.ndarray:
         plane, row0, row1, col0, col1 = box
         return self._mask[plane, row0:row1, col0:col1]
-
-
-def turned(window: np.ndarray, symmetry: int) -> np.ndarray:
-    """Apply one of the 8 symmetries of the square; 0 changes nothing, 0 to 3 mirror."""
-    window = window.T if symmetry & 4 else window
-    return window[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1]

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from microgan.core.errors import UserError
 from microgan.evaluation.diversity import distinct_images, diversity, vendi_score
-from microgan.scan.windows import turned
+from microgan.scan.symmetries import turned
 
 
 def _blobs(count: int, seed: int, width_px: float = 3.0) -> np.ndarray:

@@ -8,9 +8,10 @@ from scipy import ndimage
 
 from microgan.core.errors import UserError
 from microgan.evaluation.memorisation import Nearness, memorised, nearness, planted_copies, power
-from microgan.evaluation.nearest_windows import INVERSE, nearest_windows
+from microgan.evaluation.nearest_windows import nearest_windows
 from microgan.scan.planes import Planes, ScanInfo
-from microgan.scan.windows import Windows, turned
+from microgan.scan.symmetries import turned
+from microgan.scan.windows import Windows
 
 SIDE = 40
 
@@ -46,12 +47,6 @@ def _held_out(planes: Planes, count: int, seed: int = 0) -> np.ndarray:
 def _scores(values: np.ndarray) -> Nearness:
     """Nearness whose margins are ``values``, above a control of 0."""
     return Nearness(values, np.zeros(len(values)))
-
-
-@pytest.mark.parametrize("symmetry", range(8))
-def test_undoing_a_symmetry(symmetry: int) -> None:
-    image = np.arange(9).reshape(3, 3)
-    np.testing.assert_array_equal(turned(turned(image, symmetry), INVERSE[symmetry]), image)
 
 
 def test_a_window_finds_its_place_whatever_its_shift_and_symmetry() -> None:

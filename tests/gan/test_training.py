@@ -19,7 +19,7 @@ from microgan.gan.checkpoint import State, load_model, save_model
 from microgan.gan.physical_loss import Material, PhysicsConfig
 from microgan.gan.sampling import sample
 from microgan.gan.training import ModelConfig, TrainConfig, choose_compile, choose_precision, train
-from microgan.scan.windows import Augmentation
+from microgan.scan.symmetries import Augmentation
 from tests.helpers import DiscWindows, weights_digest
 
 TINY = TrainConfig(
@@ -113,7 +113,7 @@ RUN = """
 import sys, time
 from pathlib import Path
 from microgan.gan.training import train
-from microgan.scan.windows import Augmentation
+from microgan.scan.symmetries import Augmentation
 from tests.helpers import DiscWindows, weights_digest
 from tests.gan.test_training import DCGAN, PHYSICAL, TINY, WGAN_GP, brightness, material
 model = {"dcgan": DCGAN, "wgan_gp": WGAN_GP}[sys.argv[1]]
