@@ -1,40 +1,35 @@
-"""Triangle meshes that follow the rims of the circles: `.msh` of gmsh, and VTU through meshio.
+"""Triangle meshes that follow the edges of the discs: `.msh` of gmsh, and VTU through meshio.
 
 The mesh is of the plane that the discs are seen in. x runs along columns, y along rows (downwards in the
 image), the corner of the first pixel is the origin. Physical groups are named by the phases and, for
 boundary conditions, X_MIN, X_MAX, Y_MIN and Y_MAX. In a periodic cell the nodes of opposite borders match,
 and the file says which belong together. Where discs overlap they are one.
 
-Triangles have straight sides, so a rim becomes a polygon. Its corners lie a little outside of the rim, such
-that the polygon has the area of the disc.
+Triangles have straight sides, so the edge of a disc becomes a polygon. Its corners lie a little outside of
+the disc, such that the polygon has the disc's area.
 """
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
-from skimage.measure import points_in_poly
 
 from microgan.core.errors import UserError, one_line
 from microgan.exporters.formats.format import Format
-from microgan.exporters.outlines import WHOLE, Outline, outline
-from microgan.exporters.structure import DISCS, MATRIX, Structure
+from microgan.exporters.outlines import INSTALL, gmsh_session, phase_surfaces
+from microgan.exporters.rendering import visible_discs
+from microgan.exporters.structure import Structure
 from microgan.statistics.point_patterns import Discs
 
-ELEMENT_SIZE = 0.25  # side of a triangle at a rim over the radius
+ELEMENT_SIZE = 0.25  # side of a triangle at the edge of a disc, over the radius
 LARGEST_SIZE = 0.8
-LEAST_GAP = 0.02  # least distance of two rims, or of a rim and the border, over the radius: else needles
+LEAST_GAP = 0.02  # least distance of two edges, or of an edge and the border, over the radius: else needles
 MOST_PUSHES = 500
-SIDES = ("Y_MIN", "X_MAX", "Y_MAX", "X_MIN")  # as `microgan.exporters.outlines.Line` counts them
-INSTALL = (
-    "must be installed: pip install 'microgan[mesh]' (and the system libraries libGLU and libXft for gmsh)"
-)
+MESH_OPTIONS = {"Mesh.Algorithm": 6, "Mesh.MshFileVersion": 4.1, "Mesh.RandomSeed": 1}
+WHOLE = 2 * np.pi
 
 
 def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SIZE) -> None:
@@ -49,7 +44,7 @@ def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SI
     path
         File to write.
     element_size
-        Side of a triangle at a rim over the disc's radius.
+        Side of a triangle at the edge of a disc, over the disc's radius.
 
     Raises
     ------
@@ -63,12 +58,13 @@ def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SI
     if not 0 < element_size <= LARGEST_SIZE:
         raise UserError("element_size", element_size, f"must be above 0 and at most {LARGEST_SIZE}")
     shape = structure.phase.shape[1], structure.phase.shape[2]
-    per_third = int(np.ceil(WHOLE / 3 / element_size))
-    discs = polygon_discs(structure.circles, shape, structure.periodic, 3 * per_third)
-    bounds = outline(discs, shape, structure.periodic)
-    with _gmsh() as gmsh:
+    per_disc = 3 * int(np.ceil(WHOLE / 3 / element_size))
+    discs = polygon_discs(structure.circles, shape, structure.periodic, per_disc)
+    with gmsh_session() as gmsh:
         try:
-            _draw(gmsh, bounds, structure, per_third)
+            for name, value in MESH_OPTIONS.items():
+                gmsh.option.setNumber(name, value)
+            _draw(gmsh, structure, discs, per_disc)
             gmsh.model.mesh.generate(2)
             gmsh.write(str(path))
         except Exception as error:  # gmsh raises nothing finer
@@ -106,16 +102,16 @@ class _Discs:
 
 
 def polygon_discs(circles: Discs, shape: tuple[int, int], periodic: bool, corners: int) -> Discs:
-    """Return the discs whose rims the corners of polygons of the circles' area lie on, clear of each other.
+    """Return discs on whose edges the corners of polygons lie that have the circles' areas.
 
-    Rims nearer than LEAST_GAP x radius, to each other or to the border, are moved that far apart, by a few
-    hundredths of a radius: what a detector of circles cannot tell anyway. Pairs that overlap stay so, by that
-    much at least.
+    Edges nearer than LEAST_GAP x radius, to each other or to the border, are moved that far apart. This moves
+    discs by a few hundredths of a radius, less than a detector of circles can resolve. Pairs that overlap
+    still do, by at least as much.
 
     Parameters
     ----------
     circles, shape, periodic
-        As in `microgan.exporters.outlines.outline`.
+        As in `microgan.exporters.outlines.phase_surfaces`.
     corners
         Of the polygon that a whole disc becomes.
     """
@@ -133,9 +129,10 @@ def polygon_discs(circles: Discs, shape: tuple[int, int], periodic: bool, corner
 def _cleared(
     centres: np.ndarray, radius: np.ndarray, surplus: np.ndarray, sides: np.ndarray, periodic: bool
 ) -> np.ndarray:
-    """Move centres (n, 2), all at once and again, until no gap is almost closed and no overlap almost none.
+    """Move centres (n, 2), all at once and repeatedly, until every gap and every overlap is wide enough.
 
-    Radii are those of the polygons' corners: ``surplus`` over those that tell gaps from overlaps.
+    Radii are those of the polygons' corners. They exceed those of the discs, by which a pair has a gap or an
+    overlap, by ``surplus``.
     """
     if not len(centres):
         return centres
@@ -145,7 +142,7 @@ def _cleared(
     pairs = tree.query_pairs(reach, output_type="ndarray")
     least = LEAST_GAP * radius[pairs].min(axis=1)
     away = _gaps(centres, radius, sides, periodic, pairs)[1] >= -surplus[pairs].sum(axis=1)
-    # A border is one of two lines along each axis; a rim reaches over it or does not.
+    # A border is one of two lines along each axis; a disc reaches over it or does not.
     beyond = [
         (place, np.abs(centres - place) >= (radius - surplus)[:, None]) for place in (np.zeros(2), sides)
     ]
@@ -173,7 +170,7 @@ def _cleared(
 def _gaps(
     centres: np.ndarray, radius: np.ndarray, sides: np.ndarray, periodic: bool, pairs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Directions (m, 2) from the second to the first of each pair, and the gaps (m,) between their rims."""
+    """Directions (m, 2) from the second to the first of each pair, and the gaps (m,) between their edges."""
     offset = centres[pairs[:, 0]] - centres[pairs[:, 1]]
     if periodic:
         offset -= sides * np.rint(offset / sides)
@@ -184,146 +181,46 @@ def _gaps(
 # From discs to a mesh ----------------------------------------------------------------------------------
 
 
-@contextmanager
-def _gmsh() -> Iterator[Any]:
-    """Yield gmsh with an empty model: quiet, on one thread and without a hand on signals."""
-    try:
-        import gmsh
-    except (ImportError, OSError) as error:
-        raise UserError("gmsh", one_line(error), INSTALL) from error
-    gmsh.initialize(readConfigFiles=False, interruptible=False)
-    try:
-        for name, value in {
-            "General.Terminal": 0,
-            "General.NumThreads": 1,
-            "Mesh.Algorithm": 6,
-            "Mesh.MshFileVersion": 4.1,
-            "Mesh.RandomSeed": 1,
-        }.items():
-            gmsh.option.setNumber(name, value)
-        yield gmsh
-    finally:
-        gmsh.finalize()
-
-
-def _draw(gmsh: Any, bounds: Outline, structure: Structure, per_third: int) -> None:
-    """Put outlines, surfaces, groups and the numbers of elements along curves into gmsh's model."""
-    geo = gmsh.model.geo
-    for tag, (x, y) in enumerate(bounds.points, start=1):
-        geo.addPoint(x, y, 0, tag=tag)
-    edges = _draw_arcs(geo, bounds, per_third)
-    element_px = _border_element(bounds, per_third)
-    for line in bounds.lines:
-        tag = geo.addLine(line.start + 1, line.end + 1)
-        length = float(np.hypot(*(bounds.points[line.end] - bounds.points[line.start])))
-        geo.mesh.setTransfiniteCurve(tag, max(1, round(length / element_px)) + 1)
-        edges.append(
-            _Edge(line.start, line.end, tag, line.phase, bounds.points[[line.start, line.end]], line.side)
-        )
-    surfaces = {phase: _draw_surfaces(geo, edges, phase) for phase in (MATRIX, DISCS)}
-    geo.synchronize()
-    for phase, tags in surfaces.items():
+def _draw(gmsh: Any, structure: Structure, discs: Discs, per_disc: int) -> None:
+    """Put surfaces, groups and the number of elements along each curve into gmsh's model."""
+    shape = structure.phase.shape[1], structure.phase.shape[2]
+    for phase, tags in phase_surfaces(gmsh, discs, shape, structure.periodic).items():
         if tags:
             gmsh.model.addPhysicalGroup(2, tags, phase + 1, structure.phases[phase])
-    sides = [_side(edges, side) for side in range(4)]
-    for side, tags in enumerate(sides):
-        gmsh.model.addPhysicalGroup(1, tags, side + 1, SIDES[side])
+    rows, cols = shape
+    corners = {"Y_MIN": (0, 0, cols, 0), "X_MAX": (cols, 0, cols, rows)}
+    corners |= {"Y_MAX": (0, rows, cols, rows), "X_MIN": (0, 0, 0, rows)}
+    sides = {name: _curves_between(gmsh, *ends) for name, ends in corners.items()}
+    for number, (name, tags) in enumerate(sides.items(), start=1):
+        gmsh.model.addPhysicalGroup(1, tags, number, name)
     if structure.periodic:
-        rows, cols = structure.phase.shape[1:]
-        gmsh.model.mesh.setPeriodic(1, sides[1], sides[3][::-1], _shift(cols, 0))
-        gmsh.model.mesh.setPeriodic(1, sides[2], sides[0][::-1], _shift(0, rows))
+        gmsh.model.mesh.setPeriodic(1, sides["X_MAX"], sides["X_MIN"], _shift(cols, 0))
+        gmsh.model.mesh.setPeriodic(1, sides["Y_MAX"], sides["Y_MIN"], _shift(0, rows))
+    element_px = _element_away_from_edges(discs, shape, structure.periodic, per_disc)
+    on_border = {tag for tags in sides.values() for tag in tags}
+    for _, tag in gmsh.model.getEntities(1):
+        if tag in on_border:
+            elements = max(1, round(gmsh.model.occ.getMass(1, tag) / element_px))
+        else:  # an arc, which has its angle for a parameter
+            (first,), (last,) = gmsh.model.getParametrizationBounds(1, tag)
+            elements = max(2, int(np.ceil((last - first) / WHOLE * per_disc - 1e-6)))
+        gmsh.model.mesh.setTransfiniteCurve(tag, elements + 1)
     gmsh.option.setNumber("Mesh.MeshSizeMax", element_px)
     gmsh.option.setNumber("Mesh.ScalingFactor", structure.spacing)
 
 
-@dataclass(frozen=True)
-class _Edge:
-    """A curve from point ``start`` to ``end``: phase ``left`` lies to its left; ``side`` if of the border."""
-
-    start: int
-    end: int
-    tag: int
-    left: int
-    polygon: np.ndarray  # x and y of its points, start and end included
-    side: int | None = None
+def _curves_between(gmsh: Any, x: float, y: float, last_x: float, last_y: float) -> list[int]:
+    """Curves of one side of the cell, in the order of rising coordinates."""
+    slack = 1e-6
+    low, high = (x - slack, y - slack, -slack), (last_x + slack, last_y + slack, slack)
+    tags = [tag for _, tag in gmsh.model.getEntitiesInBoundingBox(*low, *high, dim=1)]
+    return sorted(tags, key=lambda tag: sum(gmsh.model.getBoundingBox(1, tag)))
 
 
-def _draw_arcs(geo: Any, bounds: Outline, per_third: int) -> list[_Edge]:
-    """Draw arcs, in pieces of a third of a circle at most, for gmsh takes none of a half or more."""
-    edges = []
-    for arc in bounds.arcs:
-        middle = geo.addPoint(*arc.centre, 0)
-        pieces = max(1, int(np.ceil(arc.sweep / (WHOLE / 3) - 1e-9)))
-        elements = max(2, int(np.ceil(arc.sweep / pieces / (WHOLE / 3) * per_third - 1e-9)))
-        angles = arc.angle + arc.sweep * np.linspace(0, 1, pieces * elements + 1)
-        polygon = arc.centre + arc.radius_px * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        inner = [geo.addPoint(*polygon[k * elements], 0) - 1 for k in range(1, pieces)]
-        stops = [arc.start, *inner, arc.end]
-        for k, (start, end) in enumerate(pairwise(stops)):
-            tag = geo.addCircleArc(start + 1, middle, end + 1)
-            geo.mesh.setTransfiniteCurve(tag, elements + 1)
-            part = polygon[k * elements : (k + 1) * elements + 1]
-            edges.append(_Edge(start, end, tag, DISCS, part))
-    return edges
-
-
-def _border_element(bounds: Outline, per_third: int) -> float:
-    """Length of an element on the border and away from rims: as on the mean rim, or 1/16 of an empty cell."""
-    if not bounds.arcs:
-        return float(bounds.points.max() / 16)
-    return float(np.mean([arc.radius_px for arc in bounds.arcs]) * WHOLE / 3 / per_third)
-
-
-def _draw_surfaces(geo: Any, edges: list[_Edge], phase: int) -> list[int]:
-    """Draw the surfaces of one phase: each an outer loop and the loops of its holes."""
-    loops = [_Loop(loop) for loop in _loops(edges, phase)]
-    outer = sorted((loop for loop in loops if loop.area > 0), key=lambda loop: loop.area)
-    curves: list[list[int]] = [[geo.addCurveLoop(loop.tags)] for loop in outer]
-    for hole in (loop for loop in loops if loop.area < 0):
-        within = next(index for index, loop in enumerate(outer) if loop.encloses(hole))
-        curves[within].append(geo.addCurveLoop(hole.tags))
-    return [geo.addPlaneSurface(loop) for loop in curves]
-
-
-def _loops(edges: list[_Edge], phase: int) -> Iterator[list[tuple[_Edge, int]]]:
-    """Yield closed chains of edges with ``phase`` to their left; direction -1 is from end to start.
-
-    A rim has the discs to its left and the matrix to its right; a piece of the border has the cell on one
-    side only.
-    """
-    following: dict[int, tuple[_Edge, int]] = {}
-    for edge in edges:
-        if edge.left == phase:
-            following[edge.start] = edge, 1
-        elif edge.side is None:
-            following[edge.end] = edge, -1
-    while following:
-        first = next(iter(following))
-        loop, point = [], first
-        while point in following:
-            edge, direction = following.pop(point)
-            loop.append((edge, direction))
-            point = edge.end if direction > 0 else edge.start
-        assert point == first, "each rim is closed, or ends on the border"
-        yield loop
-
-
-class _Loop:
-    """A closed chain of edges, its polygon, and its area: negative around a hole."""
-
-    def __init__(self, chain: list[tuple[_Edge, int]]) -> None:
-        self.tags = [edge.tag * direction for edge, direction in chain]
-        self.polygon = np.concatenate([edge.polygon[::direction][:-1] for edge, direction in chain])
-        x, y = self.polygon.T
-        self.area = float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
-
-    def encloses(self, hole: "_Loop") -> bool:
-        return bool(points_in_poly(hole.polygon[:1], self.polygon)[0])
-
-
-def _side(edges: list[_Edge], side: int) -> list[int]:
-    """Curves of one side of the cell, in the order in which they run around it."""
-    return [edge.tag for edge in edges if edge.side == side]
+def _element_away_from_edges(discs: Discs, shape: tuple[int, int], periodic: bool, per_disc: int) -> float:
+    """Length of an element on the border and in the matrix: as on the mean edge, or 1/16 of an empty cell."""
+    visible = visible_discs(discs, shape, periodic)
+    return float(visible[:, 2].mean() * WHOLE / per_disc) if len(visible) else max(shape) / 16
 
 
 def _shift(x: float, y: float) -> list[float]:
