@@ -25,10 +25,11 @@ repro: setup ## Run what is out of date, from raw scan to report: reports/report
 test: $(VENV)/.installed ## Run the tests
 	pytest
 
-lint: $(VENV)/.installed ## Check style and types
+lint: $(VENV)/.installed ## Check style, types and imports
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 format: $(VENV)/.installed ## Put the code into the project's style
 	ruff check --fix .
