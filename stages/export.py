@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from microgan.core.files import read_json, write_json
-from microgan.evaluation.homogenisation import Phase, PropertiesConfig
+from microgan.core.files import write_json
+from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.exporters.export import SIDECAR, ExportConfig, empty_sidecar, export
-from microgan.validity.judging import phase_image
+from microgan.exporters.export_input import ExportInput
+from microgan.samples.card import SampleCard, source_of
+from microgan.validity.phase import phase_image
 from microgan.validity.reference import Reference
 from stages.project import git_commit
 from stages.samples import Samples, read_samples
@@ -21,9 +23,10 @@ def main(stage: Stage) -> None:
     reference = Reference.load(Path("reference/reference.json"))
     config = stage.config("export", ExportConfig).or_voxel_size(reference.scan.voxel_size_um)
     folder = Path("samples") / name
-    samples = read_samples(folder)
+    samples, card = read_samples(folder), SampleCard.load(folder / "generated.tif")
     provenance = {
-        **read_json(folder / "generated.json"),
+        "source": [source_of(folder / "generated.tif", card)],
+        "periodic": card.periodic,
         "git_commit": git_commit(),
         "source_digest": reference.scan.source_digest,
         "planes_sha256": reference.scan.planes_sha256,
@@ -34,7 +37,7 @@ def main(stage: Stage) -> None:
         if samples.valid.any():
             solved = stage.config("properties", PropertiesConfig)
             materials = dict(zip(config.phases, (solved.matrix, solved.discs), strict=True))
-            _export_valid(samples, reference, provenance, out, config, materials)
+            export(_valid(samples, reference, card.periodic), provenance, out, config, materials)
         else:  # the report, which comes later, will show why
             rows, cols = samples.grey.shape[1:]
             write_json(out / SIDECAR, empty_sidecar((rows, cols), provenance, config, "no sample is valid"))
@@ -46,28 +49,18 @@ def _parameters(name: str) -> tuple[str, ...]:
     return "train", f"models.{name}", "generate", "calibrate", "export"
 
 
-def _export_valid(
-    samples: Samples,
-    reference: Reference,
-    provenance: dict[str, object],
-    out: Path,
-    config: ExportConfig,
-    materials: dict[str, Phase],
-) -> None:
+def _valid(samples: Samples, reference: Reference, periodic: bool) -> ExportInput:
+    """Select the valid samples, with all that is known of each."""
     kept = np.flatnonzero(samples.valid)
-    images = torch.from_numpy(reference.scan.normalise(samples.grey[kept]))[:, None]
-    phase = phase_image(images, reference).reshape(samples.grey[kept].shape).numpy()
-    export(
-        samples.grey[kept],
-        phase,
+    grey = samples.grey[kept]
+    images = torch.from_numpy(reference.scan.normalise(grey))[:, None]
+    return ExportInput(
+        phase_image(images, reference).reshape(grey.shape).numpy(),
+        grey,
         [samples.circles[index] for index in kept],
-        provenance,
-        out,
-        config,
-        verdicts=[samples.verdicts[index] for index in kept],
-        sources=[f"generated.tif[{index}]" for index in kept],
-        periodic=bool(provenance.get("periodic", False)),
-        materials=materials,
+        [samples.verdicts[index] for index in kept],
+        [f"generated.tif[{index}]" for index in kept],
+        periodic,
     )
 
 

@@ -2,30 +2,28 @@
 
 from pathlib import Path
 
-from microgan.core.files import write_json, write_tiff
+from microgan.core.domain import Domain
+from microgan.core.files import write_tiff
 from microgan.gan.checkpoint import load_model
-from microgan.gan.sampling import SampleConfig, provenance, sample
+from microgan.gan.sampling import sample
+from microgan.samples.card import SampleCard, SampleConfig, card_path
 from microgan.scan.planes import ScanInfo
 from stages.stage import Stage, drafts, run
 
 
 def main(stage: Stage) -> None:
-    """Write samples/MODEL/generated.tif and generated.json."""
+    """Write samples/MODEL/generated.tif and its card, generated.json."""
     name = stage.model
     config = stage.config("generate", SampleConfig)
-    generator, card = load_model(Path("models") / name)
-    info = ScanInfo.from_mapping(card["scan"], f"models/{name}/model.json: scan")
-    size_px = (stage.window_px, stage.window_px)
-    images = sample(generator, config.count, size_px, config.seed)
-    about = {
-        **provenance(card, config.seed, config.count, size_px, periodic=False),
-        "voxel_size_um": info.voxel_size_um,
-        "scan": info.name,
-    }
-    outputs = (f"samples/{name}/generated.tif", f"samples/{name}/generated.json")
-    with drafts(*outputs) as (stack, sidecar):
+    generator, model = load_model(Path("models") / name)
+    info = ScanInfo.from_mapping(model["scan"], f"models/{name}/model.json: scan")
+    domain = Domain((stage.window_px, stage.window_px))
+    images = sample(generator, config.count, domain, config.seed)
+    samples = Path("samples") / name / "generated.tif"
+    outputs = (str(samples), str(card_path(samples)))
+    with drafts(*outputs) as (stack, card):
         write_tiff(stack, info.denormalise(images[:, 0].numpy()), info.voxel_size_um)
-        write_json(sidecar, about)
+        SampleCard.of(stack, model, config, domain).write(card)
     stage.tracker.artifact(*outputs)
 
 

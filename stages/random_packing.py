@@ -27,7 +27,7 @@ def main(stage: Stage) -> None:
     stage.tracker.dataset(info.name, info.planes_sha256, "data/planes", "training")
     rng = np.random.default_rng(config.seed)
     windows = Windows(planes, "train", stage.window_px).draw(rng, FITTED)
-    circles = detect_all(windows, reference.radius_px, reference.polarity, reference.detector)
+    circles = detect_all(windows, reference.detector)
     packing = fit_packing(windows, circles, reference)
     domain = Domain((stage.window_px, stage.window_px))
     images, _ = packing.sample(config.count, domain.size_px, config.seed)

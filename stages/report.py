@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from microgan.core.files import read_json
-from microgan.evaluation.fidelity import headline as fidelity_headline
-from microgan.report.page import ModelResult, build_report
+from microgan.evaluation.fidelity import fidelity_headline
+from microgan.report.page import build_report
+from microgan.report.results import ModelResult
+from microgan.samples.card import SampleCard
 from microgan.scan.planes import Planes, ScanInfo
 from microgan.scan.windows import Windows
 from microgan.validity.reference import Reference
@@ -17,20 +19,21 @@ from stages.registry import best_model
 from stages.samples import read_samples
 from stages.stage import BASELINE, Stage, run, section, selected
 
-SHOWN = 64  # real windows and samples handed on, of which the page shows some
+MOST_IMAGES = 64  # of each kind that the page may show; it shows the first few
 
 
 def main(stage: Stage) -> None:
-    """Write reports/report.html and its pictures in reports/report."""
+    """Write reports/report.html and its figures in reports/report."""
     planes = Planes.load(Path("data/planes"))
     windows = Windows(planes, "held_out", stage.window_px)
     seed = section(stage.params, "generate")["seed"]
-    real = windows.draw(np.random.default_rng(seed), SHOWN)[:, 0].numpy()
+    real = windows.draw(np.random.default_rng(seed), MOST_IMAGES)[:, 0].numpy()
     results = [result(name, planes.info) for name in [*section(stage.params, "models"), BASELINE]]
     out = Path("reports/report.html")
     scan = planes.info.model_dump()
-    power = Reference.load(Path("reference/reference.json")).power
-    build_report(results, real, scan, selected(stage.params), out, {"git_commit": git_commit()}, power)
+    detection_rates = Reference.load(Path("reference/reference.json")).detection_rates
+    provenance = {"git_commit": git_commit()}
+    build_report(results, real, scan, selected(stage.params), out, provenance, detection_rates)
     for model in results:
         stage.tracker.headline(headline(model))
     stage.tracker.artifact(out)
@@ -47,32 +50,33 @@ def figures(name: str) -> dict[str, float | None]:
 
 
 def result(name: str, info: ScanInfo) -> ModelResult:
-    """Gather what the other stages found out about one model."""
+    """Read what the other stages wrote about one model."""
     metrics = Path("metrics") / name
-    samples = read_samples(Path("samples") / name)
-    accepted, rejected = np.flatnonzero(samples.valid)[:SHOWN], np.flatnonzero(~samples.valid)[:SHOWN]
+    folder = Path("samples") / name
+    samples, card = read_samples(folder), SampleCard.load(folder / "generated.tif")
+    valid, rejected = (np.flatnonzero(mask)[:MOST_IMAGES] for mask in (samples.valid, ~samples.valid))
     return ModelResult(
         name=name,
         validity=read_json(metrics / "validity.json"),
         fidelity=read_json(metrics / "fidelity.json"),
         curves=read_json(metrics / "curves.json"),
-        accepted=info.normalise(samples.grey[accepted]),
-        rejected=info.normalise(samples.grey[rejected]),
-        reasons=[samples.verdicts[index].reasons for index in rejected],
-        weights_sha256=read_json(Path("samples") / name / "generated.json")["weights_sha256"],
-        rules_picture=Path("reports/validate") / f"{name}_rules.png",
-        nearest_training_windows_picture=Path("reports/evaluate") / f"{name}.png",
+        valid_samples=info.normalise(samples.grey[valid]),
+        rejected_samples=info.normalise(samples.grey[rejected]),
+        rejection_reasons=[samples.verdicts[index].reasons for index in rejected],
+        weights_sha256=card.weights_sha256 or f"none; packing.json has {card.packing_sha256}",
+        rules_figure=Path("reports/validate") / f"{name}_rules.png",
+        nearest_training_windows_figure=Path("reports/evaluate") / f"{name}.png",
         **({} if name == BASELINE else training(name)),
     )
 
 
 def training(name: str) -> dict[str, Any]:
-    """Gather how a model was trained."""
+    """Read how a model was trained."""
     about = read_json(Path("models") / name / "model.json")["training"]
     with (Path("metrics") / name / "training.csv").open(newline="") as stream:
-        history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+        log = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
     return {
-        "history": history,
+        "training_log": log,
         "training_steps": about["steps"],
         "kept_step": int(about["kept"]["step"]),
         "training_seconds": about["seconds"],

@@ -1,4 +1,4 @@
-"""Before the pipeline: choose the scan, check all parameters, fetch missing public files.
+"""Before the pipeline: select the scan, check all parameters, fetch missing public files.
 
 ``python -m stages.select NAME`` puts NAME into the line ``scan:`` of params.yaml; without it the scan stays.
 """
@@ -14,16 +14,16 @@ import yaml
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.files import atomic
-from microgan.evaluation.fidelity import FidelityConfig
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.image_metrics import ImageMetricsConfig
+from microgan.evaluation.real_statistics import FidelityConfig
 from microgan.exporters.export import ExportConfig
-from microgan.gan.sampling import SampleConfig
-from microgan.gan.training import ModelConfig, TrainConfig
+from microgan.gan.config import ModelConfig, TrainConfig
+from microgan.samples.card import SampleConfig
 from microgan.scan.config import ScanConfig
 from microgan.scan.simulate import SimulateConfig
-from microgan.validity.reference import CalibrationConfig
-from stages.stage import BASELINE, PARAMS, load_params, scan_name, section, told_in_one_line, window_px
+from microgan.validity.calibration import CalibrationConfig
+from stages.stage import BASELINE, PARAMS, errors_in_one_line, load_params, scan_name, section, window_px
 
 RAW = Path("data/raw")
 KINDS: dict[str, type[Config]] = {
@@ -64,54 +64,55 @@ def check(params: dict[str, Any]) -> None:
     for name, kind in KINDS.items():
         kind.from_mapping(section(params, name), where=name)
     if BASELINE in section(params, "models"):
-        raise UserError(f"models.{BASELINE}", "a model", "must have another name: so is the baseline called")
+        raise UserError(f"models.{BASELINE}", "a model", "must have another name: the baseline has it")
     for group, kind in GROUPS.items():
         for name in section(params, group):
             kind.from_mapping(section(params, f"{group}.{name}"), where=f"{group}.{name}")
 
 
 def fetch(scan: str) -> None:
-    """Bring the files of ``scan`` that .dvc files name and that are missing.
+    """Download the files of ``scan`` that .dvc files name and that are missing.
 
-    From the DVC remote if there is one, otherwise from their public address, and only with the right md5.
+    They come from the DVC remote if there is one, otherwise from their public address. A file with another md5
+    than the .dvc file names is not accepted.
     """
     missing = {out: dvc_file for out, dvc_file in _imports(scan).items() if not out.exists()}
     if missing:
         print(f"fetching {', '.join(out.name for out in missing)}", file=sys.stderr)
-        said = _dvc("pull", *missing.values())
+        error = _dvc("pull", *missing.values())
     for out, dvc_file in missing.items():
         if not out.exists():
-            said = _download(dvc_file)
+            error = _download(dvc_file)
         if not out.exists():
-            reason = said or "its address gives a file with another md5"
+            reason = error or "its address gives a file with another md5"
             raise UserError(dvc_file, out.name, f"could not be fetched: {reason}")
 
 
 def _imports(scan: str) -> dict[Path, Path]:
     """Return the files of ``scan`` that come from elsewhere, and the .dvc file of each."""
-    found: dict[Path, Path] = {}
+    imports: dict[Path, Path] = {}
     for dvc_file in sorted(RAW.glob("*/*.dvc")):
         content = yaml.safe_load(dvc_file.read_text())
         folder = (dvc_file.parent / content.get("wdir", ".")).resolve()
         if folder == (RAW / scan).resolve():
-            found |= {folder / out["path"]: dvc_file for out in content["outs"]}
-    return found
+            imports |= {folder / out["path"]: dvc_file for out in content["outs"]}
+    return imports
 
 
 def _download(dvc_file: Path) -> str:
     # `dvc update` takes what the address gives; with the md5 of the text put back, only the right file stays.
     pinned = dvc_file.read_text()
     try:
-        said = _dvc("update", dvc_file)
+        error = _dvc("update", dvc_file)
     finally:
         dvc_file.write_text(pinned)
     _dvc("checkout", "--force", dvc_file)
-    return said
+    return error
 
 
-def _dvc(*words: str | Path) -> str:
-    """Run dvc; return the first error that it reports."""
-    command = [sys.executable, "-m", "dvc", *map(str, words)]
+def _dvc(*arguments: str | Path) -> str:
+    """Run dvc; return the first error that it reports, or an empty text."""
+    command = [sys.executable, "-m", "dvc", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
     return errors[0].removeprefix("ERROR: ") if result.returncode and errors else ""
@@ -119,11 +120,11 @@ def _dvc(*words: str | Path) -> str:
 
 def main() -> None:
     """Run as a program."""
-    with told_in_one_line():
+    with errors_in_one_line():
         params = load_params()
         check(params)
-        wanted = " ".join(sys.argv[1:])
-        scan = known(wanted, params) if wanted else scan_name(params)
+        name = " ".join(sys.argv[1:])
+        scan = known(name, params) if name else scan_name(params)
         fetch(scan)
         choose(scan)
 

@@ -8,30 +8,21 @@ kernels this was tried on, tiles are large enough to have also the bits of the u
 applied to the whole latent grid; with others the two may differ by rounding, some 1e-6.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
-from microgan.core.config import Config
+from microgan.core.domain import Domain
 from microgan.core.files import write_tiff_in_bands
 from microgan.gan.networks import STRIDE_PX, WRAP_CELLS, Generator, latent_cells
 from microgan.scan.planes import ScanInfo
 
 TILE_CELLS = 32  # 256 px: the context is two fifths of the latent of a tile, and its layers fit into a cache
-
-
-class SampleConfig(Config):
-    """How many images to draw."""
-
-    count: int = Field(1000, ge=1)
-    seed: int = Field(0, ge=0)
 
 
 def latents(seed: int, first: int, count: int, shape: tuple[int, int, int]) -> Tensor:
@@ -59,12 +50,7 @@ def latent_rows(seed: int, index: int, rows: Sequence[int], width: int, channels
 
 
 def sample(
-    generator: Generator,
-    count: int,
-    size_px: tuple[int, int],
-    seed: int,
-    periodic: bool = False,
-    progress: bool = True,
+    generator: Generator, count: int, domain: Domain, seed: int, progress: bool = True
 ) -> Tensor:
     """Draw images.
 
@@ -74,13 +60,11 @@ def sample(
         A trained generator; it is put into evaluation mode.
     count
         Number of images.
-    size_px
-        Rows and columns of an image. Any size; a multiple of 8 when ``periodic``. Images of one seed that
-        are not periodic have the same upper left corner, whatever their size, but for rounding.
+    domain
+        Size of an image, and whether it is periodic. Any size; a multiple of 8 when periodic. Images of one
+        seed that are not periodic have the same upper left corner, whatever their size, but for rounding.
     seed
         Same seed, same images.
-    periodic
-        Whether opposite borders fit together.
     progress
         Whether to show a bar, if there is a terminal.
 
@@ -94,13 +78,12 @@ def sample(
     UserError
         If a periodic size is no multiple of 8.
     """
-    rows, cols = size_px
-    shape = latent_shape(generator, size_px, periodic)
-    images = torch.empty(count, 1, rows, cols)
+    shape = latent_shape(generator, domain)
+    images = torch.empty(count, 1, domain.rows, domain.cols)
     with sampling_bar(images.numel(), progress) as bar:
         for index, image in enumerate(images):
-            drawn = decode(generator, latents(seed, index, 1, shape), periodic)
-            image.copy_(drawn[0, :, :rows, :cols])
+            decoded = decode(generator, latents(seed, index, 1, shape), domain.periodic)
+            image.copy_(decoded[0, :, : domain.rows, : domain.cols])
             bar.update(image.numel())
     return images
 
@@ -163,35 +146,21 @@ def decode_in_bands(
         yield torch.cat(tiles, dim=1)[: (height - top) * STRIDE_PX, : width * STRIDE_PX]
 
 
-def latent_shape(generator: Generator, size_px: tuple[int, int], periodic: bool) -> tuple[int, int, int]:
-    """Return the shape (Z, h, w) of the latent grid whose image has at least ``size_px`` rows and columns.
+def latent_shape(generator: Generator, domain: Domain) -> tuple[int, int, int]:
+    """Return the shape (Z, h, w) of the latent grid whose image is at least as large as ``domain``.
 
     Raises
     ------
     UserError
         If a periodic size is no multiple of 8.
     """
-    rows, cols = size_px
-    return generator.config.latent_channels, latent_cells(rows, periodic), latent_cells(cols, periodic)
+    height, width = (latent_cells(length, domain.periodic) for length in domain.size_px)
+    return generator.config.latent_channels, height, width
 
 
 def sampling_bar(pixels: int, progress: bool) -> tqdm:
     """Return a progress bar that counts pixels, shown if it is asked for and there is a terminal."""
     return tqdm(total=pixels, desc="sample", unit="px", unit_scale=True, disable=None if progress else True)
-
-
-def provenance(
-    card: Mapping[str, Any], seed: int, count: int, size_px: tuple[int, int], periodic: bool
-) -> dict[str, Any]:
-    """Return all that samples follow from; ``card`` is the generator's (`microgan.gan.checkpoint.load_model`)."""
-    return {
-        "model": card.get("model"),
-        "weights_sha256": card.get("weights_sha256"),
-        "seed": seed,
-        "count": count,
-        "size_px": size_px,
-        "periodic": periodic,
-    }
 
 
 def _decoded(generator: Generator, grid: Tensor, periodic: bool) -> Tensor:
@@ -222,9 +191,8 @@ def sample_to_tiff(
     path: Path,
     info: ScanInfo,
     count: int,
-    size_px: tuple[int, int],
+    domain: Domain,
     seed: int,
-    periodic: bool = False,
     progress: bool = True,
 ) -> None:
     """Draw images straight into a TIFF stack, whole or not at all.
@@ -239,12 +207,10 @@ def sample_to_tiff(
         Of the generator's scan: its grey values, their type, and the voxel size.
     count
         Number of images, each a page.
-    size_px
-        Rows and columns of an image. Any size; a multiple of 8 when ``periodic``.
+    domain
+        Size of an image, and whether it is periodic. Any size; a multiple of 8 when periodic.
     seed
         Same seed, same images as from `microgan.gan.sampling.sample`.
-    periodic
-        Whether opposite borders fit together.
     progress
         Whether to show a bar, if there is a terminal.
 
@@ -253,22 +219,20 @@ def sample_to_tiff(
     UserError
         If a periodic size is no multiple of 8.
     """
-    latent_shape(generator, size_px, periodic)  # refuses a size before a file is begun
-    shape = (count, *size_px)
+    latent_shape(generator, domain)  # refuses a size before a file is begun
+    shape = (count, *domain.size_px)
 
     def bands() -> Iterator[np.ndarray]:
-        with sampling_bar(count * size_px[0] * size_px[1], progress) as bar:
+        with sampling_bar(count * domain.pixels, progress) as bar:
             for index in range(count):
-                for band in sample_in_bands(generator, index, size_px, seed, periodic):
+                for band in sample_in_bands(generator, index, domain, seed):
                     yield info.denormalise(band.numpy())
                     bar.update(band.numel())
 
     write_tiff_in_bands(path, bands(), shape, np.dtype(info.dtype), info.voxel_size_um)
 
 
-def sample_in_bands(
-    generator: Generator, index: int, size_px: tuple[int, int], seed: int, periodic: bool = False
-) -> Iterator[Tensor]:
+def sample_in_bands(generator: Generator, index: int, domain: Domain, seed: int) -> Iterator[Tensor]:
     """Yield image ``index`` of `microgan.gan.sampling.sample` from its top to its bottom.
 
     Parameters
@@ -277,12 +241,10 @@ def sample_in_bands(
         A trained generator; it is put into evaluation mode.
     index
         Which of the images of ``seed``, from 0.
-    size_px
-        Rows and columns of the image. Any size; a multiple of 8 when ``periodic``.
+    domain
+        Size of the image, and whether it is periodic. Any size; a multiple of 8 when periodic.
     seed
         Same seed, same images.
-    periodic
-        Whether opposite borders fit together.
 
     Yields
     ------
@@ -294,10 +256,9 @@ def sample_in_bands(
     UserError
         If a periodic size is no multiple of 8.
     """
-    channels, height, width = latent_shape(generator, size_px, periodic)
+    channels, height, width = latent_shape(generator, domain)
     rows_of = partial(latent_rows, seed, index, width=width, channels=channels)
-    rows, cols = size_px
     top = 0
-    for band in decode_in_bands(generator, rows_of, (height, width), periodic):
-        yield band[: rows - top, :cols]
+    for band in decode_in_bands(generator, rows_of, (height, width), domain.periodic):
+        yield band[: domain.rows - top, : domain.cols]
         top += len(band)

@@ -36,9 +36,9 @@ class SampleCard(Config):
     file, sha256
         Name of the file and its SHA-256.
     weights_sha256
-        SHA-256 of the generator's weights, the file ``generator.safetensors``; none where no generator drew them.
+        SHA-256 of the generator's weights, ``generator.safetensors``; none where there is no generator.
     packing_sha256
-        SHA-256 of the fitted random packing, the file ``packing.json``; none where a generator drew them.
+        SHA-256 of the fitted random packing, ``packing.json``; none where there is a generator.
     count, rows, cols
         Number of images, and the size of each, px.
     seed
@@ -50,7 +50,7 @@ class SampleCard(Config):
     repaired
         How the samples were repaired, and with which result; none where they are as drawn.
     model
-        The card of the generator, ``model.json``, or of the random packing: its scan, its training or its fit.
+        The card of the generator, ``model.json``, or of the random packing: scan, training or fit.
     """
 
     kind: Literal["microgan-samples-1"] = KIND
@@ -130,9 +130,29 @@ class SampleCard(Config):
             )
         return None
 
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read the card of ``file``, which must be there.
+
+        Raises
+        ------
+        UserError
+            If there is none, or as `beside` does.
+        """
+        card = cls.beside(file)
+        if card is None:
+            raise UserError(card_path(file), "no card", f"must be the card of {file.name}; sample anew")
+        return card
+
     def write(self, path: Path) -> None:
         """Write as JSON; `card_path` says where the card is looked for."""
         write_json(path, self.model_dump())
+
+
+def source_of(file: Path, card: SampleCard | None) -> dict[str, Any]:
+    """Return the provenance of structures that are exported from ``file``: its name, SHA-256 and card."""
+    sampled = {} if card is None else {"sampled": card.model_dump(exclude={"file", "sha256"})}
+    return {"file": str(file), "sha256": file_sha256(file), **sampled}
 
 
 def card_path(file: Path) -> Path:

@@ -1,6 +1,7 @@
-"""Where a model lies: in a folder, or in MLflow under a name such as ``models:/microgan-glass@best``.
+"""Where a model is: in a folder, or in MLflow under a name such as ``models:/microgan-glass@best``.
 
-MLflow is asked as a program of its own, so that microgan works without it.
+This is the only module of microgan that uses MLflow. It does not import it but runs its program, and only for
+such a name, so microgan works without MLflow.
 """
 
 import os
@@ -17,12 +18,12 @@ from microgan.core.files import read_json
 from microgan.gan.checkpoint import CARD, WEIGHTS
 
 SCHEMES = ("models:/", "runs:/")
-STORE = "mlflow.db"  # of a project, in its uppermost folder
+STORE = "mlflow.db"  # MLflow's database, in the uppermost folder of a project
 
 
 @contextmanager
 def model_folder(name: str) -> Iterator[Path]:
-    """Yield the folder with the generator called ``name``: its path, or what MLflow has under that name.
+    """Yield the folder of a generator, given by its path or by its name in MLflow, which downloads it.
 
     MLflow's store is the one in the environment's MLFLOW_TRACKING_URI, or else ``mlflow.db`` of the project
     that the current folder is in.
@@ -37,14 +38,14 @@ def model_folder(name: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as scratch:
         _download(name, Path(scratch))
-        found = {  # a run may keep the same generator twice: as a file of its own, and as a model
+        folders = {  # a run may have the same generator twice: as a file and as a model
             read_json(card).get("weights_sha256"): card.parent
             for card in sorted(Path(scratch).rglob(CARD))
             if (card.parent / WEIGHTS).is_file()
         }
-        if len(found) != 1:
-            raise UserError(name, f"{len(found)} generators", f"must be one folder of {WEIGHTS} and {CARD}")
-        yield next(iter(found.values()))
+        if len(folders) != 1:
+            raise UserError(name, f"{len(folders)} generators", f"must be one folder of {WEIGHTS} and {CARD}")
+        yield next(iter(folders.values()))
 
 
 def _download(name: str, out: Path) -> None:
@@ -62,10 +63,9 @@ def _download(name: str, out: Path) -> None:
 def _tracking_uri(name: str) -> str:
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
-    here = Path.cwd()
-    store = next((path / STORE for path in (here, *here.parents) if (path / STORE).is_file()), None)
+    folder = Path.cwd()
+    store = next((path / STORE for path in (folder, *folder.parents) if (path / STORE).is_file()), None)
     if store is None:
-        raise UserError(
-            name, f"no {STORE} here or above", "set MLFLOW_TRACKING_URI or go to the project's folder"
-        )
+        rule = "set MLFLOW_TRACKING_URI or go to the project's folder"
+        raise UserError(name, f"no {STORE} here or above", rule)
     return f"sqlite:///{store}"

@@ -1,7 +1,7 @@
-"""A generator as MLflow serves it: a table with one request in, grey values out.
+"""A generator as a model server calls it: a table with one request in, grey values out.
 
-MLflow is told the name of this module when a model is kept (`stages.registry`), and calls `_load_pyfunc`.
-Neither MLflow nor a pickle is needed to load: the data are the model's own two files.
+MLflow stores the name of this module with a registered model (`stages.registry`) and calls `_load_pyfunc`.
+The module imports neither MLflow nor a pickle: it reads the two files of the model.
 """
 
 from collections.abc import Hashable, Mapping
@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from microgan.core.config import Config
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.gan.checkpoint import load_model
 from microgan.gan.networks import Generator
@@ -20,13 +21,18 @@ from microgan.scan.planes import ScanInfo
 
 
 class Request(Config):
-    """Which samples are asked for: the columns of the table."""
+    """The samples requested: the columns of the table."""
 
     count: int = Field(ge=1, description="images")
     rows: int = Field(default=64, ge=1, description="of an image, px")
     cols: int = Field(default=64, ge=1, description="of an image, px")
     seed: int = Field(default=0, ge=0, description="same seed, same images")
     periodic: bool = Field(default=False, description="opposite borders fit together")
+
+    @property
+    def domain(self) -> Domain:
+        """Size of an image, and whether it is periodic."""
+        return Domain((self.rows, self.cols), self.periodic)
 
 
 class Table(Protocol):
@@ -47,7 +53,7 @@ class Sampler:
         Parameters
         ----------
         requests
-            Table of one row with the columns of `Request`; only ``count`` must be there.
+            Table of one row with the columns of `Request`; all but ``count`` may be missing.
 
         Returns
         -------
@@ -62,11 +68,8 @@ class Sampler:
         rows: list[Mapping[Hashable, Any]] = requests.to_dict(orient="records")
         if len(rows) != 1:
             raise UserError("request", f"{len(rows)} rows", "must be a table of one row")
-        asked = Request.from_mapping({str(name): value for name, value in rows[0].items()}, "request")
-        size_px = (asked.rows, asked.cols)
-        images = sample(
-            self.generator, asked.count, size_px, asked.seed, periodic=asked.periodic, progress=False
-        )
+        request = Request.from_mapping({str(name): value for name, value in rows[0].items()}, "request")
+        images = sample(self.generator, request.count, request.domain, request.seed, progress=False)
         return self.scan.denormalise(images[:, 0].numpy())
 
 

@@ -7,7 +7,8 @@ import tifffile
 import torch
 from torch import Tensor
 
-from benchmarks import fields as benchmark
+from benchmarks import large_images as benchmark
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.core.files import write_tiff_in_bands
 from microgan.gan.networks import Generator, NetworkConfig
@@ -47,7 +48,8 @@ def _info(dtype: str = "uint16", voxel_size_um: float | None = 1.3) -> ScanInfo:
         radius_px=(4, 8),
         intensity_window=(20, 180) if dtype == "uint8" else (1000, 50000),
         regions={},
-        digest="",
+        planes_sha256="",
+        mask_sha256="",
     )
 
 
@@ -55,9 +57,10 @@ def _info(dtype: str = "uint16", voxel_size_um: float | None = 1.3) -> ScanInfo:
 def test_bands_have_the_bits_of_the_sample_in_memory(
     generator: Generator, size_px: tuple[int, int], periodic: bool
 ) -> None:
-    images = sample(generator, 2, size_px, seed=3, periodic=periodic)
+    domain = Domain(size_px, periodic)
+    images = sample(generator, 2, domain, seed=3)
     for index, image in enumerate(images[:, 0]):
-        bands = list(sample_in_bands(generator, index, size_px, seed=3, periodic=periodic))
+        bands = list(sample_in_bands(generator, index, domain, seed=3))
         assert torch.equal(torch.cat(bands), image)
 
 
@@ -66,8 +69,8 @@ def test_the_file_has_the_samples_in_the_scans_own_grey_values(
     generator: Generator, tmp_path: Path, dtype: str
 ) -> None:
     info = _info(dtype)
-    sample_to_tiff(generator, tmp_path / "new.tif", info, 3, (270, 41), seed=1)
-    images = info.denormalise(sample(generator, 3, (270, 41), seed=1)[:, 0].numpy())
+    sample_to_tiff(generator, tmp_path / "new.tif", info, 3, Domain((270, 41)), seed=1)
+    images = info.denormalise(sample(generator, 3, Domain((270, 41)), seed=1)[:, 0].numpy())
     assert np.ptp(images) > 50
     stored = tifffile.imread(tmp_path / "new.tif")
     assert stored.dtype == np.dtype(dtype).newbyteorder("=")
@@ -78,7 +81,7 @@ def test_the_file_has_the_samples_in_the_scans_own_grey_values(
 
 
 def test_an_unknown_voxel_size_stays_unknown(generator: Generator, tmp_path: Path) -> None:
-    sample_to_tiff(generator, tmp_path / "new.tif", _info(voxel_size_um=None), 1, (24, 24), seed=1)
+    sample_to_tiff(generator, tmp_path / "new.tif", _info(voxel_size_um=None), 1, Domain((24, 24)), seed=1)
     with open_image(tmp_path / "new.tif") as scan:
         assert (scan.shape, scan.voxel_size_um) == ((1, 24, 24), None)
 
@@ -86,7 +89,7 @@ def test_an_unknown_voxel_size_stays_unknown(generator: Generator, tmp_path: Pat
 def test_memory_does_not_grow_with_the_field() -> None:
     generator = Watched(NetworkConfig(latent_channels=4, base_channels=4))
     for size_px in ((1500, 700), (9000, 10), (10, 9000)):
-        largest_band = max(band.numel() for band in sample_in_bands(generator, 0, size_px, seed=0))
+        largest_band = max(band.numel() for band in sample_in_bands(generator, 0, Domain(size_px), seed=0))
         assert largest_band <= 256 * max(256, size_px[1])
     assert generator.largest <= 42**2 + 10 * 512  # a tile of 256 x 256 px, or a long one, and its context
 
@@ -112,7 +115,7 @@ def test_nothing_is_left_when_a_band_fails(tmp_path: Path) -> None:
 
 def test_a_period_that_is_no_multiple_of_the_stride_is_refused(generator: Generator, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="size: 60: a periodic field must be a multiple of 8 px"):
-        sample_to_tiff(generator, tmp_path / "new.tif", _info(), 1, (64, 60), seed=0, periodic=True)
+        sample_to_tiff(generator, tmp_path / "new.tif", _info(), 1, Domain((64, 60), periodic=True), seed=0)
     assert not list(tmp_path.iterdir())
 
 

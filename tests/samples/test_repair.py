@@ -1,4 +1,4 @@
-"""Whole fields: windows judged all over, and repair by new draws of the latent."""
+"""Large images: all windows judged, and repair by new draws of the latent."""
 
 from dataclasses import replace
 
@@ -7,18 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.repair import before_and_after
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
-from microgan.detection.circles import Circles, DetectorConfig
+from microgan.detection.circles import Circles
+from microgan.detection.detector import DetectorConfig
 from microgan.gan.networks import STRIDE_PX, WRAP_CELLS, Generator, NetworkConfig, wrap
 from microgan.gan.sampling import latents, sample
+from microgan.samples.patches import blend_angles, propose
 from microgan.samples.repair import (
     RepairConfig,
     Repaired,
-    angles,
-    before_and_after,
-    proposals,
-    valid_large_image,
-    without_overlaps,
+    sample_and_repair,
+    with_high_confidence_limit,
 )
 from microgan.scan.planes import ScanInfo
 from microgan.validity.judging import excess
@@ -46,7 +47,7 @@ def _reference(limits: Limits) -> Reference:
     return Reference(
         scan=SCAN,
         window_px=64,
-        detector=DetectorConfig(),
+        detector_settings=DetectorConfig(),
         phase_threshold=0.0,
         limits=dict(limits),
         false_rejection_budget=0.05,
@@ -55,7 +56,7 @@ def _reference(limits: Limits) -> Reference:
     )
 
 
-# Whole fields --------------------------------------------------------------------------------------------
+# Large images --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", [64, 65, 95, 96, 97, 150, 512])
@@ -76,24 +77,24 @@ def touching() -> Tensor:
 
 
 def test_a_planted_overlap_is_seen_by_exactly_its_windows(touching: Tensor) -> None:
-    field = judge_large_image(touching, _reference({"high_confidence_overlap": (None, 0.1)}))
-    flagged = field.corners[[not verdict.valid for verdict in field.verdicts]]
+    judged = judge_large_image(touching, _reference({"high_confidence_overlap": (None, 0.1)}))
+    flagged = judged.corners[[not verdict.valid for verdict in judged.verdicts]]
     assert flagged.tolist() == [[32, 32], [32, 64], [64, 32], [64, 64]]
-    assert not field.valid
-    assert field.valid_fraction == 12 / 16
-    assert field.rejected_by["overlap"] == 4
+    assert not judged.valid
+    assert judged.valid_fraction == 12 / 16
+    assert judged.rejected_by["overlap"] == 4
 
 
-def test_a_periodic_field_has_no_border(touching: Tensor) -> None:
+def test_a_periodic_image_has_no_border(touching: Tensor) -> None:
     rolled = touching[0, 0].roll((70, 80), (0, 1))  # row 149, columns 156 and 5: the border parts them
     reference = _reference({"high_confidence_overlap": (None, 0.1)})
-    field = judge_large_image(rolled, reference, periodic=True)
-    flagged = field.corners[[not verdict.valid for verdict in field.verdicts]]
+    judged = judge_large_image(rolled, reference, periodic=True)
+    flagged = judged.corners[[not verdict.valid for verdict in judged.verdicts]]
     assert flagged.tolist() == [[96, 128], [128, 128]]
     assert judge_large_image(rolled, reference).valid
 
 
-def test_a_field_smaller_than_a_window_is_told() -> None:
+def test_an_image_smaller_than_a_window_is_refused() -> None:
     with pytest.raises(UserError, match=r"size: 40: must be at least 64 px"):
         judge_large_image(torch.zeros(64, 40), _reference({}))
     with pytest.raises(ValueError, match="must be"):
@@ -129,31 +130,32 @@ def periodic(request) -> bool:
 @pytest.fixture(scope="module")
 def reference(generator: Generator, periodic: bool) -> Reference:
     """Rejects those windows of the first sample with least disc phase."""
-    image = sample(generator, 1, SIZE_PX, 0, periodic=periodic)
-    field = judge_large_image(image, _reference({}), periodic)
-    fraction = np.quantile([verdict.measures["volume_fraction"] for verdict in field.verdicts], 0.2)
+    image = sample(generator, 1, Domain(SIZE_PX, periodic), 0)
+    judged = judge_large_image(image, _reference({}), periodic)
+    fraction = np.quantile([verdict.measures["volume_fraction"] for verdict in judged.verdicts], 0.2)
     return _reference({"volume_fraction": (float(fraction), None)})
 
 
 @pytest.fixture(scope="module")
 def repaired(generator: Generator, reference: Reference, periodic: bool) -> Repaired:
-    return valid_large_image(generator, 0, 0, SIZE_PX, periodic, reference, CONFIG)
+    return sample_and_repair(generator, 0, 0, Domain(SIZE_PX, periodic), reference, CONFIG)
 
 
 def test_repair_begins_with_the_sample(generator: Generator, reference: Reference, periodic: bool) -> None:
-    field = valid_large_image(generator, 3, 2, SIZE_PX, periodic, reference, RepairConfig(rounds=0))
-    drawn = sample(generator, 3, SIZE_PX, 3, periodic=periodic)[2:]
-    torch.testing.assert_close(field.image, drawn, rtol=0, atol=1e-6)
-    assert (field.rounds, field.changed) == (0, 0)
+    domain = Domain(SIZE_PX, periodic)
+    untouched = sample_and_repair(generator, 3, 2, domain, reference, RepairConfig(rounds=0))
+    third = sample(generator, 3, domain, 3)[2:]
+    torch.testing.assert_close(untouched.image, third, rtol=0, atol=1e-6)
+    assert (untouched.rounds, untouched.changed) == (0, 0)
 
 
-def test_a_repaired_field_is_better(repaired: Repaired, reference: Reference) -> None:
+def test_a_repaired_image_is_better(repaired: Repaired, reference: Reference) -> None:
     ranks = [
         (
-            sum(not verdict.valid for verdict in field.verdicts),
-            sum(excess(verdict.measures, reference.limits) for verdict in field.verdicts),
+            sum(not verdict.valid for verdict in judged.verdicts),
+            sum(excess(verdict.measures, reference.limits) for verdict in judged.verdicts),
         )
-        for field in (repaired.before, repaired.after)
+        for judged in (repaired.before, repaired.after)
     ]
     assert ranks[1] < ranks[0]
     assert 0 < repaired.changed < 0.5
@@ -169,8 +171,8 @@ def test_the_image_is_that_of_the_latent(repaired: Repaired, generator: Generato
 
 def test_what_no_new_latent_reaches_is_as_it_was(repaired: Repaired, periodic: bool) -> None:
     height, width = SIZE_PX
-    drawn = latents(0, 0, 1, tuple(repaired.latent.shape[1:]))
-    changed = (repaired.latent != drawn).any(dim=1)[0]
+    before = latents(0, 0, 1, tuple(repaired.latent.shape[1:]))
+    changed = (repaired.latent != before).any(dim=1)[0]
     reach = WRAP_CELLS if periodic else 0  # cells of the latent before the first pixel's
     near = torch.zeros(height, width, dtype=torch.bool)
     for row, col in changed.nonzero().tolist():
@@ -183,7 +185,7 @@ def test_what_no_new_latent_reaches_is_as_it_was(repaired: Repaired, periodic: b
         else:
             rows, cols = rows[(rows >= 0) & (rows < height)], cols[(cols >= 0) & (cols < width)]
         near[rows[:, None], cols] = True
-    differs = (repaired.image != repaired.drawn)[0, 0]
+    differs = (repaired.image != repaired.unrepaired)[0, 0]
     assert differs.any()
     assert not near.all()
     assert not (differs & ~near).any()
@@ -192,7 +194,7 @@ def test_what_no_new_latent_reaches_is_as_it_was(repaired: Repaired, periodic: b
 def test_same_seed_same_bits(
     generator: Generator, reference: Reference, periodic: bool, repaired: Repaired
 ) -> None:
-    again = valid_large_image(generator, 0, 0, SIZE_PX, periodic, reference, CONFIG)
+    again = sample_and_repair(generator, 0, 0, Domain(SIZE_PX, periodic), reference, CONFIG)
     assert torch.equal(again.image, repaired.image)
     assert torch.equal(again.latent, repaired.latent)
 
@@ -202,46 +204,45 @@ def test_statistics_before_and_after(repaired: Repaired, reference: Reference) -
     assert before.valid_fraction == repaired.before.valid_fraction
     assert after.valid_fraction == repaired.after.valid_fraction
     assert after.two_point[0] == pytest.approx(after.volume_fraction)
-    unchanged, _ = before_and_after([replace(repaired, image=repaired.drawn)], reference)
+    unchanged, _ = before_and_after([replace(repaired, image=repaired.unrepaired)], reference)
     assert unchanged.discs == before.discs
 
 
 def test_proposals_stay_normal() -> None:
     rng = np.random.default_rng(0)
     latent = torch.from_numpy(rng.standard_normal((20_000, 3, 3)))
-    first, angle = latent, angles(3, 60)
+    first, angle = latent, blend_angles(3, 60)
     for _ in range(50):
-        latent = proposals(latent, angle, 1, rng)[0]
+        latent = propose(latent, angle, 1, rng)[0]
     assert latent.mean(dim=0).numpy() == pytest.approx(np.zeros((3, 3)), abs=0.03)
     assert latent.var(dim=0).numpy() == pytest.approx(np.ones((3, 3)), abs=0.05)
     kept = (first * latent).mean(dim=0).numpy()
     assert kept == pytest.approx(np.cos(angle) ** 50, abs=0.03)
 
 
-def test_the_angle_falls_to_the_rim_of_a_patch() -> None:
-    angle = np.degrees(angles(5, 90))
+def test_the_angle_falls_to_the_border_of_a_patch() -> None:
+    angle = np.degrees(blend_angles(5, 90))
     assert angle[2, 2] == pytest.approx(90)
     assert np.array_equal(angle, angle.T)
     assert np.all(np.diff(angle[2, 2:]) < 0)
     assert angle[2, 4] == pytest.approx(90 * np.cos(np.pi / 2 * 2 / 3) ** 2)
     latent = torch.zeros(2, 5, 5)
-    assert torch.equal(
-        proposals(latent, np.zeros((5, 5)), 3, np.random.default_rng(0)), latent.expand(3, 2, 5, 5)
-    )
+    unchanged = propose(latent, np.zeros((5, 5)), 3, np.random.default_rng(0))
+    assert torch.equal(unchanged, latent.expand(3, 2, 5, 5))
 
 
-def test_discs_of_the_whole_field_must_not_overlap() -> None:
-    size_px, limits = (96, 128), {"overlap": (None, 0.3), "high_confidence_overlap": (None, 0.1)}
+def test_discs_of_the_whole_image_must_not_overlap() -> None:
+    limits = {"overlap": (None, 0.3), "high_confidence_overlap": (None, 0.1)}
     one_sixth_clear = [(10, 10, 6, 0.9), (10, 20, 6, 0.9)]
     half_across_the_border = [(50, 2, 6, 0.9), (50, 124, 6, 0.5)]
     quarter_not_clear = [(80, 60, 6, 0.5), (80, 69, 6, 0.5)]
     circles = Circles.from_table(np.array(one_sixth_clear + half_across_the_border + quarter_not_clear))
-    assert overlapping(circles, limits, size_px, periodic=True).tolist() == [[0, 1], [2, 3]]
-    assert overlapping(circles, limits, size_px, periodic=False).tolist() == [[0, 1]]
-    assert overlapping(circles, {}, size_px, periodic=True).tolist() == []
+    assert overlapping(circles, limits, Domain((96, 128), periodic=True)).tolist() == [[0, 1], [2, 3]]
+    assert overlapping(circles, limits, Domain((96, 128))).tolist() == [[0, 1]]
+    assert overlapping(circles, {}, Domain((96, 128), periodic=True)).tolist() == []
 
 
-def test_repair_takes_overlaps_of_all_discs_for_those_of_clear_ones() -> None:
+def test_repair_limits_overlaps_of_all_discs_as_those_of_high_confidence() -> None:
     reference = _reference({"overlap": (None, 0.4), "high_confidence_overlap": (None, 0.2)})
-    assert without_overlaps(reference).limits["overlap"] == (None, 0.2)
-    assert without_overlaps(_reference({"overlap": (None, 0.4)})).limits["overlap"] == (None, 0.4)
+    assert with_high_confidence_limit(reference).limits["overlap"] == (None, 0.2)
+    assert with_high_confidence_limit(_reference({"overlap": (None, 0.4)})).limits["overlap"] == (None, 0.4)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from microgan import commands
+from microgan.commands.sample import sample as sample_command
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.gan.checkpoint import load_model, save_model
 from microgan.gan.networks import NetworkConfig
 from microgan.gan.sampling import sample
+from microgan.samples.card import SampleConfig
 from microgan.samples.model_store import model_folder
 from microgan.scan.planes import ScanInfo
 from stages.registry import best_model, promote, register
@@ -76,7 +78,7 @@ def test_what_mlflow_serves_is_what_the_generator_draws(registered: Path) -> Non
     model = mlflow.pyfunc.load_model("models:/microgan-discs@best")
     info = ScanInfo.from_mapping(SCAN, "scan")
     generator, _ = load_model(registered / "dcgan")
-    truth = info.denormalise(sample(generator, 3, (40, 48), 5, periodic=True)[:, 0].numpy())
+    truth = info.denormalise(sample(generator, 3, Domain((40, 48), periodic=True), 5)[:, 0].numpy())
     asked: dict[str, Any] = {"count": 3, "rows": 40, "cols": 48, "seed": 5, "periodic": True}
     assert np.array_equal(model.predict(asked), truth)
     assert model.predict({"count": 2}).shape == (2, 64, 64)
@@ -89,7 +91,7 @@ def test_what_mlflow_serves_is_what_the_generator_draws(registered: Path) -> Non
 
 def test_sample_takes_a_model_by_its_name(registered: Path, tmp_path: Path) -> None:
     for name, out in (("models:/microgan-discs@best", "a.tif"), (str(registered / "dcgan"), "b.tif")):
-        commands.sample(name, 2, (64, 64), 1, False, tmp_path / out)
+        sample_command(name, SampleConfig(count=2, seed=1), Domain((64, 64)), tmp_path / out)
     assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), tifffile.imread(tmp_path / "b.tif"))
 
 

@@ -1,10 +1,10 @@
-"""What large and periodic fields are worth, and what they cost: `python -m benchmarks.fields MODEL_DIR`.
+"""Large and periodic images, how good and how costly they are: `python -m benchmarks.large_images MODEL_DIR`.
 
-Images of a trained generator: whether opposite borders of periodic ones fit together as if there were no
-border; whether volume fraction and two-point correlation are the same in small and in large images, of the
-same total area; how fast fields are drawn into memory, without tiles, and into a file, and how much memory
-a large one takes, in a process of its own. Grey values become phases as in `make repro`, by the reference of
-the material. Seconds are those of the CPU.
+Measured on images of a trained generator: whether opposite borders of periodic images fit together; whether
+volume fraction and two-point correlation are equal in small and in large images of the same total area; how
+fast large images are drawn into memory, without tiles, and into a file; how much memory a very large image
+takes, in a process of its own. Grey values become phases as in `make repro`, by the reference of the material.
+Seconds are those of the CPU.
 """
 
 import argparse
@@ -19,13 +19,14 @@ from time import process_time
 import numpy as np
 import torch
 
+from microgan.core.domain import Domain
 from microgan.core.files import atomic
 from microgan.gan.checkpoint import load_model
 from microgan.gan.networks import Generator
 from microgan.gan.sampling import decode, latent_shape, latents, sample, sample_to_tiff
 from microgan.statistics.estimators import relative_distance
 from microgan.statistics.phase_descriptors import two_point_correlation
-from microgan.validity.judging import phase_image
+from microgan.validity.phase import phase_image
 from microgan.validity.reference import Reference
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="folder with generator.safetensors and model.json")
     parser.add_argument("--reference", type=Path, default=ROOT / "reference/reference.json")
-    parser.add_argument("--size", type=int, default=8192, help="side of the field in the file, px")
+    parser.add_argument("--size", type=int, default=8192, help="side of the image in the file, px")
     parser.add_argument("--periodic-images", type=int, default=200, help="of 128 px")
     parser.add_argument("--large-images", type=int, default=16, help="of 1024 px, and as much of small ones")
     parser.add_argument("--seed", type=int, default=0)
@@ -69,7 +70,7 @@ def main() -> None:
 
 def seam_ratio(generator: Generator, count: int, size_px: int) -> float:
     """Return the mean step of grey across the borders of periodic images, over that between other pixels."""
-    images = sample(generator, count, (size_px, size_px), seed=0, periodic=True).double()
+    images = sample(generator, count, Domain((size_px, size_px), periodic=True), seed=0).double()
     seam, interior = [], []
     for axis in (2, 3):
         step = (images.roll(-1, axis) - images).abs().mean((0, 1, 5 - axis))
@@ -80,7 +81,7 @@ def seam_ratio(generator: Generator, count: int, size_px: int) -> float:
 
 def wrap_error(generator: Generator, size_px: int, seed: int) -> float:
     """Return the largest difference between the image of a rolled latent and the rolled image."""
-    latent = latents(seed, 0, 1, latent_shape(generator, (size_px, size_px), periodic=True))
+    latent = latents(seed, 0, 1, latent_shape(generator, Domain((size_px, size_px), periodic=True)))
     image = decode(generator, latent, periodic=True)
     errors = []
     for cells in ROLLS:
@@ -104,15 +105,16 @@ def correlation(
     generator: Generator, reference: Reference, count: int, size_px: int, seed: int
 ) -> np.ndarray:
     """Return the two-point correlation up to `MAX_LAG_PX`, mean over images; at lag 0 the volume fraction."""
-    images = sample(generator, count, (size_px, size_px), seed)
+    images = sample(generator, count, Domain((size_px, size_px)), seed)
     groups = phase_image(images, reference).numpy().reshape(-1, max(1, count // 16), size_px, size_px)
     return np.mean([two_point_correlation(group, MAX_LAG_PX).mean(0) for group in groups], axis=0)
 
 
 def speeds(generator: Generator, reference: Reference) -> dict[str, float]:
-    """Return Mpx/s of CPU of the ways to draw a large field, taken in turns, and of small images."""
-    size_px = (2 * LARGE_PX, 2 * LARGE_PX)
-    shape = latent_shape(generator, size_px, periodic=False)
+    """Return Mpx/s of CPU of the ways to draw a large image, taken in turns, and of small images."""
+    small, large = Domain((SMALL_PX, SMALL_PX)), Domain((2 * LARGE_PX, 2 * LARGE_PX))
+    count = large.pixels // small.pixels
+    shape = latent_shape(generator, large)
 
     @torch.inference_mode()
     def untiled() -> None:
@@ -120,15 +122,15 @@ def speeds(generator: Generator, reference: Reference) -> dict[str, float]:
 
     with TemporaryDirectory() as folder:
         ways: dict[str, Callable[[], object]] = {
-            "small images": lambda: sample(generator, 1024, (64, 64), 0, progress=False),
-            "field, untiled": untiled,
-            "field into memory": lambda: sample(generator, 1, size_px, 0, progress=False),
-            "field into a file": lambda: sample_to_tiff(
-                generator, Path(folder) / "field.tif", reference.scan, 1, size_px, 0, progress=False
+            "small images": lambda: sample(generator, count, small, 0, progress=False),
+            "large image, untiled": untiled,
+            "large image into memory": lambda: sample(generator, 1, large, 0, progress=False),
+            "large image into a file": lambda: sample_to_tiff(
+                generator, Path(folder) / "large.tif", reference.scan, 1, large, 0, progress=False
             ),
         }
         seconds = {name: sum(timed(way) for _ in range(2)) / 2 for name, way in ways.items()}
-    return {name: size_px[0] * size_px[1] / 1e6 / second for name, second in seconds.items()}
+    return {name: large.pixels / 1e6 / second for name, second in seconds.items()}
 
 
 def timed(way: Callable[[], object]) -> float:
@@ -139,16 +141,16 @@ def timed(way: Callable[[], object]) -> float:
 
 
 def peak_memory_mib(model: Path, reference: Path, size_px: int) -> float:
-    """Return the peak memory, libraries included, of a new process that draws one field into a file."""
+    """Return the peak memory, libraries included, of a new process that draws one image into a file."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_draw_field, model, reference, size_px).result()
+        return pool.submit(_draw_large_image, model, reference, size_px).result()
 
 
-def _draw_field(model: Path, reference: Path, size_px: int) -> float:
+def _draw_large_image(model: Path, reference: Path, size_px: int) -> float:
     generator, _ = load_model(model)
     with TemporaryDirectory() as folder:
         scan = Reference.load(reference).scan
-        sample_to_tiff(generator, Path(folder) / "field.tif", scan, 1, (size_px, size_px), seed=0)
+        sample_to_tiff(generator, Path(folder) / "large.tif", scan, 1, Domain((size_px, size_px)), seed=0)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MIB
 
 

@@ -1,0 +1,72 @@
+"""`microgan compare`: two sets of images side by side, by all descriptors."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from microgan.commands.images import ReferenceFile, must_be_window, written
+from microgan.core.files import write_json
+from microgan.evaluation import fidelity
+from microgan.evaluation.descriptors import DESCRIPTORS, Descriptor
+from microgan.evaluation.homogenisation import PropertiesConfig
+from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages
+from microgan.report.figures.curves import descriptor_sheet
+from microgan.scan.images import stack
+from microgan.validity.judging import judge
+
+
+def compare(
+    images: Path,
+    real: Path,
+    reference_file: ReferenceFile,
+    config: FidelityConfig,
+    properties: PropertiesConfig,
+    *,
+    out: Path | None = None,
+    plot: Path | None = None,
+) -> dict[str, Any]:
+    """Compare two sets of images, and write the figures to ``out`` and the curves to ``plot``."""
+    reference = reference_file.load()
+
+    def measured(path: Path) -> MeasuredImages:
+        names, pages = stack([path])
+        must_be_window(names[0], pages.shape[1:], reference.window_px, reference_file)
+        grey = torch.from_numpy(reference.scan.normalise(pages))[:, None]
+        return MeasuredImages.of(grey, judge(grey, reference), reference, config, properties)
+
+    samples, held_out = measured(images), measured(real)
+    comparison = fidelity.compare(samples, held_out, {}, config)
+    figures = {
+        "descriptors": comparison.table,
+        "differing": fidelity.flagged(comparison.table),
+        "n": {str(images): len(samples.structure), str(real): len(held_out.structure)},
+    }
+    if out is not None:
+        write_json(out, figures)
+    if plot is not None:
+        structures = {"held_out": held_out.structure, "after": samples.structure}
+        tables = fidelity.curves(structures, comparison.envelopes)
+        descriptor_sheet({images.name: tables}, DESCRIPTORS, reference.scan.voxel_size_um, plot)
+    return {"files": written(figures=out, plot=plot), **figures}
+
+
+def in_words(figures: Mapping[str, Any]) -> str:
+    """Return a table with a line for each descriptor, and the names of those that differ."""
+    rows = [_row_in_words(DESCRIPTORS[name], row) for name, row in figures["descriptors"].items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    differing = ", ".join(DESCRIPTORS[name].title.lower() for name in figures["differing"])
+    return "\n".join([*lines, f"differing at {fidelity.LEVEL:.0%} in all: {differing or 'none'}"])
+
+
+def _row_in_words(descriptor: Descriptor, row: Mapping[str, float | bool | None]) -> tuple[str, ...]:
+    """Words for one descriptor: both values, error, p, and whether they are equivalent."""
+    value, real = (f"{row[key]:.4g}" if row[key] is not None else "-" for key in ("value", "reference"))
+    error = f"error {row['error']:.2%}" if row["error"] is not None else ""
+    p = f"p {row['p']:.3f}" if row.get("p") is not None else ""
+    equal = f"equivalent at {row['margin']:.0%}" if row.get("equivalent") else ""
+    return descriptor.title, value, f"against {real}", descriptor.unit, error, p, equal

@@ -1,0 +1,35 @@
+"""`microgan detect`: the circles of images, as a table."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from microgan.commands.images import magnification, overlay_name, written
+from microgan.core.files import write_csv
+from microgan.detection.detect import detect as detect_discs
+from microgan.detection.detector import Detector
+from microgan.report.figures.windows import circle_overlay
+from microgan.scan.images import batches, stretch
+
+
+def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path | None) -> dict[str, Any]:
+    """Find the discs of images, and draw their circles into pictures in the folder ``overlay``."""
+    pages = discs = 0
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        nonlocal pages, discs
+        for names, batch in batches(images, "detect"):
+            grey = np.stack([stretch(page) for page in batch])
+            detected = detect_discs(torch.from_numpy(grey)[:, None], detector)
+            for name, image, circles in zip(names, grey, detected, strict=True):
+                if overlay is not None:
+                    picture = overlay / overlay_name(pages, name)
+                    circle_overlay(image, circles, picture, magnification(image))
+                pages, discs = pages + 1, discs + len(circles)
+                yield from ((name, *(round(float(value), 4) for value in row)) for row in circles.table())
+
+    write_csv(out, ("image", "row", "col", "radius", "score"), rows())
+    return {"files": written(circles=out, overlay=overlay), "images": pages, "discs": discs}

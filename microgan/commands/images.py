@@ -1,0 +1,67 @@
+"""What several commands share: the reference as a file, sizes of images, names of overlays."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from microgan.core.errors import UserError
+from microgan.core.files import file_sha256
+from microgan.validity.reference import Reference
+
+OVERLAY_PX = 1600  # to about this size small pages are magnified
+
+
+@dataclass(frozen=True)
+class ReferenceFile:
+    """The file ``reference.json`` of a material.
+
+    Attributes
+    ----------
+    path
+        The file.
+    allow_own_rules
+        Whether the Python functions that it names may run.
+    """
+
+    path: Path
+    allow_own_rules: bool = False
+
+    def load(self) -> Reference:
+        """Read it."""
+        return Reference.load(self.path, self.allow_own_rules)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file."""
+        return file_sha256(self.path)
+
+
+def must_be_window(name: str, shape: tuple[int, ...], window_px: int, reference: ReferenceFile) -> None:
+    """Refuse an image that is not as large as the windows of the reference."""
+    if shape != (window_px, window_px):
+        rule = f"must be {window_px} x {window_px} px, as the windows of {reference.path}"
+        raise UserError(name, "{} x {} px".format(*shape), rule)
+
+
+def must_contain_window(name: str, shape: tuple[int, ...], window_px: int, reference: ReferenceFile) -> None:
+    """Refuse an image that is smaller than the windows of the reference."""
+    if min(shape) < window_px:
+        rule = f"must be at least {window_px} x {window_px} px, the windows of {reference.path}"
+        raise UserError(name, "{} x {} px".format(*shape), rule)
+
+
+def written(**files: Path | None) -> dict[str, str]:
+    """Return the paths of the files that were written, by what they are."""
+    return {name: str(path) for name, path in files.items() if path is not None}
+
+
+def overlay_name(number: int, page: str) -> str:
+    """Name the overlay of a page: its number first, as files of several folders may have one name."""
+    return f"{number:05d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', Path(page).name).strip('_')}.png"
+
+
+def magnification(image: np.ndarray) -> int:
+    """Return how many pixels of an overlay are drawn along one pixel of the image."""
+    return int(np.clip(OVERLAY_PX // max(image.shape), 1, 4))

@@ -1,0 +1,89 @@
+"""`microgan sample`: new images from a generator, repaired if asked for, with their card."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from microgan.commands.images import ReferenceFile, written
+from microgan.core.domain import Domain
+from microgan.core.files import write_tiff_in_bands
+from microgan.gan.checkpoint import load_model
+from microgan.gan.networks import Generator
+from microgan.gan.sampling import sample_to_tiff
+from microgan.samples.card import SampleCard, SampleConfig, card_path, must_be_free_for_card
+from microgan.samples.model_store import model_folder
+from microgan.samples.repair import RepairConfig, Repaired, sample_and_repair
+from microgan.scan.planes import ScanInfo
+
+# Of the card, printed with --json.
+FIGURES = ("count", "rows", "cols", "seed", "periodic", "voxel_size_um", "repaired", "weights_sha256")
+
+
+@dataclass(frozen=True)
+class Repair:
+    """By which rules samples are repaired, and how."""
+
+    reference: ReferenceFile
+    config: RepairConfig
+
+
+def sample(
+    model: str, config: SampleConfig, domain: Domain, out: Path, repair: Repair | None = None
+) -> dict[str, Any]:
+    """Draw new images from a generator, repair them if asked for, and write their card."""
+    must_be_free_for_card(out)
+    with model_folder(model) as folder:
+        generator, about = load_model(folder)
+        info = ScanInfo.from_mapping(about.get("scan"), f"{folder / 'model.json'}: scan")
+    repaired = None
+    if repair is None:
+        sample_to_tiff(generator, out, info, config.count, domain, config.seed)
+    else:
+        repaired = _sample_repaired(generator, info, config, domain, out, repair)
+    card = SampleCard.of(out, about, config, domain, repaired=repaired)
+    card.write(card_path(out))
+    figures = card.model_dump()
+    return {
+        "files": written(images=out, card=card_path(out)),
+        **{name: figures[name] for name in FIGURES},
+    }
+
+
+def _sample_repaired(
+    generator: Generator, info: ScanInfo, config: SampleConfig, domain: Domain, out: Path, repair: Repair
+) -> dict[str, Any]:
+    """Write repaired images as they are drawn; return how many are valid, and means of what repair does."""
+    draw = partial(
+        sample_and_repair,
+        generator,
+        config.seed,
+        domain=domain,
+        reference=repair.reference.load(),
+        config=repair.config,
+        as_stored=lambda images: torch.from_numpy(info.normalise(info.denormalise(images.numpy()))),
+    )
+    results: list[dict[str, float]] = []
+    valid = 0
+
+    def bands() -> Iterator[np.ndarray]:
+        nonlocal valid
+        for index in range(config.count):
+            repaired: Repaired = draw(index)
+            yield info.denormalise(repaired.image[0, 0].numpy())
+            results.append(repaired.figures())
+            valid += repaired.after.valid
+
+    shape = (config.count, *domain.size_px)
+    write_tiff_in_bands(out, bands(), shape, np.dtype(info.dtype), info.voxel_size_um)
+    means = {name: float(np.mean([figures[name] for figures in results])) for name in results[0]}
+    return {
+        "reference_sha256": repair.reference.sha256,
+        "most_rounds": repair.config.rounds,
+        "valid": valid,
+        **means,
+    }
