@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError, one_line
 from microgan.exporters.rendering import visible_discs
 from microgan.exporters.structure import DISCS, MATRIX
@@ -40,9 +41,7 @@ def gmsh_session() -> Iterator[Any]:
         gmsh.finalize()
 
 
-def phase_surfaces(
-    gmsh: Any, circles: Discs, size_px: tuple[int, int], periodic: bool = False
-) -> dict[int, list[int]]:
+def phase_surfaces(gmsh: Any, circles: Discs, domain: Domain) -> dict[int, list[int]]:
     """Put the surfaces of both phases into gmsh's model and return their tags by phase id.
 
     Parameters
@@ -51,14 +50,13 @@ def phase_surfaces(
         Of `gmsh_session`.
     circles
         In pixels, centre of the first pixel at 0.
-    size_px
-        Rows and columns.
-    periodic
-        Whether opposite borders fit together: a disc across a border comes in at the other.
+    domain
+        Size of the cell, and whether opposite borders fit together: a disc across a border comes in at the
+        other.
     """
-    occ, (rows, cols) = gmsh.model.occ, size_px
-    cell = [(2, occ.addRectangle(0, 0, 0, cols, rows))]
-    visible = visible_discs(circles, size_px, periodic).tolist()
+    occ = gmsh.model.occ
+    cell = [(2, occ.addRectangle(0, 0, 0, domain.cols, domain.rows))]
+    visible = visible_discs(circles, domain).tolist()
     discs = [(2, occ.addDisk(col + 0.5, row + 0.5, 0, radius, radius)) for row, col, radius in visible]
     in_cell, in_discs = cell, set()
     if len(discs) > 1:
@@ -74,14 +72,14 @@ def phase_surfaces(
     }
 
 
-def disc_area(circles: Discs, size_px: tuple[int, int], periodic: bool = False) -> float:
+def disc_area(circles: Discs, domain: Domain) -> float:
     """Return the area of the disc phase of a cell in px^2.
 
     Parameters
     ----------
-    circles, size_px, periodic
+    circles, domain
         As in `phase_surfaces`.
     """
     with gmsh_session() as gmsh:
-        discs = phase_surfaces(gmsh, circles, size_px, periodic)[DISCS]
+        discs = phase_surfaces(gmsh, circles, domain)[DISCS]
         return float(sum(gmsh.model.occ.getMass(2, tag) for tag in discs))

@@ -2,13 +2,12 @@
 
 import numpy as np
 
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.statistics.point_patterns import Discs
 
 
-def render_phase(
-    circles: Discs, size_px: tuple[int, int], refinement: int = 1, periodic: bool = False
-) -> np.ndarray:
+def render_phase(circles: Discs, domain: Domain, refinement: int = 1) -> np.ndarray:
     """Draw discs: a pixel is disc phase if its centre is in a disc.
 
     Discs that overlap are united. Where a solver takes each pixel as an element, draw finer than the image
@@ -20,12 +19,11 @@ def render_phase(
     ----------
     circles
         In pixels of the image, centre of the first pixel at 0; centres may lie outside of it.
-    size_px
-        Rows and columns of the image.
+    domain
+        Size of the image, and whether opposite borders fit together: what a disc has beyond one comes in at
+        the other.
     refinement
         Pixels drawn along one pixel of the image.
-    periodic
-        Whether opposite borders fit together: what a disc has beyond one comes in at the other.
 
     Returns
     -------
@@ -41,32 +39,32 @@ def render_phase(
     --------
     >>> from microgan.detection.circles import Circles
     >>> disc = Circles.from_table([[1.0, 1.5, 1.2]])
-    >>> render_phase(disc, (3, 4)).astype(int)
+    >>> render_phase(disc, Domain((3, 4))).astype(int)
     array([[0, 1, 1, 0],
            [0, 1, 1, 0],
            [0, 1, 1, 0]])
     """
     if refinement < 1:
         raise UserError("refinement", refinement, "must be at least 1")
-    image = np.zeros((size_px[0] * refinement, size_px[1] * refinement), bool)
-    for row, col, radius in visible_discs(circles, size_px, periodic):
+    image = np.zeros((domain.rows * refinement, domain.cols * refinement), bool)
+    for row, col, radius in visible_discs(circles, domain):
         # Fine pixel k has its centre at (k + 0.5) / refinement - 0.5 pixels.
         centre = (row + 0.5) * refinement - 0.5, (col + 0.5) * refinement - 0.5
         _draw(image, centre, radius * refinement)
     return image
 
 
-def visible_discs(circles: Discs, size_px: tuple[int, int], periodic: bool) -> np.ndarray:
+def visible_discs(circles: Discs, domain: Domain) -> np.ndarray:
     """Return row, col and radius (n, 3) of all discs that reach into the image.
 
     Parameters
     ----------
-    circles, size_px, periodic
+    circles, domain
         As in `render_phase`. Of a disc across a periodic border there are several, one at each side.
     """
     table = np.stack([circles.row, circles.col, circles.radius_px], axis=1).astype(np.float64)
-    sides = np.array(size_px, float)
-    if periodic:
+    sides = np.array(domain.size_px, float)
+    if domain.periodic:
         table[:, :2] = (table[:, :2] + 0.5) % sides - 0.5
         reach = int(np.ceil(table[:, 2].max(initial=0) / sides.min()))
         steps = np.arange(-reach, reach + 1)

@@ -1,4 +1,4 @@
-"""What ``export.json`` says: a schema that other programs can rely on."""
+"""The content of ``export.json``: a schema that other programs can rely on."""
 
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ class Sidecar(Config):
 
     schema_name: Literal["microgan-export-2"] = Field(default=SCHEMA, alias="schema")
     microgan: str = Field(description="version that wrote this")
-    structures: int = Field(ge=0, description="how many there are")
+    structures: int = Field(ge=0, description="number of structures")
     planes: int = Field(ge=1, description="voxels along the discs' axis; stacks of images have one")
     rows: int = Field(ge=1)
     cols: int = Field(ge=1)

@@ -1,4 +1,4 @@
-"""One microstructure as solvers are given it: phases on a grid of voxels, circles, physical size."""
+"""One microstructure as solvers need it: phases on a grid of voxels, circles, physical size."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from typing import Literal, Protocol, Self
 
 import numpy as np
 
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.statistics.point_patterns import Discs
 
@@ -15,7 +16,7 @@ MATRIX, DISCS = 0, 1  # phase ids
 
 
 class Elastic(Protocol):
-    """An isotropic material as files name it, such as `microgan.evaluation.homogenisation.Phase`."""
+    """Elastic constants of a phase, such as `microgan.evaluation.homogenisation.PhaseProperties`."""
 
     @property
     def young_modulus_gpa(self) -> float: ...
@@ -75,6 +76,11 @@ class Structure:
             raise UserError(f"phase of {self.name}", f"values up to {self.phase.max()}", rule)
 
     @property
+    def domain(self) -> Domain:
+        """Rows and columns of a plane, and whether its opposite borders fit together."""
+        return Domain((self.phase.shape[1], self.phase.shape[2]), self.periodic)
+
+    @property
     def spacing(self) -> float:
         """Edge of a voxel in ``length_unit``; 1 where it is not known."""
         if self.voxel_size_um is None:
@@ -88,7 +94,7 @@ class Structure:
 
     @property
     def unit_note(self) -> str:
-        """A word on lengths, for the comments of files."""
+        """What lengths mean, for the comments of files."""
         return f"lengths in {self.unit}" if self.voxel_size_um else "lengths in voxels, their size is unknown"
 
     @property

@@ -20,8 +20,8 @@ from microgan.exporters.export import (
     empty_sidecar,
     export,
     known_formats,
-    phase_from_labels,
 )
+from microgan.exporters.export_input import ExportInput, phase_from_labels
 from microgan.exporters.sidecar import Sidecar
 from microgan.exporters.structure import Structure
 
@@ -46,13 +46,13 @@ def structures() -> SimpleNamespace:
         SimpleNamespace(valid=False, reasons=("overlap", "radius")),
         SimpleNamespace(valid=True, reasons=()),
     ]
-    images = rng.integers(0, 60000, phase.shape).astype(np.uint16)
-    return SimpleNamespace(images=images, phase=phase, circles=circles, verdicts=verdicts)
+    grey = rng.integers(0, 60000, phase.shape).astype(np.uint16)
+    return SimpleNamespace(grey=grey, phase=phase, circles=circles, verdicts=verdicts)
 
 
 def run(parts: SimpleNamespace, out: Path, **parameters: object) -> dict:
     config = ExportConfig.from_mapping(parameters, "export")
-    return export(parts.images, parts.phase, parts.circles, PROVENANCE, out, config, verdicts=parts.verdicts)
+    return export(ExportInput(**vars(parts)), PROVENANCE, out, config)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -65,7 +65,7 @@ def test_tiff_holds_grey_and_phase_with_resolution(structures: SimpleNamespace, 
         tifffile.TiffFile(tmp_path / "out/grey.tif") as grey,
         tifffile.TiffFile(tmp_path / "out/phase.tif") as phase,
     ):
-        np.testing.assert_array_equal(grey.asarray(), structures.images)
+        np.testing.assert_array_equal(grey.asarray(), structures.grey)
         assert grey.asarray().dtype == np.uint16
         np.testing.assert_array_equal(phase.asarray(), structures.phase.astype(np.uint8))
         for file in (grey, phase):
@@ -134,7 +134,7 @@ def test_only_the_wanted_formats_and_as_many_as_wanted(structures: SimpleNamespa
 
 def test_phase_alone_is_enough(tmp_path: Path) -> None:
     phase = np.eye(4, dtype=bool)[None]
-    export(None, phase, None, {}, tmp_path / "out", ExportConfig(), sources=["cell.png"])
+    export(ExportInput(phase, sources=["cell.png"]), {}, tmp_path / "out", ExportConfig())
     assert not (tmp_path / "out/grey.tif").exists()
     assert rows_of(tmp_path / "out/manifest.csv")[0]["source"] == "cell.png"
 
@@ -161,7 +161,7 @@ def test_failed_export_leaves_the_first_as_it_was(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_folder_of_somebody_is_not_replaced(structures: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_replaced(structures: SimpleNamespace, tmp_path: Path) -> None:
     thesis = tmp_path / "thesis.tex"
     thesis.write_text("years of work")
     with pytest.raises(UserError, match="holds other files"):
@@ -174,7 +174,7 @@ def test_folder_of_somebody_is_not_replaced(structures: SimpleNamespace, tmp_pat
     assert thesis.read_text() == "years of work"
 
 
-def test_unknown_format_is_told_with_the_known_ones(structures: SimpleNamespace, tmp_path: Path) -> None:
+def test_unknown_format_is_refused_with_the_known_ones(structures: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"export.formats.0: 'stl': must be one of vti, vtk, .*csv, json"):
         run(structures, tmp_path / "out", formats=["stl"])
     assert not list(tmp_path.iterdir())
@@ -185,9 +185,10 @@ def test_unknown_format_is_told_with_the_known_ones(structures: SimpleNamespace,
     [
         ("phase", np.zeros((3, 5, 7)), "phase: float64 .* must be bool"),
         ("phase", np.zeros((0, 5, 7), bool), "at least one structure"),
-        ("images", np.zeros((3, 5, 6)), r"images: shape \(3, 5, 6\)"),
+        ("grey", np.zeros((3, 5, 6)), r"grey: shape \(3, 5, 6\)"),
         ("circles", [], "circles: 0: must be as many as structures, 3"),
         ("verdicts", [], "verdicts: 0: must be as many as structures, 3"),
+        ("sources", ["a", "b", "c", "d"], "sources: 4: must be as many as structures, 3"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(
@@ -206,7 +207,7 @@ def test_labels_from_elsewhere(pair: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(("value", "disc"), [(0, False), (255, True), (2, True)])
-def test_labels_of_one_value_are_taken_where_they_are_clear(value: int, disc: bool) -> None:
+def test_labels_of_a_single_value_are_accepted_where_they_are_clear(value: int, disc: bool) -> None:
     assert (phase_from_labels(np.full((1, 2, 2), value), "a.tif") == disc).all()
 
 
@@ -247,14 +248,14 @@ def test_every_format_has_files_that_manifest_and_sidecar_name(
     assert sidecar["files"] == written
     assert set(sidecar["formats"]) == set(sidecar["axis_order"]) == {*FORMATS, *JOINT_FORMATS}
     for row in rows_of(tmp_path / "out/manifest.csv"):
-        for name, each in FORMATS.items():
+        for name, format in FORMATS.items():
             assert row[name] in written and row[name].startswith(f"{name}/{row['structure']}")
-            assert row[name].endswith(each.suffix)
+            assert row[name].endswith(format.suffix)
 
 
 def test_same_structures_same_bytes(structures: SimpleNamespace, tmp_path: Path) -> None:
-    every = {"formats": list(known_formats()), "voxel_size_um": VOXEL_UM, "element_size": 0.8}
-    first, second = (run(structures, tmp_path / name, **every) for name in "ab")
+    options = {"formats": list(known_formats()), "voxel_size_um": VOXEL_UM, "element_size": 0.8}
+    first, second = (run(structures, tmp_path / name, **options) for name in "ab")
     assert first == second
 
 
@@ -293,7 +294,7 @@ def test_sidecar_keeps_to_its_schema(structures: SimpleNamespace, tmp_path: Path
         Sidecar.model_validate_json(text.replace("microgan-export-2", "microgan-export-1"))
 
 
-def test_no_structure_is_told_in_the_same_schema() -> None:
+def test_an_export_without_structures_keeps_to_the_same_schema() -> None:
     content = empty_sidecar((5, 7), PROVENANCE, ExportConfig(), "no sample is valid")
     sidecar = Sidecar.model_validate_json(json.dumps(content), strict=True)
     assert (sidecar.structures, sidecar.note, sidecar.provenance) == (0, "no sample is valid", PROVENANCE)
@@ -313,7 +314,7 @@ def test_lengths_are_in_the_wanted_unit(
     row = rows_of(tmp_path / "out/circles.csv")[-1]
     assert float(row[f"radius_{unit}"]) == pytest.approx(disc.radius_px[0] * VOXEL_UM * factor)
     content = json.loads((tmp_path / "out/circles.json").read_text())
-    assert [len(each["circles"]) for each in content["structures"]] == [2, 0, 1]
+    assert [len(structure["circles"]) for structure in content["structures"]] == [2, 0, 1]
     assert content["structures"][2]["circles"][0] == {
         name: float(value) for name, value in row.items() if name != "image"
     }
@@ -328,7 +329,10 @@ def test_circles_json_of_unknown_size_is_in_pixels(structures: SimpleNamespace, 
     assert content["length_unit"] == "px" and "unknown" in content["note"]
     disc = structures.circles[2]
     assert content["structures"][2]["circles"] == [
-        {name: pytest.approx(getattr(disc, name)[0], rel=1e-7) for name in ("row", "col", "radius")}
+        {
+            name: pytest.approx(values[0], rel=1e-7)
+            for name, values in {"row": disc.row, "col": disc.col, "radius": disc.radius_px}.items()
+        }
     ]
 
 
@@ -359,8 +363,8 @@ def test_manifest_counts_no_circles_as_none_but_not_unknown(
 def test_periodic_is_carried_through(structures: SimpleNamespace, tmp_path: Path) -> None:
     config = ExportConfig(formats=("json", "hdf5", "nrrd"))
     for periodic in (True, False):
-        parts = (None, structures.phase, structures.circles, PROVENANCE, tmp_path / "out", config)
-        assert export(*parts, periodic=periodic)["periodic"] is periodic
+        inputs = ExportInput(structures.phase, circles=structures.circles, periodic=periodic)
+        assert export(inputs, PROVENANCE, tmp_path / "out", config)["periodic"] is periodic
         content = json.loads((tmp_path / "out/circles.json").read_text())
         assert content["periodic"] is periodic
         with h5py.File(tmp_path / "out/hdf5/structure_00000.h5") as file:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.exporters.formats.mesh import MSH, VTU, write_msh, write_vtu
@@ -74,13 +75,13 @@ def meshed(circles: Circles, folder: Path, periodic: bool = True, **options: flo
 def test_discs_have_their_area_and_their_place(tmp_path: Path, seed: int, periodic: bool) -> None:
     circles = overlapping(seed)
     mesh = meshed(circles, tmp_path, periodic)
-    true = disc_area(circles, SHAPE, periodic) / (40 * 48)
+    true = disc_area(circles, Domain(SHAPE, periodic)) / (40 * 48)
     assert 0.5 < true < 0.95
     assert mesh.fraction("fibre") == pytest.approx(true, rel=2e-3)
     assert (mesh.area > 0).all()
     assert mesh.area.sum() == pytest.approx(40 * 48 * VOXEL_UM**2)
     # Away from edges, each triangle has the phase that is drawn there.
-    fine = render_phase(circles, SHAPE, 8, periodic)
+    fine = render_phase(circles, Domain(SHAPE, periodic), 8)
     col, row = (mesh.centre / VOXEL_UM * 8).astype(int).T
     wrong = fine[row, col] != (mesh.group == mesh.names["fibre"][0])
     assert mesh.area[wrong].sum() < 0.01 * mesh.area.sum()
@@ -146,7 +147,7 @@ def test_awkward_discs(tmp_path: Path, circles: Circles, periodic: bool) -> None
     mesh = meshed(circles, tmp_path, periodic)
     assert (mesh.area > 0).all()
     assert mesh.area.sum() == pytest.approx(40 * 48 * VOXEL_UM**2)
-    true = disc_area(circles, SHAPE, periodic) / (40 * 48)
+    true = disc_area(circles, Domain(SHAPE, periodic)) / (40 * 48)
     assert mesh.area[mesh.group == 2].sum() / mesh.area.sum() == pytest.approx(true, rel=4e-3)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from microgan.core.domain import Domain
 from microgan.detection.circles import Circles
 from microgan.exporters.outlines import disc_area
 from microgan.exporters.rendering import visible_discs
@@ -23,7 +24,7 @@ def segment(radius: float, distance: float) -> float:
 
 def area_by_scan_lines(circles: Circles, periodic: bool, lines: int = 20_000) -> float:
     """Sum, over lines of constant row, the length of the union of the intervals that discs cut out of it."""
-    visible = visible_discs(circles, SHAPE, periodic) + np.array([0.5, 0.5, 0])
+    visible = visible_discs(circles, Domain(SHAPE, periodic)) + np.array([0.5, 0.5, 0])
     length = 0.0
     for y in (np.arange(lines) + 0.5) * SHAPE[0] / lines:
         cut = visible[np.abs(visible[:, 0] - y) < visible[:, 2]]
@@ -54,13 +55,13 @@ def area_by_scan_lines(circles: Circles, periodic: bool, lines: int = 20_000) ->
     ],
 )
 def test_area_in_closed_form(circles: Circles, periodic: bool, area: float) -> None:
-    assert disc_area(circles, SHAPE, periodic) == pytest.approx(area, rel=1e-9)
+    assert disc_area(circles, Domain(SHAPE, periodic)) == pytest.approx(area, rel=1e-9)
 
 
 @pytest.mark.parametrize("periodic", [False, True])
 def test_area_of_many_overlapping_discs(periodic: bool) -> None:
     rng = np.random.default_rng(3)
     circles = discs(*zip(rng.uniform(0, 39, 25), rng.uniform(0, 47, 25), rng.uniform(3, 6, 25), strict=True))
-    assert disc_area(circles, SHAPE, periodic) == pytest.approx(
+    assert disc_area(circles, Domain(SHAPE, periodic)) == pytest.approx(
         area_by_scan_lines(circles, periodic), rel=1e-6
     )

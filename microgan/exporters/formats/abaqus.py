@@ -187,6 +187,8 @@ def _write_list(file: TextIO, numbers: np.ndarray) -> None:
 ABAQUS = Format(
     write=write_inp,
     suffix=".inp",
-    about="Abaqus and CalculiX input: CPE4, or C3D8 where extruded; element sets and materials by phase",
+    description=(
+        "Abaqus and CalculiX input: CPE4, or C3D8 where extruded; element sets and materials by phase"
+    ),
     needs_voxel_size=True,
 )

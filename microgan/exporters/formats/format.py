@@ -1,4 +1,4 @@
-"""What a format is."""
+"""How structures become files: one for each structure (`Format`), or joint ones (`JointFormat`)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ AXES = "x = col, y = row (downwards in the image), z = plane; origin at the corn
 
 @dataclass(frozen=True)
 class Format:
-    """How one structure becomes files.
+    """A format with a file for each structure.
 
     Attributes
     ----------
     write
-        Called with the structure and the path of its file, whose suffix is ``suffix``; a format of several
+        Called with the structure and the path of its file, whose suffix is ``suffix``. A format of several
         files writes the others beside it, under the same name. The folder is a draft that is renamed when all
-        is written, so a writer need not care for atomicity.
+        files are written.
     suffix
         Of the (main) file.
-    about
-        One line: what it holds, and who reads it.
+    description
+        One line: the content of the files, and who reads them.
     needs_voxel_size
         Whether a structure of unknown size is refused.
     needs_circles
@@ -35,7 +35,7 @@ class Format:
 
     write: Callable[..., None]
     suffix: str
-    about: str
+    description: str
     needs_voxel_size: bool = False
     needs_circles: bool = False
     axes: str = AXES
@@ -44,13 +44,13 @@ class Format:
 
 @dataclass(frozen=True)
 class JointFormat:
-    """How all structures of an export become files together: stacks and tables.
+    """A format with files for all structures of an export: stacks and tables.
 
     Attributes
     ----------
     write
         Called with the structures, at least one, and the folder.
-    about
+    description
         As of `Format`.
     needs_voxel_size
         As of `Format`.
@@ -61,7 +61,7 @@ class JointFormat:
     """
 
     write: Callable[[Sequence[Structure], Path], None]
-    about: str
+    description: str
     needs_voxel_size: bool = False
     needs_circles: bool = False
     axes: str = AXES

@@ -1,6 +1,6 @@
 """Triangle meshes that follow the edges of the discs: `.msh` of gmsh, and VTU through meshio.
 
-The mesh is of the plane that the discs are seen in. x runs along columns, y along rows (downwards in the
+The mesh is of the plane across the discs' axis. x runs along columns, y along rows (downwards in the
 image), the corner of the first pixel is the origin. Physical groups are named by the phases and, for
 boundary conditions, X_MIN, X_MAX, Y_MIN and Y_MAX. In a periodic cell the nodes of opposite borders match,
 and the file says which belong together. Where discs overlap they are one.
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError, one_line
 from microgan.exporters.formats.format import Format
 from microgan.exporters.outlines import INSTALL, gmsh_session, phase_surfaces
@@ -57,9 +58,8 @@ def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SI
         raise UserError(unknown, "unknown", "must be known: a mesh follows circles, in a unit of length")
     if not 0 < element_size <= LARGEST_SIZE:
         raise UserError("element_size", element_size, f"must be above 0 and at most {LARGEST_SIZE}")
-    shape = structure.phase.shape[1], structure.phase.shape[2]
     per_disc = 3 * int(np.ceil(WHOLE / 3 / element_size))
-    discs = polygon_discs(structure.circles, shape, structure.periodic, per_disc)
+    discs = polygon_discs(structure.circles, structure.domain, per_disc)
     with gmsh_session() as gmsh:
         try:
             for name, value in MESH_OPTIONS.items():
@@ -101,7 +101,7 @@ class _Discs:
     radius_px: np.ndarray
 
 
-def polygon_discs(circles: Discs, shape: tuple[int, int], periodic: bool, corners: int) -> Discs:
+def polygon_discs(circles: Discs, domain: Domain, corners: int) -> Discs:
     """Return discs on whose edges the corners of polygons lie that have the circles' areas.
 
     Edges nearer than LEAST_GAP x radius, to each other or to the border, are moved that far apart. This moves
@@ -110,25 +110,23 @@ def polygon_discs(circles: Discs, shape: tuple[int, int], periodic: bool, corner
 
     Parameters
     ----------
-    circles, shape, periodic
+    circles, domain
         As in `microgan.exporters.outlines.phase_surfaces`.
     corners
         Of the polygon that a whole disc becomes.
     """
     radius = np.asarray(circles.radius_px, float) * np.sqrt(WHOLE / (corners * np.sin(WHOLE / corners)))
     centres = np.stack([circles.row, circles.col], axis=1).astype(float) + 0.5
-    sides = np.array(shape, float)
-    if periodic:
+    sides = np.array(domain.size_px, float)
+    if domain.periodic:
         centres %= sides
         centres[centres >= sides] = 0
     surplus = radius - circles.radius_px
-    centres = _cleared(centres, radius, surplus, sides, periodic)
+    centres = _cleared(centres, radius, surplus, domain)
     return _Discs(centres[:, 0] - 0.5, centres[:, 1] - 0.5, radius)
 
 
-def _cleared(
-    centres: np.ndarray, radius: np.ndarray, surplus: np.ndarray, sides: np.ndarray, periodic: bool
-) -> np.ndarray:
+def _cleared(centres: np.ndarray, radius: np.ndarray, surplus: np.ndarray, domain: Domain) -> np.ndarray:
     """Move centres (n, 2), all at once and repeatedly, until every gap and every overlap is wide enough.
 
     Radii are those of the polygons' corners. They exceed those of the discs, by which a pair has a gap or an
@@ -136,18 +134,18 @@ def _cleared(
     """
     if not len(centres):
         return centres
-    slack = 1e-3
+    slack, sides = 1e-3, np.array(domain.size_px, float)
     reach = (2 + 10 * LEAST_GAP) * radius.max()
-    tree = cKDTree(centres, boxsize=sides if periodic and reach < sides.min() / 2 else None)
+    tree = cKDTree(centres, boxsize=sides if domain.periodic and reach < sides.min() / 2 else None)
     pairs = tree.query_pairs(reach, output_type="ndarray")
     least = LEAST_GAP * radius[pairs].min(axis=1)
-    away = _gaps(centres, radius, sides, periodic, pairs)[1] >= -surplus[pairs].sum(axis=1)
+    away = _gaps(centres, radius, domain, pairs)[1] >= -surplus[pairs].sum(axis=1)
     # A border is one of two lines along each axis; a disc reaches over it or does not.
     beyond = [
         (place, np.abs(centres - place) >= (radius - surplus)[:, None]) for place in (np.zeros(2), sides)
     ]
     for _ in range(MOST_PUSHES):
-        direction, gap = _gaps(centres, radius, sides, periodic, pairs)
+        direction, gap = _gaps(centres, radius, domain, pairs)
         missing = np.where(away, np.maximum(least - gap, 0), -np.maximum(least + gap, 0))
         push = direction * (missing * (0.5 + slack))[:, None]
         step = np.zeros_like(centres)
@@ -168,11 +166,12 @@ def _cleared(
 
 
 def _gaps(
-    centres: np.ndarray, radius: np.ndarray, sides: np.ndarray, periodic: bool, pairs: np.ndarray
+    centres: np.ndarray, radius: np.ndarray, domain: Domain, pairs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Directions (m, 2) from the second to the first of each pair, and the gaps (m,) between their edges."""
     offset = centres[pairs[:, 0]] - centres[pairs[:, 1]]
-    if periodic:
+    if domain.periodic:
+        sides = np.array(domain.size_px, float)
         offset -= sides * np.rint(offset / sides)
     distance = np.maximum(np.hypot(*offset.T), 1e-9)
     return offset / distance[:, None], distance - radius[pairs].sum(axis=1)
@@ -183,11 +182,11 @@ def _gaps(
 
 def _draw(gmsh: Any, structure: Structure, discs: Discs, per_disc: int) -> None:
     """Put surfaces, groups and the number of elements along each curve into gmsh's model."""
-    shape = structure.phase.shape[1], structure.phase.shape[2]
-    for phase, tags in phase_surfaces(gmsh, discs, shape, structure.periodic).items():
+    domain = structure.domain
+    for phase, tags in phase_surfaces(gmsh, discs, domain).items():
         if tags:
             gmsh.model.addPhysicalGroup(2, tags, phase + 1, structure.phases[phase])
-    rows, cols = shape
+    rows, cols = domain.size_px
     corners = {"Y_MIN": (0, 0, cols, 0), "X_MAX": (cols, 0, cols, rows)}
     corners |= {"Y_MAX": (0, rows, cols, rows), "X_MIN": (0, 0, 0, rows)}
     sides = {name: _curves_between(gmsh, *ends) for name, ends in corners.items()}
@@ -196,7 +195,7 @@ def _draw(gmsh: Any, structure: Structure, discs: Discs, per_disc: int) -> None:
     if structure.periodic:
         gmsh.model.mesh.setPeriodic(1, sides["X_MAX"], sides["X_MIN"], _shift(cols, 0))
         gmsh.model.mesh.setPeriodic(1, sides["Y_MAX"], sides["Y_MIN"], _shift(0, rows))
-    element_px = _element_away_from_edges(discs, shape, structure.periodic, per_disc)
+    element_px = _element_away_from_edges(discs, domain, per_disc)
     on_border = {tag for tags in sides.values() for tag in tags}
     for _, tag in gmsh.model.getEntities(1):
         if tag in on_border:
@@ -210,17 +209,17 @@ def _draw(gmsh: Any, structure: Structure, discs: Discs, per_disc: int) -> None:
 
 
 def _curves_between(gmsh: Any, x: float, y: float, last_x: float, last_y: float) -> list[int]:
-    """Curves of one side of the cell, in the order of rising coordinates."""
+    """Curves along one side of the cell, by rising coordinates."""
     slack = 1e-6
     low, high = (x - slack, y - slack, -slack), (last_x + slack, last_y + slack, slack)
     tags = [tag for _, tag in gmsh.model.getEntitiesInBoundingBox(*low, *high, dim=1)]
     return sorted(tags, key=lambda tag: sum(gmsh.model.getBoundingBox(1, tag)))
 
 
-def _element_away_from_edges(discs: Discs, shape: tuple[int, int], periodic: bool, per_disc: int) -> float:
+def _element_away_from_edges(discs: Discs, domain: Domain, per_disc: int) -> float:
     """Length of an element on the border and in the matrix: as on the mean edge, or 1/16 of an empty cell."""
-    visible = visible_discs(discs, shape, periodic)
-    return float(visible[:, 2].mean() * WHOLE / per_disc) if len(visible) else max(shape) / 16
+    visible = visible_discs(discs, domain)
+    return float(visible[:, 2].mean() * WHOLE / per_disc) if len(visible) else max(domain.size_px) / 16
 
 
 def _shift(x: float, y: float) -> list[float]:
@@ -233,7 +232,9 @@ def _shift(x: float, y: float) -> list[float]:
 MSH = Format(
     write=write_msh,
     suffix=".msh",
-    about="triangle mesh along the circles, for gmsh and what reads its files; groups named by the phases",
+    description=(
+        "triangle mesh along the circles, for gmsh and what reads its files; groups named by the phases"
+    ),
     needs_voxel_size=True,
     needs_circles=True,
     axes="x = col, y = row (downwards in the image); origin at the corner of the first pixel",
@@ -242,7 +243,7 @@ MSH = Format(
 VTU = Format(
     write=write_vtu,
     suffix=".vtu",
-    about="the same triangle mesh for ParaView, cell data 'material' = phase id",
+    description="the same triangle mesh for ParaView, cell data 'material' = phase id",
     needs_voxel_size=True,
     needs_circles=True,
     axes="x = col, y = row (downwards in the image); origin at the corner of the first pixel",

@@ -33,12 +33,14 @@ def circle_columns(structure: Structure) -> dict[str, np.ndarray]:
 def write_csv_tables(structures: Sequence[Structure], folder: Path) -> None:
     """Write phases.csv, and circles.csv where circles are known."""
     header = ["structure", "id", "name", "voxels", "volume_fraction", "circles"]
-    write_csv(folder / "phases.csv", header, (row for each in structures for row in _phase_rows(each)))
+    write_csv(
+        folder / "phases.csv", header, (row for structure in structures for row in _phase_rows(structure))
+    )
     if structures[0].circles is not None:
         rows = [
             [page, *(f"{value:.8g}" for value in circle)]
-            for page, each in enumerate(structures)
-            for circle in zip(*circle_columns(each).values(), strict=True)
+            for page, structure in enumerate(structures)
+            for circle in zip(*circle_columns(structure).values(), strict=True)
         ]
         write_csv(folder / "circles.csv", ["image", *circle_columns(structures[0])], rows)
 
@@ -46,13 +48,13 @@ def write_csv_tables(structures: Sequence[Structure], folder: Path) -> None:
 def write_circles_json(structures: Sequence[Structure], folder: Path) -> None:
     """Write circles.json: for each structure a list of circles, with the same names as in circles.csv."""
     listed = [
-        {"name": each.name, "image": page, "circles": list(_circles(each))}
-        for page, each in enumerate(structures)
+        {"name": structure.name, "image": page, "circles": list(_circles(structure))}
+        for page, structure in enumerate(structures)
     ]
     first = structures[0]
-    about = {"schema": CIRCLES_SCHEMA, "microgan": __version__, "length_unit": first.unit}
+    header = {"schema": CIRCLES_SCHEMA, "microgan": __version__, "length_unit": first.unit}
     size = {"note": first.unit_note, "spacing": first.spacing, "periodic": first.periodic}
-    write_json(folder / "circles.json", {**about, **size, "structures": listed})
+    write_json(folder / "circles.json", {**header, **size, "structures": listed})
 
 
 def _circles(structure: Structure) -> Iterator[dict[str, float]]:

@@ -13,8 +13,10 @@ from microgan.exporters.structure import Structure
 def write_stacks(structures: Sequence[Structure], folder: Path) -> None:
     """Write phase.tif, and grey.tif where grey values are known; of extruded ones the first plane."""
     voxel_size_um = structures[0].voxel_size_um
-    write_tiff(folder / "phase.tif", np.stack([each.phase[0] for each in structures]), voxel_size_um)
-    grey = [each.grey for each in structures if each.grey is not None]
+    write_tiff(
+        folder / "phase.tif", np.stack([structure.phase[0] for structure in structures]), voxel_size_um
+    )
+    grey = [structure.grey for structure in structures if structure.grey is not None]
     if grey:
         write_tiff(folder / "grey.tif", np.stack(grey), voxel_size_um)
 
