@@ -1,4 +1,4 @@
-"""The files in samples/MODEL that stages hand on: what was generated, and what was found in it."""
+"""The files in samples/MODEL that stages pass on: generated images, their verdicts and their circles."""
 
 import csv
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ CIRCLE_COLUMNS = ("row", "col", "radius", "score")
 
 @dataclass(frozen=True)
 class Samples:
-    """All samples of one model: grey values (N, rows, cols) as in the scan, and what each was found to be."""
+    """All samples of one model: grey values (N, rows, cols) as in the scan, and the verdict of each."""
 
     grey: np.ndarray
     verdicts: list[Verdict]
@@ -44,7 +44,7 @@ def read_stack(path: Path) -> np.ndarray:
 
 
 def read_samples(folder: Path) -> Samples:
-    """Read what the stages generate and validate wrote."""
+    """Read the files that the stages generate and validate wrote."""
     grey = read_stack(folder / "generated.tif")
     circles = _read_circles(folder / "circles.csv", len(grey))
     with (folder / "verdicts.csv").open(newline="") as stream:
@@ -54,15 +54,15 @@ def read_samples(folder: Path) -> Samples:
             folder / "verdicts.csv", len(rows), f"must have a row for each of {len(grey)} samples"
         )
     verdicts = []
-    for row, found in zip(rows, circles, strict=True):
+    for row, sample_circles in zip(rows, circles, strict=True):
         valid, reasons = row.pop("valid") == "True", tuple(row.pop("reasons").split())
         measures = {name: float(value) for name, value in row.items() if name != "image"}
-        verdicts.append(Verdict(valid, reasons, measures, found))
+        verdicts.append(Verdict(valid, reasons, measures, sample_circles))
     return Samples(grey, verdicts)
 
 
 def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write one row a sample: image (its page), valid, reasons, and what was measured."""
+    """Write one row for each sample: image (its page), valid, reasons, and all measures."""
     measures = sorted(verdicts[0].measures)
     rows = [
         (index, verdict.valid, " ".join(verdict.reasons), *(verdict.measures[name] for name in measures))
@@ -72,7 +72,7 @@ def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
 
 
 def write_circles(path: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write one row a circle, in pixels: image (its page), row, col, radius, score."""
+    """Write one row for each circle, in pixels: image (its page), row, col, radius, score."""
     rows = [
         (index, *(f"{value:.4f}" for value in circle))
         for index, verdict in enumerate(verdicts)

@@ -1,4 +1,4 @@
-"""What all stages share: parameters and arguments in, one clear line out when something is wrong."""
+"""What all stages share: parameters and arguments, errors in one line, results that replace earlier ones."""
 
 import os
 import signal
@@ -48,15 +48,15 @@ class Stage:
 
     @property
     def model(self) -> str:
-        """The model that this stage is about: the program's only argument."""
-        return self._one_of(sorted(section(self.params, "models")))
+        """The model that this stage is run for: the program's only argument."""
+        return self._argument_among(sorted(section(self.params, "models")))
 
     @property
     def model_or_baseline(self) -> str:
-        """The same, or the baseline."""
-        return self._one_of([*sorted(section(self.params, "models")), BASELINE])
+        """The same, or the baseline: `BASELINE`."""
+        return self._argument_among([*sorted(section(self.params, "models")), BASELINE])
 
-    def _one_of(self, known: list[str]) -> str:
+    def _argument_among(self, known: list[str]) -> str:
         if len(self.arguments) != 1 or self.arguments[0] not in known:
             raise UserError(
                 "model", " ".join(self.arguments) or "missing", f"must be one of {', '.join(known)}"
@@ -87,7 +87,7 @@ class Stage:
 
 def run(main: Callable[[Stage], None]) -> None:
     """Run the stage ``main`` as a program, tracked."""
-    with told_in_one_line():
+    with errors_in_one_line():
         params = load_params()
         name = os.environ.get("DVC_STAGE") or "@".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
         tracker = Tracker()
@@ -102,8 +102,8 @@ def run(main: Callable[[Stage], None]) -> None:
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """End the program with one line and status 2 for what the user can mend, 130 after Ctrl-C or SIGTERM."""
+def errors_in_one_line() -> Iterator[None]:
+    """End the program with one line: status 2 for what the user can mend, 130 after Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -121,7 +121,7 @@ def load_params(path: Path = PARAMS) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If the file is missing or broken, or has a section that no stage knows.
+        If the file is missing or broken, or has an unknown section.
     """
     try:
         params = yaml.safe_load(path.read_text())
@@ -139,14 +139,14 @@ def load_params(path: Path = PARAMS) -> dict[str, Any]:
 
 def section(params: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return the section at ``path``, say ``models.dcgan``."""
-    found: Any = params
+    values: Any = params
     for name in path.split("."):
-        if not isinstance(found, dict) or name not in found:
+        if not isinstance(values, dict) or name not in values:
             raise UserError(f"{PARAMS}: {path}", "missing", "section must exist")
-        found = found[name]
-    if not isinstance(found, dict):
-        raise UserError(f"{PARAMS}: {path}", repr(found), "must be a section of named values")
-    return found
+        values = values[name]
+    if not isinstance(values, dict):
+        raise UserError(f"{PARAMS}: {path}", repr(values), "must be a section of named values")
+    return values
 
 
 def scan_name(params: Mapping[str, Any]) -> str:
@@ -181,8 +181,8 @@ def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        below = f"{path}.{name}" if path else str(name)
-        flat |= flatten(value, below) if isinstance(value, Mapping) else {below: value}
+        full_name = f"{path}.{name}" if path else str(name)
+        flat |= flatten(value, full_name) if isinstance(value, Mapping) else {full_name: value}
     return flat
 
 

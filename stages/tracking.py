@@ -74,13 +74,13 @@ class Tracker:
 
     @_warns_only
     def params(self, values: Mapping[str, Any]) -> None:
-        """Keep the parameters of this stage."""
+        """Log the parameters of this stage."""
         if self._client:
             _log_params(self._client, self._run, values)
 
     @_warns_only
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Keep numbers; they are written in batches, as each call to the data base costs milliseconds."""
+        """Log numbers; they are written in batches, as each call to the data base costs milliseconds."""
         if self._client:
             self._metrics += [(key, float(value), step) for key, value in values.items()]
             if time.monotonic() - self._flushed_at > FLUSH_EVERY_S:
@@ -88,7 +88,7 @@ class Tracker:
 
     @_warns_only
     def headline(self, values: Mapping[str, float]) -> None:
-        """Keep the few numbers by which executions are compared, on the parent and on this stage."""
+        """Log the few numbers by which executions are compared, on the parent and on this stage."""
         if self._client:
             self.metrics(values)
             _log_metrics(
@@ -97,13 +97,13 @@ class Tracker:
 
     @_warns_only
     def image(self, key: str, image: np.ndarray, step: int) -> None:
-        """Keep a picture (rows, cols) uint8 that develops over the steps."""
+        """Log the picture (rows, cols), uint8, of one step."""
         if self._client:
             self._client.log_image(self._run, image, key=key, step=step, synchronous=True)
 
     @_warns_only
     def artifact(self, *paths: str | Path) -> None:
-        """Keep files or folders."""
+        """Log files or folders."""
         for path in map(Path, paths):
             if self._client and path.is_dir():
                 self._client.log_artifacts(self._run, str(path), path.name)
@@ -112,7 +112,7 @@ class Tracker:
 
     @_warns_only
     def dataset(self, name: str, digest: str, source: str, role: str) -> None:
-        """Keep which data this stage read; ``digest`` changes with them."""
+        """Log which data this stage read; ``digest`` changes with them."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         if self._client:
@@ -172,9 +172,9 @@ def _client() -> "MlflowClient":
 
 def _experiment(client: "MlflowClient") -> str:
     """Return the id of the experiment; make it if it is not there."""
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found:
-        return found.experiment_id
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment:
+        return experiment.experiment_id
     local = tracking_uri().startswith("sqlite:")
     place = (project_root() / "mlartifacts").as_uri() if local else None
     # By this tag its page opens in the view for machine-learning runs, not in the one for language models.
@@ -183,16 +183,16 @@ def _experiment(client: "MlflowClient") -> str:
 
 
 def _find_parent(client: "MlflowClient", experiment: str, params: Mapping[str, Any]) -> str:
-    """Return the run of this execution of the pipeline: that of the dvc process, or else of this one."""
+    """Return the parent run: that of the dvc process that started this stage, or else of this process."""
     tags = _tags(_executor())
     name = os.environ.get("DVC_EXP_NAME", "")
     query = " and ".join(
         f"tags.`{key}` = '{tags[key]}'" for key in ("microgan.process", "microgan.experiment") if key in tags
     )
-    found = client.search_runs([experiment], f"{query} and tags.`microgan.role` = 'execution'", max_results=1)
-    if found:
-        client.update_run(found[0].info.run_id, status="RUNNING")
-        return found[0].info.run_id
+    runs = client.search_runs([experiment], f"{query} and tags.`microgan.role` = 'execution'", max_results=1)
+    if runs:
+        client.update_run(runs[0].info.run_id, status="RUNNING")
+        return runs[0].info.run_id
     name = name or f"{params['scan']} {time.strftime('%Y-%m-%d %H:%M:%S')}"
     tags |= {"microgan.role": "execution", "mlflow.source.name": "dvc repro"}
     run = client.create_run(experiment, tags=tags, run_name=name)
@@ -201,13 +201,13 @@ def _find_parent(client: "MlflowClient", experiment: str, params: Mapping[str, A
 
 
 def _executor() -> psutil.Process:
-    """Return the nearest dvc process above this one; by hand there is none, and it is this process."""
+    """Return the nearest dvc process above this one; this process where a stage was started by hand."""
     for process in psutil.Process().parents():
         try:
-            words = [Path(word).name for word in process.cmdline()]
+            command = [Path(word).name for word in process.cmdline()]
         except psutil.Error:
             continue
-        if "dvc" in words[:3]:  # python dvc repro; python -m dvc repro
+        if "dvc" in command[:3]:  # python dvc repro; python -m dvc repro
             return process
     return psutil.Process()
 
@@ -227,7 +227,7 @@ def _tags(process: psutil.Process) -> dict[str, str]:
 
 
 def _close_dead_runs(client: "MlflowClient", experiment: str) -> None:
-    """Mark as killed what this machine still calls running though its process has gone."""
+    """Mark runs of this machine as killed that are still marked as running though their process has gone."""
     host = socket.gethostname()
     query = f"attributes.status = 'RUNNING' and tags.`microgan.process` LIKE '{host}/%'"
     for run in client.search_runs([experiment], query):
