@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from microgan.report.figures import calibration_sheet, defect_sheet, verdict_sheet
+from microgan.report.figures.rules import calibration_sheet
+from microgan.report.figures.windows import defect_sheet, verdict_sheet
 from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig, calibrate, real_windows, with_held_out
 from microgan.validity.detection_rate import plant_every_defect
 from microgan.validity.judging import judge
 from stages.stage import Stage, drafts, run
 
-PICTURED = 500  # calibration windows in the picture of the limits
+FIGURE_WINDOWS = 500  # calibration windows in the picture of the limits
 
 
 def main(stage: Stage) -> None:
@@ -18,7 +19,7 @@ def main(stage: Stage) -> None:
     planes = Planes.load(Path("data/planes"))
     stage.tracker.dataset(planes.info.name, planes.info.planes_sha256, "data/planes", "calibration")
     reference = calibrate(planes, stage.window_px, config)
-    windows = real_windows(planes, ("calibration",), stage.window_px, PICTURED, config.seed)
+    windows = real_windows(planes, ("calibration",), stage.window_px, FIGURE_WINDOWS, config.seed)
     real = judge(windows, reference)
     planted = plant_every_defect(reference, planes, config.seed, config.planted)
     detection_rates = {name: defects.detection_rate for name, defects in planted.items()}
@@ -32,9 +33,7 @@ def main(stage: Stage) -> None:
         defect_sheet(planted, pictures / "planted_defects.png")
     rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
     stage.tracker.metrics({name: rate for name, rate in rates.items() if rate is not None})
-    stage.tracker.metrics(
-        {f"detection_rate.{name}": rate.detection_rate for name, rate in detection_rates.items()}
-    )
+    stage.tracker.metrics({f"detection_rate.{name}": rate.rate for name, rate in detection_rates.items()})
     stage.tracker.artifact("reference/reference.json", "reports/calibrate")
 
 

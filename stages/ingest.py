@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from microgan.report.figures import contact_sheet, intensity_histogram
+from microgan.report.figures.scan import contact_sheet, intensity_histogram
 from microgan.scan.config import ScanConfig
 from microgan.scan.ingest import ingest
 from stages.stage import Stage, drafts, run

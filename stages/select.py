@@ -73,8 +73,8 @@ def check(params: dict[str, Any]) -> None:
 def fetch(scan: str) -> None:
     """Download the files of ``scan`` that .dvc files name and that are missing.
 
-    They come from the DVC remote if there is one, otherwise from their public address. A file whose md5 is not
-    that of the .dvc file is refused.
+    They come from the DVC remote if there is one, otherwise from their public address. A file must have the
+    md5 that its .dvc file names.
     """
     missing = {out: dvc_file for out, dvc_file in _imports(scan).items() if not out.exists()}
     if missing:

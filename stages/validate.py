@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from microgan.core.files import write_json, write_tiff
-from microgan.report.figures import calibration_sheet, verdict_sheet
+from microgan.report.figures.rules import calibration_sheet
+from microgan.report.figures.windows import verdict_sheet
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
+from microgan.validity.calibration import CalibrationConfig
 from microgan.validity.judging import judge, pass_rate, rejected_by
-from microgan.validity.reference import CalibrationConfig, Reference
 from stages.samples import read_stack, write_circles, write_verdicts
 from stages.stage import Stage, drafts, run
 
@@ -23,15 +24,14 @@ def main(stage: Stage) -> None:
     """Write verdicts, circles, the valid samples, metrics/MODEL/validity.json and a picture."""
     name = stage.model_or_baseline
     config = stage.config("calibrate", CalibrationConfig)
-    reference = Reference.load(Path("reference/reference.json"))
-    asked_for = config.names_rules_of(reference)
+    reference = config.load_reference(Path("reference/reference.json"))
     grey = read_stack(Path("samples") / name / "generated.tif")
     images = torch.from_numpy(reference.scan.normalise(grey))[:, None]
-    verdicts = judge(images, reference, allow_own_rules=asked_for)
+    verdicts = judge(images, reference)
 
     windows = Windows(Planes.load(Path("data/planes")), "held_out", reference.window_px)
     held_out = windows.draw(np.random.default_rng(config.seed), len(images))
-    real = judge(held_out, reference, allow_own_rules=asked_for)
+    real = judge(held_out, reference)
     metrics: dict[str, Any] = {
         "pass_rate": pass_rate(verdicts),
         "reference_pass_rate": pass_rate(real),
@@ -51,11 +51,12 @@ def main(stage: Stage) -> None:
         write_circles(circles, verdicts)
         write_json(summary, metrics)
         verdict_sheet(images[:, 0].numpy(), verdicts, picture)
-        real_measures, measures = ([one.measures for one in group] for group in (real, verdicts))
+        real_measures, measures = ([verdict.measures for verdict in group] for group in (real, verdicts))
         calibration_sheet(real_measures, reference, distributions, samples=measures)
-    numbers = ("pass_rate", "reference_pass_rate", "pass_rate_ratio")
-    stage.tracker.headline({f"{name}.{key}": metrics[key] for key in numbers})
-    stage.tracker.metrics({f"rejected_by.{reason}": n for reason, n in metrics["rejected_by"].items()})
+    headline = ("pass_rate", "reference_pass_rate", "pass_rate_ratio")
+    stage.tracker.headline({f"{name}.{key}": metrics[key] for key in headline})
+    counts = metrics["rejected_by"].items()
+    stage.tracker.metrics({f"rejected_by.{reason}": count for reason, count in counts})
     stage.tracker.artifact(*outputs[1:])
 
 
