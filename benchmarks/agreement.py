@@ -1,8 +1,8 @@
-"""Do two detectors that share nothing agree on a real scan? `python -m benchmarks.agreement data/planes`.
+"""Do two independent detectors agree on a real scan? `python -m benchmarks.agreement data/planes`.
 
 The ring detector against the watershed, on random windows of planes that the ingest stage wrote. The F1 score
 is that of discs whose centres are at least a radius inside; a window counts as dense if the watershed's discs
-cover half of it. Nobody knows the truth here: a picture of both shows who is right.
+cover half of it. The truth is unknown: a picture of both shows which one is right.
 """
 
 import argparse
@@ -13,8 +13,9 @@ import numpy as np
 
 from benchmarks.detector import matched
 from microgan.core.files import atomic
-from microgan.detection.circles import Circles, DetectorConfig
+from microgan.detection.circles import Circles
 from microgan.detection.detect import detect
+from microgan.detection.detector import Detector, DetectorConfig
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 
@@ -44,27 +45,26 @@ def main() -> None:
         images = windows.draw(np.random.default_rng(0), options.windows)
         radius_px, polarity = planes.info.radius_px, planes.info.polarity
         ring, watershed = (
-            detect(images, radius_px, polarity, DetectorConfig(backend=backend))
+            detect(images, Detector(radius_px, polarity, DetectorConfig(backend=backend)))
             for backend in ("ring", "watershed")
         )
-        counts = np.array(
-            [agreement(one, other, options.size) for one, other in zip(ring, watershed, strict=True)]
-        )
+        counts = np.array([agreement(*pair, options.size) for pair in zip(ring, watershed, strict=True)])
         covered = np.array([_covered(circles, options.size) for circles in watershed])
         for name, chosen in (("all", covered >= 0), ("dense", covered >= DENSE)):
-            both, one, other = counts[chosen].sum(0).tolist()
-            f1 = 2 * both / max(2 * both + one + other, 1)
-            print(f"{role:<12} {name:<4} {chosen.sum():>3} {f1:>6.3f} {both:>6} {one:>6} {other:>9}")
+            both, ring_alone, watershed_alone = counts[chosen].sum(0).tolist()
+            f1 = 2 * both / max(2 * both + ring_alone + watershed_alone, 1)
+            figures = f"{f1:>6.3f} {both:>6} {ring_alone:>6} {watershed_alone:>9}"
+            print(f"{role:<12} {name:<4} {chosen.sum():>3} {figures}")
         if options.picture and role == "held_out":
             _picture(images[:4, 0].numpy(), ring, watershed, options.picture)
 
 
 def agreement(ring: Circles, watershed: Circles, size_px: int) -> tuple[int, int, int]:
-    """Count discs that both found, only the ring, only the watershed; those near the border aside."""
+    """Count discs of both detectors, the ring alone, the watershed alone, except those near the border."""
     pairs = matched(ring.table(), watershed.table())
     inside = [_far_from_border(circles, size_px) for circles in (ring, watershed)]
     both = int(inside[0][pairs[:, 0]].sum())
-    alone = [int(np.delete(mine, pairs[:, side]).sum()) for side, mine in enumerate(inside)]
+    alone = [int(np.delete(far, pairs[:, side]).sum()) for side, far in enumerate(inside)]
     return both, alone[0], alone[1]
 
 
@@ -81,13 +81,13 @@ def _covered(circles: Circles, size_px: int) -> float:
 
 def _picture(images: np.ndarray, ring: list[Circles], watershed: list[Circles], path: Path) -> None:
     tiles = []
-    for image, one, other in zip(images, ring, watershed, strict=False):
+    for image, ring_circles, watershed_circles in zip(images, ring, watershed, strict=False):
         grey = ((np.clip(image, -1, 1) + 1) * 127.5).astype(np.uint8)
         tile = cv2.cvtColor(cv2.resize(grey, None, fx=MAGNIFY, fy=MAGNIFY), cv2.COLOR_GRAY2BGR)
-        pairs = matched(one.table(), other.table())
-        for index, circle in enumerate(one.table()):
+        pairs = matched(ring_circles.table(), watershed_circles.table())
+        for index, circle in enumerate(ring_circles.table()):
             _draw(tile, circle, BOTH if index in pairs[:, 0] else RING)
-        for circle in np.delete(other.table(), pairs[:, 1], axis=0):
+        for circle in np.delete(watershed_circles.table(), pairs[:, 1], axis=0):
             _draw(tile, circle, WATERSHED)
         tiles.append(tile)
     with atomic(path) as draft:

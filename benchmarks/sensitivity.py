@@ -1,10 +1,10 @@
 """Which deviations do the figures find? `python -m benchmarks.sensitivity [--images 500] [--repeats 40]`.
 
-Real windows are the samples, and so is what becomes of them when something is changed. In each repeat the
-places of the scan are dealt out at random: windows of one half are compared with changed windows of the other
-half by the tests of `make repro` (`microgan.evaluation.fidelity.flagged`, at 5 % for all figures together). What is
-printed is the fraction of repeats in which any figure, and each of them, calls the two different: the power for
-each deviation, and false alarms where nothing was changed. Copies of training windows are tested by
+The samples are real windows, unchanged or with one planned change. In each repeat the places of the scan are
+split at random: windows of one half are compared with changed windows of the other half by the tests of
+`make repro` (`microgan.evaluation.fidelity.flagged`, at 5 % for all figures together). Printed is the
+fraction of repeats in which any figure, and each of them, differs: the detection rate of each deviation, and
+false alarms where nothing was changed. Copies of training windows are tested by
 `microgan.evaluation.memorisation`. Effective properties are left out, as each takes long to solve.
 
 It needs data/planes and reference/reference.json, as `make repro` leaves them.
@@ -23,12 +23,18 @@ from torch import Tensor
 
 from microgan.core.files import atomic
 from microgan.detection.circles import Circles
-from microgan.evaluation.fidelity import HEADLINE, FidelityConfig, Measured, compare, flagged
+from microgan.evaluation.fidelity import HEADLINE, compare, flagged
 from microgan.evaluation.homogenisation import PropertiesConfig
-from microgan.evaluation.memorisation import nearness, planted_copies, power
+from microgan.evaluation.memorisation import (
+    detection_rate_of_copies,
+    nearest_correlation,
+    planted_copies,
+)
+from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
-from microgan.validity.judging import judge, phase_image
+from microgan.validity.judging import judge
+from microgan.validity.phase import phase_image
 from microgan.validity.planted_defects import plant
 from microgan.validity.reference import Reference
 from stages.project import git_commit
@@ -62,7 +68,7 @@ def larger(images: Tensor, circles: Sequence[Circles], reference: Reference) -> 
     """Magnify images, and with them radii and distances, by `ADDED_RADIUS`."""
     side = images.shape[-1]
     zoom = cv2.getRotationMatrix2D(((side - 1) / 2,) * 2, 0, 1 + ADDED_RADIUS)
-    grown = [cv2.warpAffine(one[0].numpy(), zoom, (side, side), flags=cv2.INTER_CUBIC) for one in images]
+    grown = [cv2.warpAffine(image[0].numpy(), zoom, (side, side), flags=cv2.INTER_CUBIC) for image in images]
     return torch.from_numpy(np.stack(grown))[:, None].clamp(-1, 1)
 
 
@@ -71,9 +77,11 @@ def planted(kind: str) -> Change:
 
     def change(images: Tensor, circles: Sequence[Circles], reference: Reference) -> Tensor:
         changed = []
-        for index, (image, found) in enumerate(zip(images, circles, strict=True)):
-            spoilt = plant(kind, image[0].numpy(), found, np.random.default_rng(index), reference.polarity)
-            changed.append(image[0].numpy() if spoilt is None else spoilt)
+        for index, (image, discs) in enumerate(zip(images, circles, strict=True)):
+            with_defect = plant(
+                kind, image[0].numpy(), discs, np.random.default_rng(index), reference.polarity
+            )
+            changed.append(image[0].numpy() if with_defect is None else with_defect)
         return torch.from_numpy(np.stack(changed)).float()[:, None]
 
     return change
@@ -89,36 +97,39 @@ CHANGES: dict[str, Change] = {
 
 
 def alarms(
-    real: Measured, changed: Measured, repeats: int, config: FidelityConfig
+    real: MeasuredImages, changed: MeasuredImages, repeats: int, config: FidelityConfig
 ) -> tuple[float, dict[str, float]]:
-    """Return in which fraction of repeats any figure tells the sets apart, and each of them."""
+    """Return in which fraction of repeats any figure differs, and each of them."""
     places = np.unique(real.structure.group)
-    told, any_told = Counter[str](), 0
+    counts, any_count = Counter[str](), 0
     for seed in range(repeats):
         half = np.random.default_rng(seed).permutation(places)[: len(places) // 2]
         inside = np.isin(real.structure.group, half)
-        one, other = changed.take(np.flatnonzero(inside)), real.take(np.flatnonzero(~inside))
-        found = flagged(compare(one, other, {}, config).table)
-        told.update(found)
-        any_told += bool(found)
-    return any_told / repeats, {name: told[name] / repeats for name in HEADLINE if name != "stiffness"}
+        samples, held_out = changed.take(np.flatnonzero(inside)), real.take(np.flatnonzero(~inside))
+        differing = flagged(compare(samples, held_out, {}, config).table)
+        counts.update(differing)
+        any_count += bool(differing)
+    return any_count / repeats, {name: counts[name] / repeats for name in HEADLINE if name != "stiffness"}
 
 
-def measured(images: Tensor, block: np.ndarray, reference: Reference, config: FidelityConfig) -> Measured:
-    """Judge and describe images."""
+def measured(
+    images: Tensor, block: np.ndarray, reference: Reference, config: FidelityConfig
+) -> MeasuredImages:
+    """Judge images and compute their descriptors."""
     verdicts = judge(images, reference, progress=False)
-    found = Measured.of(images, verdicts, reference, config, UNSOLVED, block)
-    return replace(found, properties=found.properties.take(np.arange(0)))
+    both = MeasuredImages.of(images, verdicts, reference, config, UNSOLVED, block)
+    return replace(both, properties=both.properties.take(np.arange(0)))
 
 
 def memory(planes: Planes, reference: Reference, images: int, seed: int) -> tuple[float, float]:
-    """Return the power of the test for copies, and its false alarms."""
+    """Return the detection rate of copies, and the rate of false alarms."""
     rng = np.random.default_rng(seed)
     windows = Windows(planes, "held_out", reference.window_px).draw(rng, 2 * images)
-    held_out = nearness(windows[:, 0].numpy(), planes)
+    held_out = nearest_correlation(windows[:, 0].numpy(), planes)
     count = max(20, round(2 * COPIES * images))
-    copies = planted_copies(planes, reference.window_px, count, seed, blur_px=1.0, grain=True)
-    rates = power(held_out, nearness(copies, planes), fractions=(0.0, COPIES), repeats=400)
+    copies = planted_copies(planes, reference.window_px, count, seed, blur_px=1.0, new_noise=True)
+    nearest = nearest_correlation(copies, planes)
+    rates = detection_rate_of_copies(held_out, nearest, fractions=(0.0, COPIES), repeats=400)
     return rates[COPIES], rates[0.0]
 
 
@@ -135,7 +146,7 @@ def main() -> None:
     config = FidelityConfig()
     windows = Windows(planes, "train", reference.window_px)
     images, block = windows.draw_in_blocks(np.random.default_rng(0), 2 * options.images)
-    circles = [one.circles for one in judge(images, reference, progress=False)]
+    circles = [verdict.circles for verdict in judge(images, reference, progress=False)]
     real = measured(images, block, reference, config)
     names = [name for name in HEADLINE if name != "stiffness"]
     lines = ["| changed | any figure | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
@@ -146,17 +157,17 @@ def main() -> None:
         cells = [f"**{total:.2f}**", *(f"{each[name]:.2f}" for name in names)]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
-    found, false = memory(planes, reference, options.images, seed=0)
+    detected, false = memory(planes, reference, options.images, seed=0)
     command = f"python -m benchmarks.sensitivity --images {options.images} --repeats {options.repeats}"
     text = f"""# What the figures find
 
 `{command}` at commit {git_commit() or "unknown"}, scan {planes.info.name}.
-Training windows of half of the places against changed windows of the other half, some {options.images} each.
+Training windows of half of the places against changed windows of the other half, about {options.images} each.
 
 {chr(10).join(lines)}
 
-Copies of training windows, blurred and with other grain, as {100 * COPIES:.0f} % of {options.images} held-out
-windows: found in {found:.3f} of 400 draws; false alarms {false:.3f}.
+Copies of training windows, blurred and with other noise, as {100 * COPIES:.0f} % of {options.images} held-out
+windows: detected in {detected:.3f} of 400 draws; false alarms {false:.3f}.
 """
     if options.out:
         with atomic(options.out) as draft:

@@ -4,7 +4,8 @@ A periodic cell of random discs is drawn in voxels, at several refinements, and 
 several element sizes, which is read back. Both are solved under plane strain. That a file of voxels gives
 what the voxels in memory give, to rounding, is a test (`tests/exporters/test_solving.py`). Triangles are
 quadratic, so that their error is small beside that of the voxels; the finest mesh is what all are compared
-with. Materials: E-glass in epoxy and, transverse, T300 carbon in epoxy (see `microgan.evaluation.homogenisation`).
+with. Materials: E-glass in epoxy and, transverse, T300 carbon in epoxy (see
+`microgan.evaluation.homogenisation`).
 """
 
 import argparse
@@ -30,17 +31,20 @@ from skfem import (
 )
 from skfem.element import DiscreteField
 
+from microgan.core.domain import Domain
 from microgan.core.files import atomic
 from microgan.detection.circles import Circles
-from microgan.evaluation.homogenisation import Phase, PropertiesConfig, stiffness
+from microgan.evaluation.homogenisation import PhaseProperties, PropertiesConfig, stiffness
 from microgan.exporters.formats.mesh import write_msh
-from microgan.exporters.outlines import outline
+from microgan.exporters.outlines import disc_area
 from microgan.exporters.rendering import render_phase
 from microgan.exporters.structure import Structure
 from microgan.scan.disc_packing import place, relax
 
 GLASS = PropertiesConfig()
-CARBON = PropertiesConfig(discs=Phase(young_modulus_gpa=15.0, poisson_ratio=0.07, conductivity_w_mk=1.0))
+CARBON = PropertiesConfig(
+    discs=PhaseProperties(young_modulus_gpa=15.0, poisson_ratio=0.07, conductivity_w_mk=1.0)
+)
 SIDE_PX, RADIUS_PX, DISCS, GAP_PX = 53, 5.0, 20, 0.3  # volume fraction 0.56, as in the carbon scan
 REFINEMENTS = (1, 2, 4, 8, 16)
 ELEMENT_SIZES = (0.5, 0.25, 0.15)
@@ -61,10 +65,11 @@ def main() -> None:
 
 def convergence_table(circles: Circles) -> str:
     """Format volume fraction and C_rr by refinement and by element size, and their errors."""
-    true = outline(circles, (SIDE_PX, SIDE_PX), periodic=True).disc_area() / SIDE_PX**2
+    cell = Domain((SIDE_PX, SIDE_PX), periodic=True)
+    true = disc_area(circles, cell) / SIDE_PX**2
     rows: list[tuple[str, float, int, float, list[float]]] = []
     for refinement in REFINEMENTS:
-        phase = render_phase(circles, (SIDE_PX, SIDE_PX), refinement, periodic=True)
+        phase = render_phase(circles, cell, refinement)
         start = process_time()
         values = [float(stiffness(phase[None], config)[0, 0, 0]) for config in (GLASS, CARBON)]
         name = f"voxels, refinement {refinement}, radius {RADIUS_PX * refinement:g} voxels"
@@ -91,7 +96,7 @@ def convergence_table(circles: Circles) -> str:
 
 
 def packed_cell(seed: int) -> Circles:
-    """Return a random packing of some twenty discs in a periodic cell of SIDE_PX."""
+    """Return a random packing of `DISCS` discs in a periodic cell of SIDE_PX."""
     rng = np.random.default_rng(seed)
     radii = np.sort(rng.normal(RADIUS_PX, 0.05 * RADIUS_PX, DISCS))[::-1]
     centres = relax(place(rng, radii, SIDE_PX, GAP_PX), radii, SIDE_PX, GAP_PX)
@@ -133,14 +138,14 @@ def periodic_stiffness(mesh: Mesh, ids: np.ndarray, config: PropertiesConfig) ->
     element: Element = ElementQuad1() if isinstance(mesh, MeshQuad) else ElementTriP2()
     basis = Basis(mesh, ElementVector(element), intorder=2)
     materials = np.stack([config.matrix.stiffness_gpa, config.discs.stiffness_gpa])
-    field = np.moveaxis(materials[ids], 0, -1)[..., None]  # (3, 3, elements, 1)
+    local = np.moveaxis(materials[ids], 0, -1)[..., None]  # (3, 3, elements, 1)
 
     @BilinearForm
     def energy(u: DiscreteField, v: DiscreteField, _: object) -> np.ndarray:
-        return np.einsum("iep,ijeq,jep->ep", _strain(u), field, _strain(v))
+        return np.einsum("iep,ijeq,jep->ep", _strain(u), local, _strain(v))
 
     def force(column: int) -> np.ndarray:
-        form = LinearForm(lambda v, _: np.einsum("ie,iep->ep", field[:, column, :, 0], _strain(v)))
+        form = LinearForm(lambda v, _: np.einsum("ie,iep->ep", local[:, column, :, 0], _strain(v)))
         return form.assemble(basis)
 
     wrap = _wrapping(basis)
@@ -154,7 +159,7 @@ def periodic_stiffness(mesh: Mesh, ids: np.ndarray, config: PropertiesConfig) ->
 
 
 def _solve(matrix: csr_array, force: np.ndarray) -> np.ndarray:
-    """Displacements; those of all nodes together are free, and no force asks for them."""
+    """Displacements; the translation of all nodes together is free, and no force causes it."""
     diagonal = matrix.diagonal()[None]
     u, failed = cg(matrix, force, rtol=1e-7, M=dia_array((1 / diagonal, [0]), shape=matrix.shape))
     assert not failed

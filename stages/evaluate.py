@@ -8,23 +8,23 @@ from pathlib import Path
 import torch
 
 from microgan.core.files import write_json
-from microgan.evaluation.fidelity import FidelityConfig, Measured, RealWindows, evaluate
-from microgan.evaluation.fidelity import headline as fidelity_headline
+from microgan.evaluation.fidelity import evaluate, fidelity_headline
 from microgan.evaluation.homogenisation import PropertiesConfig
-from microgan.evaluation.image_metrics import ImageMetricsConfig, RealImages, image_metrics
-from microgan.evaluation.image_metrics import headline as likeness_headline
-from microgan.report.figures import nearest_window_sheet
+from microgan.evaluation.image_metrics import (
+    ImageMetricsConfig,
+    RealImageStatistics,
+    image_headline,
+    image_metrics,
+)
+from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages, RealStatistics
+from microgan.report.figures.windows import nearest_window_sheet
 from microgan.scan.planes import Planes
 from microgan.validity.reference import Reference
 from stages.samples import read_samples
 from stages.stage import Stage, drafts, flatten, run
 
-SHOWN = (
-    ".value",
-    ".error",
-    ".ratio",
-    ".p",
-)  # of each descriptor, in the table of runs; the rest is in the files
+# Of each descriptor, in the table of runs; the rest is in the files.
+SHOWN = (".value", ".error", ".ratio", ".p")
 
 
 def main(stage: Stage) -> None:
@@ -32,25 +32,31 @@ def main(stage: Stage) -> None:
     name = stage.model_or_baseline
     config = stage.config("evaluate", FidelityConfig)
     properties = stage.config("properties", PropertiesConfig)
-    alike = stage.config("image_metrics", ImageMetricsConfig)
+    image_config = stage.config("image_metrics", ImageMetricsConfig)
     reference = Reference.load(Path("reference/reference.json"))
     samples = read_samples(Path("samples") / name)
     images = torch.from_numpy(reference.scan.normalise(samples.grey))[:, None]
-    measured = Measured.of(images, samples.verdicts, reference, config, properties)
-    fidelity = evaluate(measured, samples.valid, RealWindows.load(Path("real_statistics")), config)
+    measured = MeasuredImages.of(images, samples.verdicts, reference, config, properties)
+    statistics = RealStatistics.load(Path("real_statistics"))
+    fidelity = evaluate(measured, samples.valid, statistics, config, properties)
 
-    real, planes = RealImages.load(Path("real_statistics")), Planes.load(Path("data/planes"))
-    looks = image_metrics(images, samples.valid, real, planes, alike)
+    real_images = RealImageStatistics.load(Path("real_statistics"))
+    as_images = image_metrics(
+        images, samples.valid, real_images, Planes.load(Path("data/planes")), image_config
+    )
 
-    figures = fidelity_headline(fidelity.metrics) | likeness_headline(looks.metrics)
+    figures = fidelity_headline(fidelity.metrics) | image_headline(as_images.metrics)
     outputs = [f"metrics/{name}/{file}.json" for file in ("headline", "fidelity", "curves")]
     outputs.append(f"reports/evaluate/{name}.png")
     with drafts(*outputs) as (short, summary, curves, picture):
         write_json(short, figures)
-        write_json(summary, fidelity.metrics | {"images": looks.metrics})
+        write_json(summary, fidelity.metrics | {"images": as_images.metrics})
         write_json(curves, fidelity.curves)
         nearest_window_sheet(
-            {"sample": looks.nearest_training_windows, "real, held out": real.nearest_training_windows},
+            {
+                "sample": as_images.nearest_training_windows,
+                "real, held out": real_images.nearest_training_windows,
+            },
             picture,
         )
     shown = {key: value for key, value in flatten(fidelity.metrics).items() if key.endswith(SHOWN)}

@@ -1,10 +1,10 @@
-"""Describe real windows as samples will be, and find the noise floor: ``python -m stages.real_statistics``."""
+"""Measure real windows as samples will be, and their noise floor: ``python -m stages.real_statistics``."""
 
 from pathlib import Path
 
-from microgan.evaluation.fidelity import FidelityConfig, RealWindows
 from microgan.evaluation.homogenisation import PropertiesConfig
-from microgan.evaluation.image_metrics import ImageMetricsConfig, RealImages
+from microgan.evaluation.image_metrics import ImageMetricsConfig, RealImageStatistics
+from microgan.evaluation.real_statistics import FidelityConfig, RealStatistics
 from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig
 from stages.stage import Stage, drafts, run
@@ -19,11 +19,11 @@ def main(stage: Stage) -> None:
     stage.tracker.dataset(planes.info.name, planes.info.planes_sha256, "data/planes", "held_out")
     rules = stage.config("calibrate", CalibrationConfig)
     reference = rules.load_reference(Path("reference/reference.json"))
-    real = RealWindows.of(planes, reference, config, properties)
-    looks = RealImages.of(planes, reference, images)
+    real = RealStatistics.of(planes, reference, config, properties)
+    real_images = RealImageStatistics.of(planes, reference, images)
     with drafts("real_statistics") as (folder,):
         real.save(folder)
-        looks.save(folder)
+        real_images.save(folder)
     stage.tracker.metrics({f"noise_floor.{name}": value for name, value in real.floor.items()})
 
 

@@ -13,11 +13,11 @@ from benchmarks.sensitivity import (
     planted,
 )
 from microgan.detection.detect import detect_all
-from microgan.evaluation.fidelity import FidelityConfig, Measured
+from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages
 from microgan.scan.windows import Windows
-from microgan.validity.calibration import calibrate
-from microgan.validity.judging import phase_image
-from microgan.validity.reference import CalibrationConfig, Reference
+from microgan.validity.calibration import CalibrationConfig, calibrate
+from microgan.validity.phase import phase_image
+from microgan.validity.reference import Reference
 from tests.helpers import disc_planes
 
 CONFIG = FidelityConfig(resamples=199)
@@ -33,12 +33,12 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Windows, Reference]:
 def test_changes_are_what_they_are_called(scan: tuple[Windows, Reference]) -> None:
     windows, reference = scan
     images = windows.draw(np.random.default_rng(0), 30)
-    circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
+    circles = detect_all(images, reference.detector)
     before = phase_image(images, reference).float().mean()
     after = phase_image(more_discs_phase(images, circles, reference), reference).float().mean()
     assert float(after - before) == pytest.approx(ADDED_FRACTION, abs=2e-3)
     grown = larger(images, circles, reference)
-    found = detect_all(grown, reference.radius_px, reference.polarity, reference.detector)
+    found = detect_all(grown, reference.detector)
     radii = [np.median(np.concatenate([one.radius_px for one in group])) for group in (circles, found)]
     assert radii[1] / radii[0] == pytest.approx(1.05, abs=0.015)
     overlapping = planted("overlap")(images, circles, reference)
@@ -50,8 +50,8 @@ def test_alarms_are_raised_by_what_was_changed_alone(scan: tuple[Windows, Refere
     windows, reference = scan
     images = windows.draw(np.random.default_rng(1), 60)
     block = np.arange(60)  # the plane is too small for places
-    circles = detect_all(images, reference.radius_px, reference.polarity, reference.detector)
-    sets: dict[str, Measured] = {
+    circles = detect_all(images, reference.detector)
+    sets: dict[str, MeasuredImages] = {
         name: measured(changed, block, reference, CONFIG)
         for name, changed in (
             ("real", images),

@@ -1,4 +1,9 @@
-"""What a set of images is like: all descriptors of its phase images and of its circles, image by image."""
+"""All descriptors of a set of images, image by image: of its phase images, circles and effective properties.
+
+To add a descriptor: write its function in `microgan.statistics`, call it in `compute_descriptors` (or in
+`compute_properties`), and give it a row in `DESCRIPTORS`. Evaluation, report and ``microgan compare`` then
+show it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from microgan.core.errors import UserError
+from microgan.detection.circles import centres_inside
 from microgan.evaluation.homogenisation import PropertiesConfig, conductivity, stiffness
 from microgan.statistics.estimators import Curve, Distribution
 from microgan.statistics.phase_descriptors import (
@@ -36,12 +42,12 @@ LEAST_BANDWIDTH_PX = 0.5
 
 @dataclass(frozen=True)
 class Descriptor:
-    """How a descriptor is called, and by how much two means may differ and count as the same.
+    """The title of a descriptor, and by how much two means may differ and count as the same.
 
     Attributes
     ----------
     title, unit
-        Of its figure; see `Description.summary`.
+        Of its figure; see `DescriptorValues.summary`.
     margin
         Fraction of the real mean; None for curves, whose means are not compared one by one.
     axis
@@ -81,7 +87,7 @@ DESCRIPTORS: Mapping[str, Descriptor] = {
 
 
 @dataclass(frozen=True)
-class Description:
+class DescriptorValues:
     """Descriptors of a set of N images, by their names in `DESCRIPTORS`.
 
     Attributes
@@ -91,7 +97,7 @@ class Description:
     distributions
         Values measured on circles or chords.
     group
-        Shape (N,): images of one group were taken from one place and are resampled together.
+        Shape (N,): images of one group come from one place of the scan and are resampled together.
     """
 
     curves: Mapping[str, Curve]
@@ -103,12 +109,12 @@ class Description:
 
     @property
     def names(self) -> list[str]:
-        """Which descriptors there are."""
+        """The names of its descriptors, in the order of `DESCRIPTORS`."""
         return [name for name in DESCRIPTORS if name in self.curves or name in self.distributions]
 
-    def take(self, images: np.ndarray) -> "Description":
+    def take(self, images: np.ndarray) -> "DescriptorValues":
         """Keep ``images`` (indices, none twice)."""
-        return Description(
+        return DescriptorValues(
             {name: curve.take(images) for name, curve in self.curves.items()},
             {name: values.take(images) for name, values in self.distributions.items()},
             self.group[images],
@@ -130,9 +136,9 @@ class Description:
         """Return all arrays by name, to be kept in a file."""
         arrays = {f"{prefix}.group": self.group}
         for name, curve in self.curves.items():
-            parts = {"axis": curve.axis, "hits": curve.hits, "chances": curve.chances}
+            parts = {"axis": curve.axis, "numerator": curve.numerator, "denominator": curve.denominator}
             arrays |= {f"{prefix}.{name}.{part}": array for part, array in parts.items()}
-            arrays[f"{prefix}.{name}.degree"] = np.array([curve.degree])
+            arrays[f"{prefix}.{name}.exponent"] = np.array([curve.exponent])
         for name, values in self.distributions.items():
             parts = {"values": values.values, "weights": values.weights, "image": values.image}
             arrays |= {f"{prefix}.{name}.{part}": array for part, array in parts.items()}
@@ -148,22 +154,24 @@ class Description:
         curves, distributions = {}, {}
         for name in DESCRIPTORS:
             if f"{prefix}.{name}.axis" in arrays:
-                degree = int(part(name, "degree")[0])
-                curves[name] = Curve(part(name, "axis"), part(name, "hits"), part(name, "chances"), degree)
+                exponent = int(part(name, "exponent")[0])
+                parts = (part(name, key) for key in ("axis", "numerator", "denominator"))
+                axis, numerator, denominator = parts
+                curves[name] = Curve(axis, numerator, denominator, exponent)
             elif f"{prefix}.{name}.values" in arrays:
                 values, weights, image = (part(name, key) for key in ("values", "weights", "image"))
                 distributions[name] = Distribution(values, weights, image)
         return cls(curves, distributions, arrays[f"{prefix}.group"])
 
 
-def describe(
+def compute_descriptors(
     phase: np.ndarray,
     circles: Sequence[Discs],
     largest_radius_px: float,
     group: np.ndarray | None = None,
     max_lag_px: int | None = None,
     periodic: bool = False,
-) -> Description:
+) -> DescriptorValues:
     """Compute all descriptors of a set of images.
 
     Parameters
@@ -173,9 +181,9 @@ def describe(
     circles
         The circles of each image, in pixels.
     largest_radius_px
-        Radii are taken of discs with their centre that far inside the border; see `radius_distribution`.
+        Radii are collected of discs whose centre is that far inside the border; see `radius_distribution`.
     group
-        Shape (N,); see `Description`. Each image is one of its own by default.
+        Shape (N,); see `DescriptorValues`. By default each image is a group of its own.
     max_lag_px
         Largest distance of the curves; half of the shorter side by default.
     periodic
@@ -184,7 +192,7 @@ def describe(
     Raises
     ------
     UserError
-        If there is not one set of circles an image, or the margin leaves nothing of the window.
+        If ``circles`` are not as many as images, or the margin leaves nothing of the window.
     """
     if len(phase) != len(circles):
         raise UserError("circles", len(circles), f"must be as many as images, {len(phase)}")
@@ -203,28 +211,28 @@ def describe(
         "local_volume_fraction": local_volume_fraction(circles, shape, periodic),
         "hexatic_order": hexatic_order(circles, shape, periodic),
     }
-    return Description(curves, distributions, np.arange(len(phase)) if group is None else group)
+    return DescriptorValues(curves, distributions, np.arange(len(phase)) if group is None else group)
 
 
-def describe_properties(
+def compute_properties(
     phase: np.ndarray, config: PropertiesConfig, group: np.ndarray | None = None
-) -> Description:
-    """Solve for the effective properties of phase images (N, H, W) of bool; ``group`` as in `describe`."""
+) -> DescriptorValues:
+    """Solve for the effective properties of phase images (N, H, W) of bool, with their ``group`` (N,)."""
     stiffness_gpa, conductivity_w_mk = stiffness(phase, config), conductivity(phase, config)
     curves = {
         "stiffness": _per_image((stiffness_gpa[:, 0, 0] + stiffness_gpa[:, 1, 1]) / 2),
         "shear_stiffness": _per_image(stiffness_gpa[:, 2, 2]),
         "conductivity": _per_image(np.trace(conductivity_w_mk, axis1=1, axis2=2) / 2),
     }
-    return Description(curves, {}, np.arange(len(phase)) if group is None else group)
+    return DescriptorValues(curves, {}, np.arange(len(phase)) if group is None else group)
 
 
-def with_verdicts(described: Description, valid: np.ndarray) -> Description:
-    """Add which images (N,) of bool pass the rules."""
-    return Description(
-        {"pass_rate": _per_image(valid.astype(float)), **described.curves},
-        described.distributions,
-        described.group,
+def with_verdicts(values: DescriptorValues, valid: np.ndarray) -> DescriptorValues:
+    """Add the pass rate; ``valid`` (N,) of bool says which images are."""
+    return DescriptorValues(
+        {"pass_rate": _per_image(valid.astype(float)), **values.curves},
+        values.distributions,
+        values.group,
     )
 
 
@@ -272,17 +280,12 @@ def _of_pairs(
 ) -> dict[str, Curve]:
     distances_px = np.arange(1.0, min(shape) // 2 - 1)
     bandwidth_px = max(BANDWIDTH_RADII * largest_radius_px, LEAST_BANDWIDTH_PX)
-    inside = [_count_inside(discs, shape) / (shape[0] * shape[1]) for discs in circles]
+    inside = [centres_inside(discs.row, discs.col, shape).sum() / (shape[0] * shape[1]) for discs in circles]
     return {
         "discs_per_area": _per_image(np.array(inside)),
         "ripley_k": ripley_k(circles, shape, distances_px, periodic),
         "pair_correlation": pair_correlation(circles, shape, distances_px, bandwidth_px, periodic),
     }
-
-
-def _count_inside(discs: Discs, shape: tuple[int, int]) -> int:
-    row, col = np.asarray(discs.row), np.asarray(discs.col)
-    return int(np.sum((row >= -0.5) & (row < shape[0] - 0.5) & (col >= -0.5) & (col < shape[1] - 0.5)))
 
 
 def _per_image(values: np.ndarray, axis: np.ndarray | None = None) -> Curve:

@@ -1,21 +1,21 @@
 """Whether a generator collapses: how different its images are from each other, beside real windows.
 
-Three figures, each for the samples and for as many real windows. Images are smoothed before, so that fresh
-grain over one and the same arrangement does not pass for diversity.
+Three figures, each for the samples and for as many real windows. Images are smoothed before, so that new
+noise over the same arrangement does not count as diversity.
 
 distance
     Mean distance between two images in the space of their radial power spectra, which shifts, turns and
-    mirroring leave alone: falls when all images have one and the same density or order.
+    mirroring do not change: falls when all images have the same density or order.
 vendi_score
     Effective number of different images, the exponential of the entropy of the similarity matrix's
     eigenvalues (D. Friedman and A. B. Dieng, The Vendi Score, TMLR 2023): n if all are unlike each other,
     1 if all are alike. The similarity is the correlation of the images, place by place.
 distinct
-    Number of images that the generator seems to choose from: pairs over pairs that are duplicates, after the
-    birthday paradox (S. Arora, A. Risteski and Y. Zhang, Do GANs learn the distribution?, ICLR 2018).
-    Duplicates have a correlation of at least `DUPLICATE` in one of the 8 symmetries. Without any, the number
-    is at least pairs / 3 (at 95 %), and that is given. Real windows drawn at random, of a scan that has an
-    end, have duplicates too: those that happen to lie a pixel or two apart.
+    Estimated number of images that the generator chooses from: pairs over pairs that are duplicates, after
+    the birthday paradox (S. Arora, A. Risteski and Y. Zhang, Do GANs learn the distribution?, ICLR 2018).
+    Duplicates have a correlation of at least `DUPLICATE` in one of the 8 symmetries. Without duplicates the
+    number is at least pairs / 3 (at 95 %), which is returned then. Random windows of a finite scan have
+    duplicates too: those that happen to lie a pixel or two apart.
 """
 
 from itertools import pairwise
@@ -27,8 +27,8 @@ from scipy.spatial.distance import pdist
 from microgan.core.errors import UserError
 from microgan.scan.symmetries import SYMMETRIES, turned
 
-DUPLICATE = 0.75  # copies with fresh grain and blur have 0.8 and more, disjoint real windows at most 0.62
-RULE_OF_THREE = 3.0  # none seen: at 95 %, no more than 3 were to be expected
+DUPLICATE = 0.75  # copies with new noise and blur have 0.8 and more, disjoint real windows at most 0.62
+RULE_OF_THREE = 3.0  # none observed: at 95 %, no more than 3 are to be expected
 ROUNDING = 1e-12
 
 
@@ -47,9 +47,9 @@ def diversity(images: np.ndarray, reference: np.ndarray, smoothing_px: float = 2
     Returns
     -------
     dict
-        ``n``, images of each set; ``distance``, ``vendi_score``, ``distinct``, ``duplicates`` (fraction of the
-        images that have one) of the images; ``real_...`` the same of the reference; and ``distance_ratio``
-        and ``vendi_ratio``, images over reference.
+        ``n``, images of each set; ``distance``, ``vendi_score``, ``distinct``, ``duplicates`` (fraction of
+        images that have a duplicate); ``real_...`` the same of the reference; and ``distance_ratio`` and
+        ``vendi_ratio``, images over reference.
 
     Raises
     ------
@@ -60,15 +60,16 @@ def diversity(images: np.ndarray, reference: np.ndarray, smoothing_px: float = 2
     count = min(len(images), len(reference))
     spectra = [_log_spectra(_smooth(part[:count], smoothing_px)) for part in (images, reference)]
     scale = np.maximum(spectra[1].std(axis=0), ROUNDING)
-    found, real = (
+    figures, real = (
         _figures(_standardised(_smooth(part[:count], smoothing_px)), spectrum / scale)
         for part, spectrum in zip((images, reference), spectra, strict=True)
     )
     ratios = {
-        "distance_ratio": found["distance"] / max(real["distance"], ROUNDING),
-        "vendi_ratio": found["vendi_score"] / real["vendi_score"],
+        "distance_ratio": figures["distance"] / max(real["distance"], ROUNDING),
+        "vendi_ratio": figures["vendi_score"] / real["vendi_score"],
     }
-    return {"n": float(count), **found, **{f"real_{name}": value for name, value in real.items()}, **ratios}
+    of_real = {f"real_{name}": value for name, value in real.items()}
+    return {"n": float(count), **figures, **of_real, **ratios}
 
 
 def vendi_score(similarity: np.ndarray) -> float:
@@ -97,7 +98,7 @@ def vendi_score(similarity: np.ndarray) -> float:
 def distinct_images(duplicates: int, count: int) -> float:
     """Return from how many equally likely images ``count`` were drawn, if ``duplicates`` pairs are the same.
 
-    Two draws from d images are the same with the chance 1 / d; see the head of the module.
+    Two draws from d images are the same with probability 1 / d; see the docstring of the module.
 
     Examples
     --------
@@ -124,8 +125,8 @@ def _largest_correlation(images: np.ndarray) -> np.ndarray:
     flat = images.reshape(len(images), -1)
     largest = np.full((len(images),) * 2, -1.0)
     for symmetry in range(SYMMETRIES):
-        other = np.stack([turned(image, symmetry) for image in images]).reshape(flat.shape)
-        np.maximum(largest, flat @ other.T, out=largest)
+        turned_images = np.stack([turned(image, symmetry) for image in images]).reshape(flat.shape)
+        np.maximum(largest, flat @ turned_images.T, out=largest)
     np.maximum(largest, largest.T, out=largest)  # the two turns by 90 degrees undo each other
     np.fill_diagonal(largest, 0)
     return largest

@@ -1,10 +1,10 @@
-"""A small convolutional encoder of windows, whose features see structure at the scale of single discs.
+"""A small convolutional encoder of windows, whose features respond to structure at the scale of single discs.
 
-Features of a network that was trained on photographs, or not at all, hardly move when two discs of thirty
+Features of a network that was trained on photographs, or not at all, hardly change when two discs of thirty
 overlap. This one learns to name the kind of defect that was planted into a real window: an overlap, a merged
-pair, an oval, a half-moon ... (`microgan.validity.planted_defects`). It needs no labels by hand, and no samples of a
-generator, so it favours none. A disc that was lifted and put back where it was counts as no defect: what the
-brush leaves behind is not what the encoder is to see.
+pair, an ellipse, a partial disc ... (`microgan.validity.planted_defects`). It needs no labels by hand, and no
+samples of a generator, so it favours none. A disc that was removed and put back where it was counts as no
+defect: the encoder must not respond to the traces of planting.
 """
 
 import json
@@ -23,7 +23,8 @@ from tqdm import tqdm
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.files import atomic, file_sha256
-from microgan.detection.circles import Circles, Polarity
+from microgan.detection.circles import Circles
+from microgan.detection.detector import Polarity
 from microgan.scan.symmetries import SYMMETRIES, TURNS_FIRST, turned_tensor
 from microgan.validity.planted_defects import plant
 
@@ -32,9 +33,9 @@ DEFECT_NAMES = (
     "overlap",
     "merged_pair",
     "ellipse",
-    "ghost",
+    "faint_disc",
     "wrong_radius",
-    "partial",
+    "partial_disc",
     "noise",
     "lattice",
     "blurred",
@@ -62,8 +63,8 @@ class EncoderConfig(Config):
 class Encoder(nn.Module):
     """Windows (N, 1, H, W) in [-1, 1], sides even and at least 16 px -> features (N, D).
 
-    Pooling over places, by mean and by maximum, makes features of any window size: the mean sees what is
-    common in a window, the maximum a single defect. ``kind`` maps features to logits (N, len(KINDS)).
+    Pooling over places, by mean and by maximum, makes features of any window size: the mean responds to what
+    is common in a window, the maximum to a single defect. ``kind`` maps features to logits (N, len(KINDS)).
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -118,28 +119,28 @@ def defect_examples(
     polarity
         Of the discs.
     per_window
-        Defects tried in each window, one an image, all kinds in turn; one try in as many puts a disc back.
+        Defects tried in each window, one an image, all `KINDS` in turn; the kind ``sound`` puts a disc back.
 
     Returns
     -------
     images : Tensor of shape (M, 1, H, W)
-        The windows themselves first, then what was planted; less where a window has no place for a defect.
+        The windows themselves first, then those with defects; fewer where a window has no place for one.
     kinds : Tensor of shape (M,), int64
         Indices into `KINDS`.
 
     Raises
     ------
     UserError
-        If there is not one set of circles a window.
+        If ``circles`` are not as many as windows.
     """
     if len(windows) != len(circles):
         raise UserError("circles", len(circles), f"must be as many as windows, {len(windows)}")
     images, kinds = [window[0].numpy() for window in windows], [0] * len(windows)
-    for index, found in enumerate(circles):
+    for index, discs in enumerate(circles):
         for turn in range(per_window):
             kind = (index * per_window + turn) % len(KINDS)
             rng = np.random.default_rng([seed, index, turn])
-            image = _planted(KINDS[kind], windows[index, 0].numpy(), found, rng, polarity)
+            image = _planted(KINDS[kind], windows[index, 0].numpy(), discs, rng, polarity)
             if image is not None:
                 images.append(image)
                 kinds.append(kind)
@@ -162,7 +163,7 @@ def train_encoder(
     polarity: Polarity = "bright",
     on_step: Callable[[int, float], None] | None = None,
 ) -> Encoder:
-    """Train an encoder to tell planted defects from each other and from real windows.
+    """Train an encoder to distinguish planted defects from each other and from real windows.
 
     Parameters
     ----------
@@ -180,7 +181,7 @@ def train_encoder(
     Raises
     ------
     UserError
-        If there is not one set of circles a window.
+        If ``circles`` are not as many as windows.
     """
     config = config or EncoderConfig()
     images, kinds = defect_examples(windows, circles, seed, polarity, config.defects)
@@ -192,7 +193,7 @@ def train_encoder(
     for step in bar:
         chosen = _balanced(kinds.numpy(), config.batch, rng)
         symmetry = TURNS_FIRST[rng.integers(SYMMETRIES)]
-        batch = _otherwise_seen(turned_tensor(images[chosen], symmetry), rng)
+        batch = _varied(turned_tensor(images[chosen], symmetry), rng)
         loss = cross_entropy(encoder.kind(encoder(batch)), kinds[chosen])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -205,18 +206,18 @@ def train_encoder(
 
 
 def _balanced(kinds: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw ``count`` examples, every kind that there is with the same chance."""
+    """Draw ``count`` examples, every kind with the same probability."""
     sizes = np.bincount(kinds, minlength=len(KINDS))
     weight = 1 / sizes[kinds]
     return rng.choice(len(kinds), count, p=weight / weight.sum())
 
 
-def _otherwise_seen(images: Tensor, rng: np.random.Generator) -> Tensor:
+def _varied(images: Tensor, rng: np.random.Generator) -> Tensor:
     """Change contrast, brightness and sharpness of each image a little, as they differ between planes."""
     ends = zip(CONTRAST, BRIGHTNESS, SOFTNESS, strict=True)
     low, high = (np.reshape(end, (3, 1)) for end in ends)
-    drawn = rng.uniform(low, high, (3, len(images))).astype(np.float32)
-    contrast, brightness, softness = torch.from_numpy(drawn)[..., None, None, None]  # (B, 1, 1, 1) each
+    factors = rng.uniform(low, high, (3, len(images))).astype(np.float32)
+    contrast, brightness, softness = torch.from_numpy(factors)[..., None, None, None]  # (B, 1, 1, 1) each
     smooth = avg_pool2d(images, 3, 1, 1, count_include_pad=False)
     return (contrast * torch.lerp(images, smooth, softness) + brightness).clamp(-1, 1)
 

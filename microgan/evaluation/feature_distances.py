@@ -1,10 +1,10 @@
 """How near a set of images comes to a set of real ones, on the features of an encoder.
 
-Each measure is given beside its null: what it is when the images are dealt out to the two sets at random.
-Distances and neighbours are computed once; an exchange of images is an exchange of labels.
+Each measure stands beside its null distribution: its values when the images are assigned to the two sets at
+random. Distances and neighbours are computed once; an exchange of images is an exchange of labels.
 
 Windows that overlap, or lie in one plane, are more alike than windows of different planes. Where each image's
-block is known, whole blocks are dealt out instead of images.
+block is known, whole blocks are exchanged instead of images.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,8 +23,8 @@ from microgan.evaluation.encoder import Encoder, features
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # labels (P, n), true in the first set -> values (P,)
 
-FIRST_NEIGHBOURS = 64  # columns looked at before all are
-SIDES: Mapping[str, float] = {  # 1: large values, -1: small ones, speak against equal sets
+FIRST_NEIGHBOURS = 64  # columns read first; more only where these do not suffice
+SIDES: Mapping[str, float] = {  # 1: large values are evidence against equal sets, -1: small ones
     "kernel_distance": 1,
     "density": -1,
     "coverage": -1,
@@ -34,7 +34,7 @@ SIDES: Mapping[str, float] = {  # 1: large values, -1: small ones, speak against
 }
 
 
-class ImageFidelityConfig(Config):
+class FeatureDistancesConfig(Config):
     """Which measures on features, and how fine their nulls."""
 
     neighbours: int = Field(default=5, ge=1, description="k of density, coverage, precision and recall")
@@ -59,7 +59,7 @@ def compare_images(
     samples: Tensor,
     encoder: Encoder,
     control: Encoder,
-    config: ImageFidelityConfig,
+    config: FeatureDistancesConfig,
     seed: int,
     groups: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
@@ -83,7 +83,7 @@ def compare_images(
     -------
     dict
         ``encoder/kernel_distance``, ``control/coverage`` ... -> ``value``, ``null_mean``, ``null_bound`` (the
-        95 % quantile on the side that speaks against equal sets), ``p`` (one-sided).
+        95 % quantile of the null on the side of unequal sets), ``p`` (one-sided).
 
     Raises
     ------
@@ -91,34 +91,34 @@ def compare_images(
         If a set has too few images, images have another shape, or a group has images of both sets.
     """
     labels = np.arange(len(real) + len(samples)) < len(real)
-    dealt = permuted_labels(labels, groups, config.permutations, seed)
-    found: dict[str, dict[str, float]] = {}
+    permuted = permuted_labels(labels, groups, config.permutations, seed)
+    metrics: dict[str, dict[str, float]] = {}
     for name, network in (("encoder", encoder), ("control", control)):
         x, y = features(network, real), features(network, samples)
-        measured = compare_features(x, y, dealt, config, seed)
-        found |= {f"{name}/{measure}": figures for measure, figures in measured.items()}
-    return found
+        measures = compare_features(x, y, permuted, config, seed)
+        metrics |= {f"{name}/{measure}": figures for measure, figures in measures.items()}
+    return metrics
 
 
 def compare_features(
-    x: np.ndarray, y: np.ndarray, dealt: np.ndarray, config: ImageFidelityConfig, seed: int
+    x: np.ndarray, y: np.ndarray, permuted: np.ndarray, config: FeatureDistancesConfig, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Compare features (N, D) and (M, D) by all measures; ``dealt`` (P, N + M) from `permuted_labels`.
+    """Compare features (N, D) and (M, D) by all measures; ``permuted`` (P, N + M) from `permuted_labels`.
 
     Features are standardised by mean and deviation of both sets together, which no exchange changes.
     """
     joined = standardised(np.concatenate([x, y]))
-    labels = np.concatenate([np.arange(len(joined))[None] < len(x), dealt])
+    labels = np.concatenate([np.arange(len(joined))[None] < len(x), permuted])
     values = {
         "kernel_distance": _kernel_statistic(joined)(labels),
-        **_neighbour_statistics(joined, labels, config.neighbours),
-        "classifier_auc": _classifier_statistic(joined, config.folds, seed)(labels),
+        **density_coverage_precision_recall(joined, labels, config.neighbours),
+        "classifier_auc": classifier_auc(joined, labels, config.folds, seed),
     }
-    found = {name: _beside_null(values[name], side) for name, side in SIDES.items()}
+    measures = {name: _beside_null(values[name], side) for name, side in SIDES.items()}
     size = min(config.subset_size, len(x), len(y))
-    spread = kernel_distance(joined[: len(x)], joined[len(x) :], config.subsets, size, seed)
-    found["kernel_distance"]["standard_error"] = spread.standard_error
-    return found
+    estimate = kernel_distance(joined[: len(x)], joined[len(x) :], config.subsets, size, seed)
+    measures["kernel_distance"]["standard_error"] = estimate.standard_error
+    return measures
 
 
 def standardised(values: np.ndarray) -> np.ndarray:
@@ -134,7 +134,7 @@ def standardised(values: np.ndarray) -> np.ndarray:
 def permuted_labels(
     labels: np.ndarray, groups: np.ndarray | None, permutations: int, seed: int
 ) -> np.ndarray:
-    """Deal the images out anew, block by block.
+    """Assign the images to the two sets at random, block by block.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def permuted_labels(
     Raises
     ------
     UserError
-        If a group has images of both sets, or there is not one group an image.
+        If a group has images of both sets, or ``groups`` are not as many as images.
     """
     groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
     if groups.shape != labels.shape:
@@ -166,7 +166,7 @@ def permuted_labels(
 
 
 def permutation_p_value(value: float, null: np.ndarray, side: float = 1) -> float:
-    """Return the chance of a value so extreme among equal sets: (1 + #{null as extreme}) / (1 + #null).
+    """Return the probability of a value as extreme for equal sets: (1 + #{null as extreme}) / (1 + #null).
 
     ``side`` is 1 where large values are extreme, -1 where small ones are.
 
@@ -183,7 +183,7 @@ def permutation_p_value(value: float, null: np.ndarray, side: float = 1) -> floa
 
 
 def _beside_null(values: np.ndarray, side: float) -> dict[str, float]:
-    """Figures of one measure: ``values[0]`` is what was found, the others are its null."""
+    """Figures of one measure: ``values[0]`` is its value, the others are its null distribution."""
     value, null = values[0], values[1:]
     bound = side * np.quantile(side * null, 0.95)
     figures = {"value": value, "null_mean": null.mean(), "null_bound": bound}
@@ -203,7 +203,7 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, subsets: int, subset_size: int
     x, y
         Features (N, D) and (M, D).
     subsets
-        Number of subsets, each drawn without putting back.
+        Number of subsets, each drawn without replacement.
     subset_size
         Images of either set in a subset.
     seed
@@ -257,19 +257,28 @@ def _kernel_statistic(joined: np.ndarray) -> Statistic:
 # Neighbours --------------------------------------------------------------------------------------------
 
 
-def density_coverage_precision_recall(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
-    """Return four fractions that rest on balls round each image, which reach to the k-th neighbour in its set.
+def density_coverage_precision_recall(
+    joined: np.ndarray, labels: np.ndarray, k: int
+) -> dict[str, np.ndarray]:
+    """Return four measures of the balls round each image, which reach to the k-th neighbour in its set.
 
     ``precision``: fakes in a ball of a real image; ``recall``: real images in a ball of a fake one;
-    ``density``: balls of real images that hold a fake, over what k real ones would have, may exceed 1;
-    ``coverage``: real images with a fake in their ball.
+    ``density``: pairs of a fake and a real image's ball that contains it, over k times the fakes, may exceed
+    1; ``coverage``: real images with a fake in their ball.
 
     Parameters
     ----------
-    real, fake
-        Features (N, D) and (M, D).
+    joined
+        Features (n, D) of both sets.
+    labels
+        Which images are real, for P ways to assign them, shape (P, n) of bool.
     k
-        Below N and M.
+        Below the size of either set.
+
+    Returns
+    -------
+    dict
+        Measure -> values (P,).
 
     References
     ----------
@@ -281,13 +290,6 @@ def density_coverage_precision_recall(real: np.ndarray, fake: np.ndarray, k: int
     UserError
         If a set has no k-th neighbour.
     """
-    labels = np.arange(len(real) + len(fake))[None] < len(real)
-    found = _neighbour_statistics(np.concatenate([real, fake]), labels, k)
-    return {name: float(values[0]) for name, values in found.items()}
-
-
-def _neighbour_statistics(joined: np.ndarray, labels: np.ndarray, k: int) -> dict[str, np.ndarray]:
-    """Density, coverage, precision and recall (P,) each, for labels (P, n)."""
     smaller = int(np.minimum(labels.sum(1), (~labels).sum(1)).min())
     if not 1 <= k < smaller:
         raise UserError("neighbours", k, f"must be 1 to {smaller - 1}, below the smaller set's size")
@@ -302,18 +304,18 @@ def _neighbour_statistics(joined: np.ndarray, labels: np.ndarray, k: int) -> dic
 def _of_balls(neighbours: np.ndarray, real: np.ndarray, k: int) -> tuple[float, float, float, float]:
     """Density, coverage, precision, recall. ``neighbours`` (n, n - 1): indices, the nearest first."""
     inside = np.zeros(len(real), bool)  # in a ball of the other set
-    strangers = np.zeros(len(real), int)  # images of the other set in each one's ball
+    others = np.zeros(len(real), int)  # images of the other set in each image's ball
     width, waiting = FIRST_NEIGHBOURS, np.arange(len(real))
     while len(waiting):
         near = neighbours[waiting, :width]
         own = real[near] == real[waiting, None]
         before = np.cumsum(own, axis=1)  # of its own set, up to and with this neighbour
-        found = before[:, -1] >= k
-        stranger = ~own[found] & (before[found] < k)
-        inside[near[found][stranger]] = True
-        strangers[waiting[found]] = stranger.sum(1)
-        width, waiting = 4 * width, waiting[~found]
-    balls = strangers[real]
+        complete = before[:, -1] >= k
+        other = ~own[complete] & (before[complete] < k)
+        inside[near[complete][other]] = True
+        others[waiting[complete]] = other.sum(1)
+        width, waiting = 4 * width, waiting[~complete]
+    balls = others[real]
     # Over all pairs (real, fake), divided by k times the fakes (Naeem et al., section 3).
     density = balls.sum() / (k * (~real).sum())
     return density, (balls > 0).mean(), inside[~real].mean(), inside[real].mean()
@@ -322,61 +324,46 @@ def _of_balls(neighbours: np.ndarray, real: np.ndarray, k: int) -> tuple[float, 
 # Classifier --------------------------------------------------------------------------------------------
 
 
-def classifier_two_sample_test(
-    x: np.ndarray, y: np.ndarray, folds: int, permutations: int, seed: int
-) -> dict[str, float]:
-    """Train a linear classifier to tell two sets apart, and return how well it does on images left out.
+def classifier_auc(joined: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return how well a linear classifier distinguishes two sets: the area under the curve, cross-validated.
 
     The classifier is Fisher's discriminant: least squares on the labels, with a little ridge. Its area under
-    the curve, mean over the folds, is 0.5 where the sets are equal to it.
+    the curve on images left out, mean over the folds, is 0.5 for equal sets. All labels use the same folds.
 
     Parameters
     ----------
-    x, y
-        Features (N, D) and (M, D).
+    joined
+        `standardised` features (n, D) of both sets.
+    labels
+        Which images are in the first set, for P ways to assign them, shape (P, n) of bool.
     folds
         Of the cross-validation.
-    permutations
-        Exchanges of images for the null.
     seed
-        Of folds and exchanges.
+        Fixes the folds.
 
     Returns
     -------
-    dict
-        ``value`` (the area), ``null_mean``, ``null_bound``, ``p``.
+    ndarray of shape (P,)
 
     References
     ----------
     Lopez-Paz, Oquab: Revisiting classifier two-sample tests, ICLR 2017, arXiv:1610.06545.
     """
-    joined = standardised(np.concatenate([x, y]))
-    labels = np.arange(len(joined)) < len(x)
-    dealt = permuted_labels(labels, None, permutations, seed)
-    values = _classifier_statistic(joined, folds, seed)(np.concatenate([labels[None], dealt]))
-    return _beside_null(values, SIDES["classifier_auc"])
-
-
-def _classifier_statistic(joined: np.ndarray, folds: int, seed: int) -> Statistic:
-    """Area under the curve by cross-validation, for any labels: all share the folds' factorisations."""
     fold = np.random.default_rng([seed, folds]).permutation(len(joined)) % folds
     design = np.column_stack([joined, np.ones(len(joined))])
     ridge = np.diag([1.0] * joined.shape[1] + [0.0])  # columns have deviation 1; not on the constant
 
-    def area(labels: np.ndarray) -> np.ndarray:
-        areas = []
-        for left_out in range(folds):
-            test = fold == left_out
-            train = design[~test]
-            weights = solve(train.T @ train + ridge, train.T @ labels[:, ~test].T, assume_a="pos")
-            areas.append(_area_under_curve(design[test] @ weights, labels[:, test].T))
-        return np.mean(areas, axis=0)
-
-    return area
+    areas = []
+    for left_out in range(folds):
+        test = fold == left_out
+        train = design[~test]
+        weights = solve(train.T @ train + ridge, train.T @ labels[:, ~test].T, assume_a="pos")
+        areas.append(_area_under_curve(design[test] @ weights, labels[:, test].T))
+    return np.mean(areas, axis=0)
 
 
 def _area_under_curve(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Chance that a true one scores above a false one, by column: (n, P) each -> (P,)."""
+    """Probability that a true label scores above a false one, by column: (n, P) each -> (P,)."""
     true = labels.sum(0)
     false = len(labels) - true
     ranks = (rankdata(scores, axis=0) * labels).sum(0)

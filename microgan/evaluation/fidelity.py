@@ -1,44 +1,27 @@
 """How near generated microstructures come to real ones, each descriptor beside its noise floor.
 
-Two sets of real windows differ too, by chance and from place to place. The floor is that difference,
-between training windows and calibration windows; ``error / floor`` near 1 is as good as real. Samples are
-compared with held-out windows, which nothing else ever uses, and whether they differ, or are shown to be
-equivalent, is tested with the windows of a place kept together (`microgan.statistics.resampling`).
+The noise floor is the difference between real windows of two places (`microgan.evaluation.real_statistics`);
+``error / floor`` near 1 is as good as real. Samples are compared with held-out windows, which nothing else
+ever uses. Whether they differ, or are shown to be equivalent, is tested with the windows of a place kept
+together (`microgan.statistics.resampling`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-from scipy.stats import wasserstein_distance
-from torch import Tensor
 
-from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import read_json, write_json
-from microgan.evaluation.descriptors import (
-    DESCRIPTORS,
-    Description,
-    describe,
-    describe_properties,
-    with_verdicts,
-)
-from microgan.evaluation.homogenisation import PropertiesConfig
-from microgan.scan.planes import ROLES, Planes
-from microgan.scan.windows import Windows
-from microgan.statistics.estimators import Curve, Distribution, relative_distance
-from microgan.statistics.resampling import Equivalence, GlobalTest, Resampled, equivalence, global_test
-from microgan.validity.judging import Verdict, judge, phase_image
-from microgan.validity.reference import Reference
+from microgan.evaluation.descriptors import DESCRIPTORS, DescriptorValues
+from microgan.evaluation.homogenisation import PropertiesConfig, hashin_shtrikman, voigt_reuss
+from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages, RealStatistics, errors
+from microgan.statistics.estimators import Curve, Distribution
+from microgan.statistics.resampling import Equivalence, GlobalTest, Resamples, equivalence, global_test
 
 HISTOGRAM_BINS = 32
-# The descriptors by which sets are told apart, at a level for all of them together. Volume fraction differs
-# so much from place to place of one scan that a small shift drowns; chords in discs, however many, show it.
+# The descriptors whose differences are counted, tested at a level for all of them together. Volume fraction
+# differs so much from place to place of one scan that it hides a small shift; chords in discs show it.
 HEADLINE = (
     "pass_rate",
     "volume_fraction",
@@ -50,197 +33,14 @@ HEADLINE = (
     "stiffness",
 )
 LEVEL = 0.05
-DESCRIPTIONS, FLOOR = "descriptions.safetensors", "noise_floor.json"
-
-
-class FidelityConfig(Config):
-    """How much is compared."""
-
-    windows: int = Field(
-        default=1000,
-        ge=2,
-        description="real windows of each kind, and at most as many samples; also the floor's",
-    )
-    floor_repeats: int = Field(default=100, ge=1, description="draws that the noise floor is the mean of")
-    resamples: int = Field(
-        default=499, ge=19, description="of the tests and intervals; with fewer than 159 nothing is flagged"
-    )
-    max_lag_px: int | None = Field(
-        default=None, ge=1, description="largest distance of the curves; none: half a window"
-    )
-    seed: int = Field(default=0, ge=0, description="of the real windows and of all draws")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A set of images as evaluation sees it.
-
-    Attributes
-    ----------
-    structure
-        Descriptors of phase and circles.
-    properties
-        Effective properties, of the first `PropertiesConfig.count` images, as they take long.
-    """
-
-    structure: Description
-    properties: Description
-
-    @classmethod
-    def of(
-        cls,
-        images: Tensor,
-        verdicts: Sequence[Verdict],
-        reference: Reference,
-        config: FidelityConfig,
-        properties: PropertiesConfig,
-        group: np.ndarray | None = None,
-    ) -> "Measured":
-        """Measure normalised images (N, 1, H, W), with the verdict on each; ``group`` as in `describe`."""
-        circles, valid = [one.circles for one in verdicts], np.array([one.valid for one in verdicts], bool)
-        phase = phase_image(images, reference).cpu().numpy()
-        group = np.arange(len(phase)) if group is None else group
-        some = slice(properties.count)
-        structure = describe(phase, circles, reference.radius_px[1], group, config.max_lag_px)
-        return cls(
-            with_verdicts(structure, valid),
-            describe_properties(phase[some], properties, group[some]),
-        )
-
-    def take(self, images: np.ndarray) -> "Measured":
-        """Keep ``images`` (indices, none twice)."""
-        solved = images[images < len(self.properties)]
-        return Measured(self.structure.take(images), self.properties.take(solved))
-
-    def without(self, name: str) -> "Measured":
-        """Leave out a number or curve of the structure."""
-        curves = {key: curve for key, curve in self.structure.curves.items() if key != name}
-        return Measured(replace(self.structure, curves=curves), self.properties)
-
-    def arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        """Return all arrays by name, to be kept in a file."""
-        return self.structure.arrays(f"{prefix}.structure") | self.properties.arrays(f"{prefix}.properties")
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> "Measured":
-        """Return what `arrays` was made of."""
-        parts = (Description.from_arrays(arrays, f"{prefix}.{part}") for part in ("structure", "properties"))
-        return cls(*parts)
-
-
-@dataclass(frozen=True)
-class RealWindows:
-    """What samples are compared with, measured once for all models.
-
-    Attributes
-    ----------
-    held_out, train
-        As many windows as `FidelityConfig.windows`.
-    floor
-        Descriptor -> mean error between real windows of two places; see `floor_between`.
-    """
-
-    held_out: Measured
-    train: Measured
-    floor: Mapping[str, float]
-
-    @classmethod
-    def of(
-        cls,
-        planes: Planes,
-        reference: Reference,
-        config: FidelityConfig,
-        properties: PropertiesConfig,
-        allow_own_rules: bool = False,
-    ) -> "RealWindows":
-        """Measure windows of the scan; twice as many for the floor, so that draws from them differ."""
-
-        def measured(role: str, count: int) -> Measured:
-            windows = Windows(planes, role, reference.window_px)
-            rng = np.random.default_rng([config.seed, ROLES.index(role)])
-            images, block = windows.draw_in_blocks(rng, count)
-            verdicts = judge(images, reference, allow_own_rules=allow_own_rules)
-            return Measured.of(images, verdicts, reference, config, properties, block)
-
-        train, calibration = (measured(role, 2 * config.windows) for role in ("train", "calibration"))
-        draws = (config.windows, config.floor_repeats, config.seed)
-        floor = floor_between(train.structure, calibration.structure, *draws)
-        floor |= errors(train.properties, calibration.properties)
-        held_out = measured("held_out", config.windows)
-        told = {name: error for name, error in floor.items() if np.isfinite(error)}
-        return cls(held_out, train.take(np.arange(config.windows)), told)
-
-    def save(self, folder: Path) -> None:
-        """Write ``descriptions.safetensors`` and ``noise_floor.json`` into ``folder``."""
-        arrays = self.held_out.arrays("held_out") | self.train.arrays("train")
-        # Written as they lie in memory: the values of others than contiguous arrays would be mixed up.
-        save_file(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / DESCRIPTIONS
-        )
-        write_json(folder / FLOOR, dict(self.floor))
-
-    @classmethod
-    def load(cls, folder: Path) -> "RealWindows":
-        """Read what `save` wrote."""
-        try:
-            arrays = load_file(folder / DESCRIPTIONS)
-        except (OSError, SafetensorError) as error:
-            raise UserError(folder / DESCRIPTIONS, "unreadable", f"must be whole ({error})") from None
-        held_out, train = (Measured.from_arrays(arrays, role) for role in ("held_out", "train"))
-        return cls(held_out, train, read_json(folder / FLOOR))
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What `evaluate` found: figures for ``fidelity.json`` and curves for ``curves.json``."""
+    """Results of `evaluate`: figures for ``fidelity.json`` and curves for ``curves.json``."""
 
     metrics: dict[str, Any]
     curves: dict[str, list[dict[str, float | None]]]
-
-
-def errors(samples: Description, reference: Description) -> dict[str, float]:
-    """Return how far apart two sets are, one figure a descriptor; NaN where one of them has no values.
-
-    Of a number: the difference over the reference. Of a curve: the L2 norm of the difference over that of
-    the reference's curve. Of a distribution: the Wasserstein-1 distance over the reference's mean (Vallender,
-    Theory Probab. Appl. 18 (1974) 784-786).
-    """
-    if not len(samples) or not len(reference):
-        return dict.fromkeys(samples.names, float("nan"))
-    curves = {
-        name: relative_distance(curve.mean(), reference.curves[name].mean())
-        for name, curve in samples.curves.items()
-    }
-    distances = {
-        name: _wasserstein(values, reference.distributions[name])
-        for name, values in samples.distributions.items()
-    }
-    return {name: (curves | distances)[name] for name in samples.names}
-
-
-def floor_between(
-    one: Description, other: Description, count: int, repeats: int, seed: int
-) -> dict[str, float]:
-    """Return the mean error between ``count`` images of one real set and ``count`` of another.
-
-    Images are drawn without putting back, from sets of at least ``count`` and better twice that, so that
-    the mean is the error to be expected of sets of that size. Drawing with putting back, the usual bootstrap,
-    would add the chance of the draw to that of the set, and flatter whatever is compared with the floor
-    (Politis and Romano, Ann. Statist. 22 (1994) 2031-2050).
-
-    Parameters
-    ----------
-    one, other
-        Real windows of two places.
-    count
-        Size of the sets that the floor is for.
-    repeats
-        Number of draws.
-    seed
-        Same seed, same floor.
-    """
-    draws = [errors(*pair) for pair in _drawn_pairs(one, other, count, repeats, seed)]
-    return {name: float(np.mean([draw[name] for draw in draws])) for name in one.names}
 
 
 @dataclass(frozen=True)
@@ -250,10 +50,10 @@ class Comparison:
     Attributes
     ----------
     table
-        Descriptor -> ``value`` and ``reference`` (see `Description.summary`), ``error`` (see `errors`),
+        Descriptor -> ``value`` and ``reference`` (see `DescriptorValues.summary`), ``error`` (see `errors`),
         ``floor``, ``ratio`` = error / floor, ``p`` of the test that the two are equal; and where means are
         compared ``difference``, its 90 % interval from ``low`` to ``high``, ``margin``, and ``equivalent``.
-        None where there is nothing to tell, such as the radius of no circles.
+        None where there is no value, such as the radius of no circles.
     envelopes
         Descriptor -> half width of the global 95 % envelope of the difference, along its curve.
     """
@@ -262,30 +62,26 @@ class Comparison:
     envelopes: dict[str, np.ndarray]
 
 
-def differences(samples: Measured, reference: Measured) -> dict[str, float]:
-    """Return the errors of structure and properties."""
-    return errors(samples.structure, reference.structure) | errors(samples.properties, reference.properties)
-
-
 def compare(
-    samples: Measured, held_out: Measured, floor: Mapping[str, float], config: FidelityConfig
+    samples: MeasuredImages, held_out: MeasuredImages, floor: Mapping[str, float], config: FidelityConfig
 ) -> Comparison:
     """Compare a set of images with held-out windows; ``floor`` may lack some descriptors."""
     table: dict[str, dict[str, float | bool | None]] = {}
     envelopes: dict[str, np.ndarray] = {}
-    for one, other in (
+    for values, reference in (
         (samples.structure, held_out.structure),
         (samples.properties, held_out.properties),
     ):
-        found, value, reference = errors(one, other), one.summary(), other.summary()
-        tests = _tests(one, other, config) if min(_places(one), _places(other)) > 1 else {}
-        for name in one.names:
+        error, summary, reference_summary = errors(values, reference), values.summary(), reference.summary()
+        enough_places = min(_places(values), _places(reference)) > 1
+        tests = _tests(values, reference, config) if enough_places else {}
+        for name in values.names:
             numbers = {
-                "value": value[name],
-                "reference": reference[name],
-                "error": found[name],
+                "value": summary[name],
+                "reference": reference_summary[name],
+                "error": error[name],
                 "floor": floor.get(name, float("nan")),
-                "ratio": _over(found[name], floor.get(name)),
+                "ratio": _over(error[name], floor.get(name)),
             }
             table[name] = {key: _or_none(number) for key, number in numbers.items()}
             if name in tests:
@@ -298,16 +94,16 @@ def compare(
 def flagged(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return which of `HEADLINE` differ, in a table of `Comparison`, at `LEVEL` for all together (Holm)."""
     p = sorted((row["p"], name) for name in HEADLINE if (row := table.get(name, {})).get("p") is not None)
-    found = []
+    names = []
     for left, (value, name) in zip(range(len(p), 0, -1), p, strict=True):
         if value > LEVEL / left:
             break
-        found.append(name)
-    return found
+        names.append(name)
+    return names
 
 
-def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return the figures of `evaluate` by which models are compared, of the samples that pass.
+def fidelity_headline(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures of `evaluate` by which models are compared, of the valid samples.
 
     ``flagged``: how many descriptors of `HEADLINE` differ from real; ``flagged_before`` the same before
     filtering, ``flagged_training_windows`` of real windows; ``shift``: the largest change by filtering
@@ -322,7 +118,52 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, float]:
     return figures | {name: value for name, value in ratios.items() if value is not None}
 
 
-def evaluate(samples: Measured, valid: np.ndarray, real: RealWindows, config: FidelityConfig) -> Fidelity:
+def property_bounds(images: MeasuredImages, config: PropertiesConfig) -> dict[str, Any]:
+    """Return the bounds of the effective properties at the volume fraction of the images that were solved.
+
+    Parameters
+    ----------
+    images
+        Bounds are means over its solved images: each bound at the volume fraction of each image.
+    config
+        Materials of both phases.
+
+    Returns
+    -------
+    dict
+        ``volume_fraction``, the mean; and ``stiffness``, ``shear_stiffness`` and ``conductivity``, each with
+        ``reuss``, ``hashin_shtrikman_low``, ``hashin_shtrikman_high`` and ``voigt`` in the unit of
+        `DESCRIPTORS`. None without solved images. Those of Hashin and Shtrikman hold for the stiffness of
+        microstructures that are isotropic in the plane, and for any conductivity (mean of both directions).
+    """
+    fractions = images.structure.mean("volume_fraction").numerator[: len(images.properties), 0]
+    outer, inner = voigt_reuss(fractions, config), hashin_shtrikman(fractions, config)
+    bounds = {
+        name: {
+            "reuss": low,
+            "hashin_shtrikman_low": inner_low,
+            "hashin_shtrikman_high": inner_high,
+            "voigt": high,
+        }
+        for name, (low, high), (inner_low, inner_high) in (
+            ("stiffness", outer.stiffness_gpa, inner.stiffness_gpa),
+            ("shear_stiffness", outer.shear_gpa, inner.shear_gpa),
+            ("conductivity", outer.conductivity_w_mk, inner.conductivity_w_mk),
+        )
+    }
+    return {"volume_fraction": _mean_or_none(fractions)} | {
+        name: {key: _mean_or_none(values) for key, values in of_name.items()}
+        for name, of_name in bounds.items()
+    }
+
+
+def evaluate(
+    samples: MeasuredImages,
+    valid: np.ndarray,
+    real: RealStatistics,
+    config: FidelityConfig,
+    properties: PropertiesConfig,
+) -> Fidelity:
     """Compare samples with held-out windows, before and after filtering.
 
     Parameters
@@ -334,7 +175,9 @@ def evaluate(samples: Measured, valid: np.ndarray, real: RealWindows, config: Fi
     real
         Real windows, with the noise floor.
     config
-        Parameters.
+        How much is compared.
+    properties
+        Materials of the effective properties.
 
     Returns
     -------
@@ -342,7 +185,8 @@ def evaluate(samples: Measured, valid: np.ndarray, real: RealWindows, config: Fi
         ``metrics`` holds ``before``, ``after`` and, for scale, ``training_windows``: what a generator would
         get that repeats its training data. Each is the table of a `Comparison`. ``shift`` holds the error of
         each descriptor between after and before, in units of the floor: what filtering itself changes. ``n``
-        holds the sizes of the sets. ``curves`` holds a list of rows for each curve; see `curves`.
+        holds the sizes of the sets, ``bounds`` the `property_bounds` of each. ``curves`` holds a list of rows
+        for each curve; see `curves`.
     """
     count = len(samples.structure)
     if len(valid) != count:
@@ -352,26 +196,29 @@ def evaluate(samples: Measured, valid: np.ndarray, real: RealWindows, config: Fi
         "after": samples.take(np.flatnonzero(valid)[: config.windows]).without("pass_rate"),
         "training_windows": real.train,
     }
-    compared = {name: compare(one, real.held_out, real.floor, config) for name, one in sets.items()}
+    compared = {name: compare(images, real.held_out, real.floor, config) for name, images in sets.items()}
     metrics: dict[str, Any] = {name: comparison.table for name, comparison in compared.items()}
-    shift = differences(sets["after"], sets["before"].without("pass_rate"))
+    after, before = sets["after"], sets["before"].without("pass_rate")
+    shift = errors(after.structure, before.structure) | errors(after.properties, before.properties)
     metrics["shift"] = {name: _or_none(_over(shift[name], real.floor.get(name))) for name in shift}
-    sizes = {"held_out": real.held_out, **sets}
-    metrics["n"] = {name: len(one.structure) for name, one in sizes.items()} | {"floor": config.windows}
-    metrics["n"]["solved"] = {name: len(one.properties) for name, one in sizes.items()}
-    structures = {"held_out": real.held_out.structure} | {name: one.structure for name, one in sets.items()}
+    every = {"held_out": real.held_out, **sets}
+    metrics["n"] = {name: len(images.structure) for name, images in every.items()}
+    metrics["n"] |= {"floor": config.windows}
+    metrics["n"]["solved"] = {name: len(images.properties) for name, images in every.items()}
+    metrics["bounds"] = {name: property_bounds(images, properties) for name, images in every.items()}
+    structures = {name: images.structure for name, images in every.items()}
     return Fidelity(metrics, curves(structures, compared["before"].envelopes))
 
 
 def curves(
-    sets: Mapping[str, Description], envelopes: Mapping[str, np.ndarray]
+    sets: Mapping[str, DescriptorValues], envelopes: Mapping[str, np.ndarray]
 ) -> dict[str, list[dict[str, float | None]]]:
     """Tabulate curves for plots, one row a point, one column a set.
 
     Parameters
     ----------
     sets
-        Descriptions by name; one of them is ``held_out`` and gives the axes.
+        Values of the descriptors by name; one set is ``held_out`` and gives the axes.
     envelopes
         Half widths of the envelopes of curves.
 
@@ -385,42 +232,42 @@ def curves(
     tables = {}
     for name in real.names:
         if name in real.distributions:
-            tables[name] = _histogram({key: one.distributions[name] for key, one in sets.items()})
+            tables[name] = _histogram({key: values.distributions[name] for key, values in sets.items()})
         elif len(real.curves[name].axis) > 1:
-            columns = {key: one.curves[name].mean() for key, one in sets.items()}
-            axis, nothing = real.curves[name].axis, np.full(len(real.curves[name].axis), np.nan)
-            tables[name] = _rows({"axis": axis, **columns, "envelope": envelopes.get(name, nothing)})
+            columns = {key: values.curves[name].mean() for key, values in sets.items()}
+            axis, unknown = real.curves[name].axis, np.full(len(real.curves[name].axis), np.nan)
+            tables[name] = _rows({"axis": axis, **columns, "envelope": envelopes.get(name, unknown)})
     return tables
 
 
 def _tests(
-    samples: Description, held_out: Description, config: FidelityConfig
+    samples: DescriptorValues, held_out: DescriptorValues, config: FidelityConfig
 ) -> dict[str, tuple[GlobalTest, Equivalence | None]]:
-    draws = Resampled.of(samples.group, config.resamples, config.seed)
-    other_draws = Resampled.of(held_out.group, config.resamples, config.seed + 1)
+    resamples = Resamples.of(samples.group, config.resamples, config.seed)
+    held_out_resamples = Resamples.of(held_out.group, config.resamples, config.seed + 1)
     tests = {}
     for name in samples.names:
         margin, pair = DESCRIPTORS[name].margin, _as_curves(name, samples, held_out)
         means = samples.mean(name), held_out.mean(name)
         equal = None
-        if margin and all(np.isfinite(one.mean()).all() for one in means):
-            equal = equivalence(*means, draws, other_draws, margin)
-        tests[name] = global_test(*pair, draws, other_draws), equal
+        if margin and all(np.isfinite(curve.mean()).all() for curve in means):
+            equal = equivalence(*means, resamples, held_out_resamples, margin)
+        tests[name] = global_test(*pair, resamples, held_out_resamples), equal
     return tests
 
 
-def _places(described: Description) -> int:
-    """How many images or places are resampled: one alone says nothing of the spread."""
-    return len(np.unique(described.group))
+def _places(values: DescriptorValues) -> int:
+    """How many images or places are resampled: with one alone the spread is unknown."""
+    return len(np.unique(values.group))
 
 
-def _as_curves(name: str, samples: Description, held_out: Description) -> tuple[Curve, Curve]:
+def _as_curves(name: str, samples: DescriptorValues, held_out: DescriptorValues) -> tuple[Curve, Curve]:
     """Curves as they are; of distributions the cumulative ones, over bins that span the real one."""
     if name in held_out.curves:
         return samples.curves[name], held_out.curves[name]
-    one, other = samples.distributions[name], held_out.distributions[name]
-    edges = _edges([other])
-    return one.cumulative(edges, len(samples)), other.cumulative(edges, len(held_out))
+    values, real_values = samples.distributions[name], held_out.distributions[name]
+    edges = _edges([real_values])
+    return values.cumulative(edges, len(samples)), real_values.cumulative(edges, len(held_out))
 
 
 def _row_of(equal: Equivalence) -> dict[str, float | bool | None]:
@@ -433,25 +280,8 @@ def _row_of(equal: Equivalence) -> dict[str, float | bool | None]:
     }
 
 
-def _drawn_pairs(
-    one: Description, other: Description, count: int, repeats: int, seed: int
-) -> Iterator[tuple[Description, Description]]:
-    if min(len(one), len(other)) < count:
-        raise UserError("count", count, f"must be at most the number of images, {min(len(one), len(other))}")
-    rng = np.random.default_rng(seed)
-    for _ in range(repeats):
-        yield one.take(rng.permutation(len(one))[:count]), other.take(rng.permutation(len(other))[:count])
-
-
-def _wasserstein(samples: Distribution, reference: Distribution) -> float:
-    if not len(samples) or not len(reference) or not reference.mean() > 0:
-        return float("nan")
-    distance = wasserstein_distance(samples.values, reference.values, samples.weights, reference.weights)
-    return float(distance / reference.mean())
-
-
 def _edges(parts: list[Distribution]) -> np.ndarray:
-    """Edges of some HISTOGRAM_BINS bins that span nearly all values; around whole numbers, if these are."""
+    """Edges of about HISTOGRAM_BINS bins that span nearly all values; whole numbers are centres of bins."""
     known = [part.values for part in parts if len(part)]
     spans = [np.quantile(values, (0.001, 0.999)) for values in known]
     low, high = (np.min(spans), np.max(spans)) if spans else (0.0, 1.0)
@@ -464,8 +294,8 @@ def _edges(parts: list[Distribution]) -> np.ndarray:
 def _histogram(sets: Mapping[str, Distribution]) -> list[dict[str, float | None]]:
     """Densities of all sets over the same bins."""
     edges = _edges(list(sets.values()))
-    nothing = np.full(len(edges) - 1, np.nan)
-    columns = {name: part.density(edges) if len(part) else nothing for name, part in sets.items()}
+    unknown = np.full(len(edges) - 1, np.nan)
+    columns = {name: values.density(edges) if len(values) else unknown for name, values in sets.items()}
     return _rows({"axis": (edges[:-1] + edges[1:]) / 2, **columns})
 
 
@@ -477,6 +307,10 @@ def _rows(columns: Mapping[str, np.ndarray]) -> list[dict[str, float | None]]:
 
 def _over(error: float, floor: float | None) -> float:
     return error / floor if floor else float("nan")
+
+
+def _mean_or_none(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _or_none(number: float) -> float | None:

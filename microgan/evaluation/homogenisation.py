@@ -42,8 +42,8 @@ ROUNDING = 1e-13  # forces below this fraction of one pixel's are rounding: a ho
 Interval = tuple[np.ndarray, np.ndarray]
 
 
-class Phase(Config):
-    """An isotropic material.
+class PhaseProperties(Config):
+    """The properties of one phase, an isotropic material.
 
     For a fibre that is isotropic in its cross-section only, give the transverse modulus and Poisson's
     ratio: the error is of the order of (transverse / axial modulus) x (axial Poisson's ratio)^2.
@@ -79,11 +79,13 @@ class PropertiesConfig(Config):
     rounded handbook values. ``discs`` and ``matrix`` may also be names in ``materials``.
     """
 
-    discs: Phase = Phase(young_modulus_gpa=74.0, poisson_ratio=0.2, conductivity_w_mk=1.0)
-    matrix: Phase = Phase(young_modulus_gpa=3.35, poisson_ratio=0.35, conductivity_w_mk=0.2)
+    discs: PhaseProperties = PhaseProperties(young_modulus_gpa=74.0, poisson_ratio=0.2, conductivity_w_mk=1.0)
+    matrix: PhaseProperties = PhaseProperties(
+        young_modulus_gpa=3.35, poisson_ratio=0.35, conductivity_w_mk=0.2
+    )
     boundary: Literal["periodic", "mixed"] = Field(default="periodic", description="of the image")
     count: int = Field(default=500, ge=2, description="images of each kind that are solved")
-    materials: dict[str, Phase] = Field(default_factory=dict, description="by name")
+    materials: dict[str, PhaseProperties] = Field(default_factory=dict, description="by name")
 
     @model_validator(mode="before")
     @classmethod
@@ -126,8 +128,13 @@ class Bounds:
     shear_gpa: Interval
     conductivity_w_mk: Interval
 
+    @property
+    def stiffness_gpa(self) -> Interval:
+        """Of the stiffness along r or c; in an isotropic material it is the sum of bulk and shear modulus."""
+        return self.bulk_gpa[0] + self.shear_gpa[0], self.bulk_gpa[1] + self.shear_gpa[1]
 
-# What is asked for -------------------------------------------------------------------------------------
+
+# Effective properties -------------------------------------------------------------------------------------
 
 
 def stiffness(phase: np.ndarray, config: PropertiesConfig) -> np.ndarray:
@@ -177,20 +184,6 @@ def conductivity(phase: np.ndarray, config: PropertiesConfig) -> np.ndarray:
     return _effective(phase, config.boundary, pixel)
 
 
-def isotropic_moduli(stiffness_gpa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return bulk and shear modulus of the isotropic part of stiffnesses (..., 3, 3).
-
-    Examples
-    --------
-    >>> bulk, shear = isotropic_moduli(np.array([[3.0, 1.0, 0.0], [1.0, 3.0, 0.0], [0.0, 0.0, 1.0]]))
-    >>> float(bulk), float(shear)
-    (2.0, 1.0)
-    """
-    rr, cc, rc = (stiffness_gpa[..., i, i] for i in range(3))
-    coupling = 2 * stiffness_gpa[..., 0, 1]
-    return (rr + cc + coupling) / 4, (rr + cc - coupling) / 8 + rc / 2
-
-
 def voigt_reuss(volume_fraction: np.ndarray | float, config: PropertiesConfig) -> Bounds:
     """Return the bounds by Reuss (harmonic mean of the phases) and Voigt (arithmetic mean).
 
@@ -208,7 +201,7 @@ def hashin_shtrikman(volume_fraction: np.ndarray | float, config: PropertiesConf
     """Return the bounds of Hashin and Shtrikman in the plane; parameters as in `voigt_reuss`.
 
     They hold for composites that are isotropic in the plane, whatever the shape of the phases; in any other
-    cell for `isotropic_moduli` and for the mean of the conductivities along r and c.
+    cell for the moduli of the isotropic part of the stiffness, and for the mean conductivity along r and c.
 
     References
     ----------
@@ -233,7 +226,7 @@ def hashin_shtrikman(volume_fraction: np.ndarray | float, config: PropertiesConf
 def _moduli(config: PropertiesConfig) -> np.ndarray:
     """Bulk modulus, shear modulus and conductivity (3, 2) of discs and matrix."""
     phases = (config.discs, config.matrix)
-    return np.array([[one.bulk_gpa, one.shear_gpa, one.conductivity_w_mk] for one in phases]).T
+    return np.array([[phase.bulk_gpa, phase.shear_gpa, phase.conductivity_w_mk] for phase in phases]).T
 
 
 def _bounds(fraction: np.ndarray | float, config: PropertiesConfig, shifts: np.ndarray) -> Bounds:
@@ -314,10 +307,10 @@ def _pixel(element: Element, strain: Callable[[DiscreteField], np.ndarray], mate
 
 
 class _Cell:
-    """A periodic cell (H, W) of pixels: what all images of one shape fraction.
+    """A periodic cell (H, W) of pixels: what all images of one shape have in common.
 
-    A field is an array (n,), n = components x H x W. Node (row, col) is the corner of pixel (row, col) that
-    is the nearest to the origin.
+    Nodal values are an array (n,), n = components x H x W. Node (row, col) is the corner of pixel (row, col)
+    that is the nearest to the origin.
     """
 
     def __init__(self, shape: tuple[int, int], pixel: _Pixel) -> None:
@@ -337,8 +330,8 @@ class _Cell:
     def effective(self, phase: np.ndarray) -> np.ndarray:
         """Return the effective property (s, s) of one image (H, W).
 
-        It is the energy of the fields under unit strains. With the second product, what the solver leaves
-        unsolved enters in second order only.
+        It is the energy under unit strains. With the second product, what the solver leaves unsolved enters
+        in second order only.
         """
         matrix, forces = self._stiffness(phase), -self._forces(phase)
         u = np.stack([self._solve(matrix, force) for force in forces])
@@ -358,7 +351,7 @@ class _Cell:
 
     def _forces(self, phase: np.ndarray) -> np.ndarray:
         values = np.moveaxis(self.pixel.forces, 0, -1)[..., phase.ravel().astype(int)]  # (s, d, H * W)
-        return np.stack([np.bincount(self.dofs.ravel(), one.ravel(), self.size) for one in values])
+        return np.stack([np.bincount(self.dofs.ravel(), force.ravel(), self.size) for force in values])
 
     def _homogeneous_inverse(self) -> LinearOperator:
         """Invert the stiffness of a cell that is all matrix, a small matrix for each wave vector.
@@ -371,9 +364,9 @@ class _Cell:
         impulses = np.zeros((self.size, components))
         impulses[np.arange(components) * nodes, np.arange(components)] = 1
         response = (self._stiffness(np.zeros(self.shape, bool)) @ impulses).T
-        # Real, as a pixel is the same seen from its opposite side.
+        # Real, as a pixel is symmetric about its centre.
         symbol = fft.rfft2(response.reshape(components, components, *self.shape)).real
-        symbol[..., 0, 0] = np.eye(components)  # a translation costs nothing, and no force asks for one
+        symbol[..., 0, 0] = np.eye(components)  # a translation needs no energy, and forces cause none
         inverse = np.moveaxis(np.linalg.inv(np.moveaxis(symbol, (0, 1), (-2, -1))), (-2, -1), (0, 1)).copy()
 
         def apply(force: np.ndarray) -> np.ndarray:

@@ -1,16 +1,16 @@
 """Whether a generator repeats its training data: the nearest real window of each image, and a test.
 
 The nearest window is the one of largest normalised cross-correlation, over all shifts and the 8 symmetries of
-the square, of images smoothed by a third of the disc radius: where the discs lie is what could be remembered,
-grain is not.
+the square. Images are smoothed before by a third of the disc radius: the arrangement of discs could be
+memorised, noise could not.
 
-How near is too near? Generated images are smoother than real ones, some are more regular, and both raise the
-correlation with anything. So each image is its own control: it is looked for in the training part and in the
-calibration part, which the generator has never seen, and the margin between the two counts. Images without
-memory have margins like held-out windows, blurred or not; a copy has one far beyond. Only samples count whose
-correlation with the training part is beyond that of held-out windows too: where held-out planes lie beside
-calibration planes and show the same fibres, all their margins are low. The test counts samples beyond a
-threshold, because a few copies among many samples move no mean and no median.
+Generated images are smoother than real ones and sometimes more regular, and both raise the correlation with
+any window. So each image is its own control: its nearest window is searched in the training part and in the
+calibration part, which no generator learns from, and the margin is the difference of the two correlations.
+Images without memory have margins like held-out windows, blurred or not; a copy has a far larger one. Samples
+count only if their correlation with the training part exceeds that of held-out windows too: where held-out
+planes lie beside calibration planes and show the same fibres, all margins of held-out windows are low. The
+test counts samples beyond a threshold, because a few copies among many samples change no mean and no median.
 """
 
 import math
@@ -30,7 +30,7 @@ CONTROL = "calibration"
 
 
 @dataclass(frozen=True)
-class Nearness:
+class NearestCorrelation:
     """Correlation of N images with their nearest training and nearest control window, shape (N,) each."""
 
     training: np.ndarray
@@ -39,9 +39,9 @@ class Nearness:
     def __len__(self) -> int:
         return len(self.training)
 
-    def take(self, images: np.ndarray) -> "Nearness":
+    def take(self, images: np.ndarray) -> "NearestCorrelation":
         """Keep ``images`` (indices)."""
-        return Nearness(self.training[images], self.control[images])
+        return NearestCorrelation(self.training[images], self.control[images])
 
     @property
     def margin(self) -> np.ndarray:
@@ -59,13 +59,13 @@ class NearestTrainingWindows:
         Shape (n, S, S), in [-1, 1].
     windows
         The training window nearest to each, turned as the image lies, shape (n, S, S).
-    nearness
+    correlation
         Of these images.
     """
 
     images: np.ndarray
     windows: np.ndarray
-    nearness: Nearness
+    correlation: NearestCorrelation
 
     def __len__(self) -> int:
         return len(self.images)
@@ -73,22 +73,22 @@ class NearestTrainingWindows:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """How many samples are nearer to the training data than held-out windows are.
+    """How many samples are nearer to the training data than held-out windows are; see `memorisation_test`.
 
     Attributes
     ----------
     correlation, margin
-        Thresholds: held-out windows exceed each with the chance ``level``, samples that exceed both count.
+        Thresholds: a fraction ``level`` of held-out windows exceeds each; samples that exceed both count.
     level
-        That chance.
+        That fraction.
     fraction, held_out_fraction
         Fraction of samples, and of held-out windows, that exceed both.
     excess, excess_interval
         Their difference, about the fraction of copies, and its 95 % interval, thresholds taken as fixed.
     p_value
-        Chance of as many samples beyond the thresholds, had samples and held-out windows been drawn alike.
+        Probability of as many samples beyond the thresholds if both sets had the same distribution.
     flagged
-        Whether ``p_value`` is at most the significance asked for.
+        Whether ``p_value`` is at most the significance level.
     samples, held_out
         How many of each.
     """
@@ -106,42 +106,54 @@ class Memorisation:
     held_out: int
 
 
-def nearness(images: np.ndarray, planes: Planes, most_px: int = 150_000, seed: int = 0) -> Nearness:
-    """Look for images in the training part and in the control; parameters as in `nearest_windows`."""
-    return Nearness(
+def nearest_correlation(
+    images: np.ndarray, planes: Planes, most_px: int = 150_000, seed: int = 0
+) -> NearestCorrelation:
+    """Search the nearest window of images in the training part and in the control, as `nearest_windows`."""
+    return NearestCorrelation(
         *(nearest_windows(images, planes, role, most_px, seed).correlation for role in ("train", CONTROL))
     )
 
 
 def nearest_training_windows(
-    images: np.ndarray, near: Nearness, planes: Planes, count: int, most_px: int = 150_000, seed: int = 0
+    images: np.ndarray,
+    correlation: NearestCorrelation,
+    planes: Planes,
+    count: int,
+    most_px: int = 150_000,
+    seed: int = 0,
 ) -> NearestTrainingWindows:
-    """Pick the ``count`` images that are nearest to the training part, with the windows they are nearest to.
+    """Pick the ``count`` images that are nearest to the training part, each with its nearest window.
 
-    Other parameters as in `nearness`, which ``near`` is from; there may be fewer images than asked for.
+    ``correlation`` comes from `nearest_correlation`, with the same other parameters. All images are returned
+    if there are fewer than ``count``.
     """
-    first = np.argsort(-near.training, kind="stable")[:count]
-    found = nearest_windows(images[first], planes, "train", most_px, seed)
-    return NearestTrainingWindows(images[first], found.windows(planes, images.shape[1]), near.take(first))
+    first = np.argsort(-correlation.training, kind="stable")[:count]
+    nearest = nearest_windows(images[first], planes, "train", most_px, seed)
+    windows = nearest.windows(planes, images.shape[1])
+    return NearestTrainingWindows(images[first], windows, correlation.take(first))
 
 
-def memorised(
-    samples: Nearness, held_out: Nearness, level: float = 0.01, significance: float = 0.05
+def memorisation_test(
+    samples: NearestCorrelation,
+    held_out: NearestCorrelation,
+    level: float = 0.01,
+    significance: float = 0.05,
 ) -> Memorisation:
     """Test, one-sided, whether samples are closer to the training data than held-out windows are.
 
-    A threshold is the k-th largest value of the held-out windows, k = ``level`` times their number. Had
-    samples and held-out windows been drawn alike, all orders of their values would be equally likely, and the
-    number of samples above it would follow the negative hypergeometric law, whatever the distribution
-    (precedence test, of largest values: Balakrishnan and Ng, part A). Correlations and margins are tested so;
-    both must be significant, and the larger p-value holds (intersection-union test: R. L. Berger,
+    A threshold is the k-th largest value of the held-out windows, k = ``level`` times their number. If
+    samples and held-out windows have the same distribution, all orders of their values are equally likely.
+    Then the number of samples above it follows the negative hypergeometric law, whatever the distribution
+    (precedence test, of largest values: Balakrishnan and Ng, part A). Correlations and margins are tested so.
+    Both must be significant, and the larger p-value counts (intersection-union test: R. L. Berger,
     Technometrics 24 (1982) 295-300).
 
     Parameters
     ----------
     samples, held_out
-        From `nearness`. Draw held-out windows at random, not turned; as far as they overlap, they are worth
-        fewer independent ones.
+        From `nearest_correlation`. Draw held-out windows at random, not turned. Windows that overlap are not
+        independent: they count as fewer.
     level
         Fraction of held-out windows above each threshold.
     significance
@@ -166,9 +178,10 @@ def memorised(
         _exceedance_p_value(int((samples.training > correlation).sum()), len(samples), above, len(held_out)),
         _exceedance_p_value(int((samples.margin > margin).sum()), len(samples), above, len(held_out)),
     )
-    fraction, held_out_fraction = (
-        float(((part.training > correlation) & (part.margin > margin)).mean()) for part in (samples, held_out)
+    beyond, held_out_beyond = (
+        int(((part.training > correlation) & (part.margin > margin)).sum()) for part in (samples, held_out)
     )
+    fraction, held_out_fraction = beyond / len(samples), held_out_beyond / len(held_out)
     return Memorisation(
         correlation=correlation,
         margin=margin,
@@ -176,7 +189,7 @@ def memorised(
         fraction=fraction,
         held_out_fraction=held_out_fraction,
         excess=fraction - held_out_fraction,
-        excess_interval=_difference_interval(fraction, len(samples), held_out_fraction, len(held_out)),
+        excess_interval=_difference_interval(beyond, len(samples), held_out_beyond, len(held_out)),
         p_value=p_value,
         flagged=p_value <= significance,
         samples=len(samples),
@@ -185,28 +198,29 @@ def memorised(
 
 
 def _exceedance_p_value(exceeding: int, count: int, above: int, held_out: int) -> float:
-    """Chance that at least so many of ``count`` samples exceed the ``above``-th largest of the held-out."""
+    """Probability that as many samples or more exceed the ``above``-th largest value of held-out windows."""
     # That is: of the largest values of both sets together, fewer than ``above`` are of held-out windows.
     return float(hypergeom.cdf(above - 1, count + held_out, held_out, exceeding + above - 1))
 
 
-def _difference_interval(one: float, count: int, other: float, other_count: int) -> Interval:
-    """Return the 95 % interval of a difference of fractions (R. G. Newcombe, Stat. Med. 17 (1998) 873-890)."""
-    (low, high), (other_low, other_high) = wilson_interval(one, count), wilson_interval(other, other_count)
-    difference = one - other
+def _difference_interval(hits: int, count: int, real_hits: int, real_count: int) -> Interval:
+    """Return the 95 % interval of the difference (R. G. Newcombe, Stat. Med. 17 (1998) 873-890)."""
+    (low, high), (real_low, real_high) = wilson_interval(hits, count), wilson_interval(real_hits, real_count)
+    fraction, real_fraction = hits / count, real_hits / real_count
+    difference = fraction - real_fraction
     return (
-        difference - math.hypot(one - low, other_high - other),
-        difference + math.hypot(high - one, other - other_low),
+        difference - math.hypot(fraction - low, real_high - real_fraction),
+        difference + math.hypot(high - fraction, real_fraction - real_low),
     )
 
 
-# The power of the test ---------------------------------------------------------------------------------
+# The detection rate of the test ------------------------------------------------------------------------
 
 
 def planted_copies(
-    planes: Planes, size_px: int, count: int, seed: int, blur_px: float = 0.0, grain: bool = False
+    planes: Planes, size_px: int, count: int, seed: int, blur_px: float = 0.0, new_noise: bool = False
 ) -> np.ndarray:
-    """Return training windows as a generator with memory would repeat them: anywhere, turned at random.
+    """Return training windows as a generator with memory would repeat them: random places and symmetries.
 
     Parameters
     ----------
@@ -220,8 +234,8 @@ def planted_copies(
         Fixes places and symmetries.
     blur_px
         Standard deviation of a Gaussian blur.
-    grain
-        Replace the grain, all that the blur takes away, by that of other training windows.
+    new_noise
+        Replace the noise, all that the blur removes, by that of other training windows.
 
     Returns
     -------
@@ -230,15 +244,15 @@ def planted_copies(
     windows = Windows(planes, "train", size_px)
     rng = np.random.default_rng(seed)
     copies = smoothed(windows.draw(rng, count, "all").numpy()[:, 0], blur_px)
-    if not grain:
+    if not new_noise:
         return copies
     others = windows.draw(rng, count, "all").numpy()[:, 0]
     return np.clip(copies + others - smoothed(others, blur_px), -1, 1)
 
 
-def power(
-    held_out: Nearness,
-    copies: Nearness,
+def detection_rate_of_copies(
+    held_out: NearestCorrelation,
+    copies: NearestCorrelation,
     fractions: Sequence[float] = (0.0, 0.01, 0.05, 0.1),
     repeats: int = 1000,
     level: float = 0.01,
@@ -247,8 +261,8 @@ def power(
 ) -> Mapping[float, float]:
     """Return how often the test flags real windows with a fraction of copies among them.
 
-    Each time the held-out windows are split at random: one half serves as samples, some of them replaced by
-    copies, the other half as held-out windows. So the power is that of sets of half the number.
+    Each time the held-out windows are split at random: one half serves as samples, a fraction of them
+    replaced by copies, the other half as held-out windows. So the rates are those of sets of half the number.
 
     Parameters
     ----------
@@ -258,10 +272,12 @@ def power(
         From `planted_copies`.
     fractions
         Fractions of copies; 0 gives the rate of false alarms.
-    repeats, seed
-        Number of splits and what fixes them.
+    repeats
+        Number of splits.
+    seed
+        Fixes the splits.
     level, significance
-        As in `memorised`.
+        As in `memorisation_test`.
 
     Returns
     -------
@@ -279,15 +295,18 @@ def power(
     rng = np.random.default_rng(seed)
     flagged = dict.fromkeys(fractions, 0)
     for _ in range(repeats):
-        one, other = np.array_split(rng.permutation(len(held_out)), 2)
+        as_samples, rest = np.array_split(rng.permutation(len(held_out)), 2)
         for fraction in fractions:
-            planted = round(fraction * len(one))
+            planted = round(fraction * len(as_samples))
             samples = _joined(
-                held_out.take(one[planted:]), copies.take(rng.integers(len(copies), size=planted))
+                held_out.take(as_samples[planted:]), copies.take(rng.integers(len(copies), size=planted))
             )
-            flagged[fraction] += memorised(samples, held_out.take(other), level, significance).flagged
+            result = memorisation_test(samples, held_out.take(rest), level, significance)
+            flagged[fraction] += result.flagged
     return {fraction: count / repeats for fraction, count in flagged.items()}
 
 
-def _joined(one: Nearness, other: Nearness) -> Nearness:
-    return Nearness(np.append(one.training, other.training), np.append(one.control, other.control))
+def _joined(first: NearestCorrelation, second: NearestCorrelation) -> NearestCorrelation:
+    return NearestCorrelation(
+        np.append(first.training, second.training), np.append(first.control, second.control)
+    )

@@ -14,13 +14,13 @@ from microgan.scan.planes import Box, Planes, window_corners
 from microgan.scan.symmetries import INVERSE, SYMMETRIES, turned
 from microgan.scan.windows import Windows
 
-CANDIDATES = 6  # symmetries, of 8 per piece of a plane, whose best place is looked at in full resolution
+CANDIDATES = 6  # places, of the best of each symmetry and piece, that are compared in full resolution
 PIECE_PX = 320  # longest side, in reduced pixels, of what is transformed at a time
 FLAT = 1e-6  # standard deviation of grey values, in [-1, 1], below which a window is blank
 
 
 @dataclass(frozen=True)
-class Nearest:
+class NearestWindows:
     """The real window nearest to each of N images.
 
     Attributes
@@ -43,20 +43,21 @@ class Nearest:
     searched: float
 
     def windows(self, planes: Planes, size_px: int) -> np.ndarray:
-        """Return the windows (N, size_px, size_px), float32, turned as the images lie."""
+        """Return the windows (N, size_px, size_px), float32, turned to the orientation of the images."""
         corners = zip(self.plane, self.row, self.col, self.symmetry, strict=True)
         return np.stack([_window(planes, size_px, *corner) for corner in corners])
 
 
 def nearest_windows(
     images: np.ndarray, planes: Planes, role: str = "train", most_px: int = 150_000, seed: int = 0
-) -> Nearest:
+) -> NearestWindows:
     """Find the nearest window of one part of a scan for each image.
 
-    A search in reduced images, by Fourier transforms, proposes places; around them the correlation is taken
-    in full resolution, so that a window of the scan finds itself with correlation 1. Where several windows
-    are almost equally near, as for most images that are no copies, it may miss the best by a few hundredths,
-    for samples and real windows alike. Time is linear in images and size of the part, up to ``most_px``.
+    A search in reduced images, by Fourier transforms, proposes places. Around them the correlation is
+    computed in full resolution, so that a window of the scan finds itself with correlation 1. Where several
+    windows are almost equally near, as for most images that are no copies, it may miss the best by a few
+    hundredths, for samples and real windows alike. Time is linear in images and size of the part, up to
+    ``most_px``.
 
     Parameters
     ----------
@@ -67,9 +68,10 @@ def nearest_windows(
     role
         Part of the scan.
     most_px
-        Reduced pixels to search, about; of a larger part, pieces drawn at random (see `Nearest.searched`).
+        Reduced pixels to search, about. Of a larger part random boxes are searched, a fraction
+        `NearestWindows.searched`.
     seed
-        Fixes the pieces.
+        Fixes the boxes.
 
     Raises
     ------
@@ -85,12 +87,12 @@ def nearest_windows(
     size_px = images.shape[1]
     Windows(planes, role, size_px)  # which refuses a part without windows
     smoothing_px, reduction = _scales(planes)
-    pieces, searched = _pieces(planes, role, size_px, reduction, most_px, np.random.default_rng(seed))
+    boxes, searched = _boxes(planes, role, size_px, reduction, most_px, np.random.default_rng(seed))
     smooth = _standardised(smoothed(images, smoothing_px))
     coarse = _standardised(_reduced(smooth, reduction))
-    fields = [_Field.of(planes, piece, size_px, smoothing_px, reduction) for piece in pieces]
+    pieces = [_Piece.of(planes, box, size_px, smoothing_px, reduction) for box in boxes]
     pairs = tqdm(zip(smooth, coarse, strict=True), "search", len(smooth), unit="img", disable=None)
-    places = [_place(image, small, fields, reduction) for image, small in pairs]
+    places = [_place(image, small, pieces, reduction) for image, small in pairs]
     return _best(smooth, np.array(places), planes, smoothing_px, searched)
 
 
@@ -98,7 +100,7 @@ def nearest_windows(
 
 
 @dataclass(frozen=True)
-class _Field:
+class _Piece:
     """A piece of a plane, ready to be searched.
 
     Attributes
@@ -120,9 +122,9 @@ class _Field:
     blocked: np.ndarray
 
     @classmethod
-    def of(cls, planes: Planes, piece: Box, size_px: int, smoothing_px: float, reduction: int) -> "_Field":
-        smooth = smoothed(_cut(planes.grey, piece).astype(np.float32)[None], smoothing_px)[0]
-        allowed = window_corners(_cut(planes.mask, piece), size_px)
+    def of(cls, planes: Planes, box: Box, size_px: int, smoothing_px: float, reduction: int) -> "_Piece":
+        smooth = smoothed(_cut(planes.grey, box).astype(np.float32)[None], smoothing_px)[0]
+        allowed = window_corners(_cut(planes.mask, box), size_px)
         coarse = _reduced(smooth, reduction)
         side = size_px // reduction
         norm = _window_norms(coarse, side)
@@ -132,7 +134,7 @@ class _Field:
         return cls(
             smooth=smooth,
             allowed=allowed,
-            corner=(piece[0], piece[1], piece[3]),
+            corner=(box[0], box[1], box[3]),
             spectrum=fft.rfft2(coarse - coarse.mean(), shape),
             shape=shape,
             scale=(1 / np.maximum(norm[:rows, :cols], side * FLAT)).astype(np.float32),
@@ -142,7 +144,7 @@ class _Field:
     def correlate(self, templates: np.ndarray) -> np.ndarray:
         """Correlate reduced images (n, s, s), mean 0 and norm 1, with windows at all corners (n, h, w)."""
         # Row by row first, where there is something to transform: half the time of rfft2. Windows inside
-        # the field never reach around its border, so it needs no padding.
+        # the piece never reach around its border, so it needs no padding.
         spectra = fft.fft(fft.rfft(templates, self.shape[1], axis=2), self.shape[0], axis=1)
         np.conj(spectra, out=spectra)
         spectra *= self.spectrum
@@ -158,28 +160,26 @@ def _scales(planes: Planes) -> tuple[float, int]:
     return radius_px / 3, max(1, int(radius_px / 2))
 
 
-def _pieces(
+def _boxes(
     planes: Planes, role: str, size_px: int, reduction: int, most_px: int, rng: np.random.Generator
 ) -> tuple[list[Box], float]:
-    """Cut one part into overlapping pieces that hold every window once; take some if they are too many."""
-    pieces = [piece for box in planes.info.regions[role] for piece in _cuts(box, size_px, reduction)]
+    """Cut one part into overlapping boxes that contain every window once; of too many, choose at random."""
+    boxes = [box for region in planes.info.regions[role] for box in _cuts(region, size_px, reduction)]
     taken: list[Box] = []
     area = 0
-    for index in rng.permutation(len(pieces)):
-        piece = pieces[index]
-        area_of_piece = (piece[2] - piece[1]) * (piece[4] - piece[3]) // reduction**2
-        if taken and area + area_of_piece > most_px:
+    for index in rng.permutation(len(boxes)):
+        box = boxes[index]
+        area_of_box = (box[2] - box[1]) * (box[4] - box[3]) // reduction**2
+        if taken and area + area_of_box > most_px:
             break
-        if window_corners(_cut(planes.mask, piece), size_px).any():
-            taken.append(piece)
-            area += area_of_piece
-    return taken, sum(_corners(piece, size_px) for piece in taken) / sum(
-        _corners(piece, size_px) for piece in pieces
-    )
+        if window_corners(_cut(planes.mask, box), size_px).any():
+            taken.append(box)
+            area += area_of_box
+    return taken, sum(_corners(box, size_px) for box in taken) / sum(_corners(box, size_px) for box in boxes)
 
 
-def _cuts(box: Box, size_px: int, reduction: int) -> Iterator[Box]:
-    plane, row0, row1, col0, col1 = box
+def _cuts(region: Box, size_px: int, reduction: int) -> Iterator[Box]:
+    plane, row0, row1, col0, col1 = region
     longest = max(PIECE_PX * reduction, 2 * size_px)
     for top, bottom in _overlapping(row0, row1, size_px, longest):
         for left, right in _overlapping(col0, col1, size_px, longest):
@@ -196,43 +196,43 @@ def _overlapping(start: int, stop: int, size_px: int, longest: int) -> list[tupl
     return [(first, last + size_px - 1) for first, last in pairwise(ends)]
 
 
-def _corners(piece: Box, size_px: int) -> int:
-    return (piece[2] - piece[1] - size_px + 1) * (piece[4] - piece[3] - size_px + 1)
+def _corners(box: Box, size_px: int) -> int:
+    return (box[2] - box[1] - size_px + 1) * (box[4] - box[3] - size_px + 1)
 
 
 def _place(
-    image: np.ndarray, coarse: np.ndarray, fields: Sequence[_Field], reduction: int
+    image: np.ndarray, coarse: np.ndarray, pieces: Sequence[_Piece], reduction: int
 ) -> list[tuple[int, int, int, int]]:
     """Propose `CANDIDATES` places (plane, row, col, symmetry) for one image, best in their neighbourhood."""
-    templates = np.stack([turned(coarse, undone) for undone in INVERSE])
+    templates = np.stack([turned(coarse, inverse) for inverse in INVERSE])
     peaks = []
-    for index, field in enumerate(fields):
-        scores = field.correlate(templates).reshape(SYMMETRIES, -1)
+    for index, piece in enumerate(pieces):
+        scores = piece.correlate(templates).reshape(SYMMETRIES, -1)
         best = scores.argmax(axis=1)
         peaks += [(scores[s, best[s]], index, int(best[s]), s) for s in range(SYMMETRIES)]
     peaks.sort(key=lambda peak: -peak[0])
-    return [_refined(image, fields[index], flat, s, reduction) for _, index, flat, s in peaks[:CANDIDATES]]
+    return [_refined(image, pieces[index], flat, s, reduction) for _, index, flat, s in peaks[:CANDIDATES]]
 
 
 def _refined(
-    image: np.ndarray, field: _Field, flat: int, symmetry: int, reduction: int
+    image: np.ndarray, piece: _Piece, flat: int, symmetry: int, reduction: int
 ) -> tuple[int, int, int, int]:
     """Find the best allowed corner in full resolution, within a reduced pixel of a reduced corner."""
-    row, col = (reduction * int(corner) for corner in np.unravel_index(flat, field.scale.shape))
+    row, col = (reduction * int(corner) for corner in np.unravel_index(flat, piece.scale.shape))
     top, left = max(row - reduction, 0), max(col - reduction, 0)
-    near = field.allowed[top : row + reduction + 1, left : col + reduction + 1]
+    near = piece.allowed[top : row + reduction + 1, left : col + reduction + 1]
     side = len(image)
-    patch = field.smooth[top : top + near.shape[0] + side - 1, left : left + near.shape[1] + side - 1]
+    patch = piece.smooth[top : top + near.shape[0] + side - 1, left : left + near.shape[1] + side - 1]
     windows = sliding_window_view(patch, (side, side)).reshape(near.size, -1)
     scores = windows @ turned(image, INVERSE[symmetry]).ravel() / np.maximum(windows.std(axis=1), FLAT)
     down, right = np.unravel_index(np.where(near.ravel(), scores, -np.inf).argmax(), near.shape)
-    plane, row0, col0 = field.corner
+    plane, row0, col0 = piece.corner
     return plane, row0 + top + int(down), col0 + left + int(right), symmetry
 
 
 def _best(
     smooth: np.ndarray, places: np.ndarray, planes: Planes, smoothing_px: float, searched: float
-) -> Nearest:
+) -> NearestWindows:
     """Keep the best of the places (N, `CANDIDATES`, 4); windows are cut out, then smoothed, as images are."""
     count, candidates, _ = places.shape
     size_px = smooth.shape[1]
@@ -241,7 +241,7 @@ def _best(
     correlation = np.einsum("nij,ncij->nc", smooth, windows)
     best = correlation.argmax(axis=1)
     plane, row, col, symmetry = places[np.arange(count), best].T
-    return Nearest(correlation.max(axis=1), plane, row, col, symmetry, searched)
+    return NearestWindows(correlation.max(axis=1), plane, row, col, symmetry, searched)
 
 
 def _check_images(images: np.ndarray) -> None:
@@ -254,8 +254,8 @@ def _window(planes: Planes, size_px: int, plane: int, row: int, col: int, symmet
     return turned(window, symmetry).astype(np.float32)
 
 
-def _cut(values: np.ndarray, piece: Box) -> np.ndarray:
-    plane, row0, row1, col0, col1 = piece
+def _cut(values: np.ndarray, box: Box) -> np.ndarray:
+    plane, row0, row1, col0, col1 = box
     return np.asarray(values[plane, row0:row1, col0:col1])
 
 

@@ -1,7 +1,7 @@
 """What is measured on a set of images, kept image by image.
 
 A mean over images of unequal content is a ratio of sums, not a mean of ratios. `Distribution` and `Curve`
-therefore keep both sums of each image, and images can be drawn again: a bootstrap is a matrix product.
+therefore keep both sums of each image. So images can be resampled: a bootstrap is a matrix product.
 """
 
 from collections.abc import Iterable
@@ -55,10 +55,10 @@ class Distribution:
 
     def take(self, images: np.ndarray) -> "Distribution":
         """Keep the values of ``images`` (indices, none twice); the first of them becomes image 0."""
-        place = np.full(max(self.image.max(initial=-1), images.max(initial=-1)) + 1, -1)
-        place[images] = np.arange(len(images))
-        kept = place[self.image] >= 0
-        return Distribution(self.values[kept], self.weights[kept], place[self.image[kept]])
+        new_index = np.full(max(self.image.max(initial=-1), images.max(initial=-1)) + 1, -1)
+        new_index[images] = np.arange(len(images))
+        kept = new_index[self.image] >= 0
+        return Distribution(self.values[kept], self.weights[kept], new_index[self.image[kept]])
 
     def density(self, edges: np.ndarray) -> np.ndarray:
         """Return the probability density (n_bins,) per unit of the values between ``edges`` (n_bins + 1,)."""
@@ -68,7 +68,7 @@ class Distribution:
     def histograms(self, edges: np.ndarray, images: int) -> np.ndarray:
         """Return the sum of weights between ``edges`` (n_bins + 1,) in each of ``images``: (images, n_bins).
 
-        Numbers of times (B, images) that each image is drawn, times this, are the histograms of B resamples.
+        How often each resample contains each image, (B, images), times this gives the resamples' histograms.
         """
         by_image = np.arange(images + 1)
         counts, _, _ = np.histogram2d(self.image, self.values, [by_image, edges], weights=self.weights)
@@ -87,50 +87,51 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Curve:
-    """A function estimated as a ratio, such as pairs found over pairs that were possible.
+    """A function estimated as a ratio, such as pairs counted over pairs that were possible.
 
     Attributes
     ----------
     axis
         Where the function is known, shape (L,).
-    hits
-        Numerator of each of N images, shape (N, L).
-    chances
-        Denominator of each image, shape (N, L), or (N, 1) if it is the same all along.
-    degree
-        1; or 2 where hits are pairs of what chances count: then the mean of hits is divided by the square of
-        the mean of chances.
+    numerator
+        Of each of N images, shape (N, L).
+    denominator
+        Of each image, shape (N, L), or (N, 1) if it is the same at all places.
+    exponent
+        1; or 2 where the numerator counts pairs of what the denominator counts. The estimate is the mean of
+        the numerators over the mean of the denominators to this power.
     """
 
     axis: np.ndarray
-    hits: np.ndarray
-    chances: np.ndarray
-    degree: int = 1
+    numerator: np.ndarray
+    denominator: np.ndarray
+    exponent: int = 1
 
     def __len__(self) -> int:
-        return len(self.hits)
+        return len(self.numerator)
 
     def mean(self) -> np.ndarray:
-        """Return the estimate (L,) from all images; NaN where there are no chances."""
+        """Return the estimate (L,) from all images; NaN where the denominator is 0."""
         return self.resampled(np.ones((1, len(self))))[0]
 
     def take(self, images: np.ndarray) -> "Curve":
         """Keep ``images`` (indices)."""
-        return Curve(self.axis, self.hits[images], self.chances[images], self.degree)
+        return Curve(self.axis, self.numerator[images], self.denominator[images], self.exponent)
 
     def resampled(self, weights: np.ndarray) -> np.ndarray:
         """Return the estimates (B, L) of B resamples, in which image n counts ``weights[b, n]`` times."""
-        drawn = weights.sum(axis=1, keepdims=True)
-        hits = weights @ self.hits * drawn ** (self.degree - 1)
-        chances = np.broadcast_to((weights @ self.chances) ** self.degree, hits.shape)
-        return np.divide(hits, chances, out=np.full(hits.shape, np.nan), where=chances > 0)
+        counts = weights.sum(axis=1, keepdims=True)
+        numerator = weights @ self.numerator * counts ** (self.exponent - 1)
+        denominator = np.broadcast_to((weights @ self.denominator) ** self.exponent, numerator.shape)
+        unknown = np.full(numerator.shape, np.nan)
+        return np.divide(numerator, denominator, out=unknown, where=denominator > 0)
 
 
-def relative_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the L2 distance of two curves (L,) over the norm of the other, where both are known.
+def relative_distance(curve: np.ndarray, reference: np.ndarray) -> float:
+    """Return the L2 distance of two curves (L,) over the norm of the reference, where both are known.
 
-    NaN if nothing of the other is known, or it is 0 all along.
+    NaN if both are known nowhere, or the reference is 0 everywhere.
     """
-    known = np.isfinite(one) & np.isfinite(other)
-    whole = float(np.linalg.norm(other[known]))
-    return float(np.linalg.norm((one - other)[known])) / whole if whole > 0 else float("nan")
+    known = np.isfinite(curve) & np.isfinite(reference)
+    norm = float(np.linalg.norm(reference[known]))
+    return float(np.linalg.norm((curve - reference)[known])) / norm if norm > 0 else float("nan")

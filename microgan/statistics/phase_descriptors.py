@@ -5,7 +5,7 @@ stay one value or curve per image, so that a caller may average them or resample
 pixels. Statistics of circles are in `microgan.statistics.point_patterns`.
 
 Each descriptor has a variant for windows cut out of something larger and one for periodic cells. In windows,
-what fits in as a whole is counted, over the number of places where it fits, which leaves no bias.
+what fits in as a whole is counted, over the number of places where it fits. So the border adds no bias.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def volume_fraction(phase: np.ndarray) -> np.ndarray:
 def two_point_correlation(
     phase: np.ndarray, max_lag_px: int | None = None, periodic: bool = False
 ) -> np.ndarray:
-    """Return the two-point correlation S2(r): the chance that both ends of a line of length r are in a disc.
+    """Return the two-point correlation S2(r), the probability that two points r apart are both in discs.
 
     All pairs of pixels whose distance rounds to r count once: S2(r) is the number of pairs with both ends in
     the disc phase over the number of pairs that fit into the window. Hence it is unbiased for any window.
@@ -82,7 +82,7 @@ def two_point_correlation(
     0.5
     """
     max_lag_px = _checked_lag(phase, max_lag_px)
-    return _radial(_pair_counts(phase, _power, max_lag_px, periodic), phase.shape[1:], periodic)
+    return _radial(_pair_counts(phase, _power_spectrum, max_lag_px, periodic), phase.shape[1:], periodic)
 
 
 def two_point_map(phase: np.ndarray, max_lag_px: int | None = None, periodic: bool = False) -> np.ndarray:
@@ -96,7 +96,7 @@ def two_point_map(phase: np.ndarray, max_lag_px: int | None = None, periodic: bo
     """
     max_lag_px = _checked_lag(phase, max_lag_px)
     fitting = _pairs_that_fit(phase.shape[1:], max_lag_px, periodic)
-    return _pair_counts(phase, _power, max_lag_px, periodic) / fitting
+    return _pair_counts(phase, _power_spectrum, max_lag_px, periodic) / fitting
 
 
 def directional_correlation(
@@ -122,10 +122,10 @@ def two_point_cluster(
     periodic: bool = False,
     connectivity: Literal[1, 2] = 2,
 ) -> np.ndarray:
-    """Return the two-point cluster function C2(r): the chance that both ends are in one and the same cluster.
+    """Return the two-point cluster function C2(r): the probability that both ends are in the same cluster.
 
-    A cluster is a connected part of the disc phase, as far as the image shows it: what joins outside of a
-    window is not known. C2 is S2 where all discs are connected, and tells how far they are where not.
+    A cluster is a connected part of the disc phase, as far as the image shows it: connections outside of a
+    window are not known. C2 equals S2 where all discs are connected; else it shows how far clusters reach.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def two_point_cluster(
     max_lag_px = _checked_lag(phase, max_lag_px)
     clusters = _labelled(phase, periodic, connectivity)
     if periodic:
-        counts = _pair_counts(clusters, _cluster_power, max_lag_px, periodic)
+        counts = _pair_counts(clusters, _cluster_power_spectrum, max_lag_px, periodic)
     else:
         counts = _cluster_pair_counts(clusters, max_lag_px)
     return _radial(counts, phase.shape[1:], periodic)
@@ -166,7 +166,7 @@ def radial_lags(max_lag_px: int) -> np.ndarray:
 
 
 def lineal_path(phase: np.ndarray, max_length_px: int | None = None, periodic: bool = False) -> np.ndarray:
-    """Return the lineal-path function L(r): the chance that a line of length r lies in the disc phase wholly.
+    """Return the lineal-path function L(r): the probability that a line of length r lies wholly in discs.
 
     Parameters
     ----------
@@ -201,17 +201,17 @@ def lineal_path(phase: np.ndarray, max_length_px: int | None = None, periodic: b
            [0.5  , 0.375, 0.25 ]])
     """
     length_px = _checked_lag(phase, max_length_px, "max_length_px")
-    both = phase, phase.swapaxes(1, 2)
-    return np.stack([_path_along_rows(lines, length_px, periodic) for lines in both], axis=1)
+    directions = phase, phase.swapaxes(1, 2)
+    return np.stack([_path_along_rows(lines, length_px, periodic) for lines in directions], axis=1)
 
 
 def chord_lengths(phase: np.ndarray, periodic: bool = False) -> Distribution:
     """Collect the lengths in pixels of all chords: runs of disc phase along rows and along columns.
 
-    A chord of length l is seen whole only with the pixel before and the one after it, and l + 2 pixels fit
+    A chord of length l is known whole only with the pixel before and the one after it, and l + 2 pixels fit
     into a row of W in W - l - 1 places: chords that the border cuts are left out, and each whole one is
-    weighted by 1 / (number of places in all rows). Chords longer than W - 2 cannot be seen. In a periodic
-    cell all chords count the same, but a line that is nowhere interrupted has none.
+    weighted by 1 / (number of places in all rows). Chords longer than W - 2 are never whole. In a periodic
+    cell all chords count the same, but a line without interruption has none.
 
     Parameters
     ----------
@@ -325,16 +325,16 @@ def _pair_counts(
     return np.concatenate(parts)
 
 
-def _power(phase: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
+def _power_spectrum(phase: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
     return np.abs(fft.rfft2(phase.astype(np.float64), padded)) ** 2
 
 
-def _cluster_power(clusters: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
-    """DetectionRate spectra of numbered clusters, each by itself, summed over the clusters of an image."""
+def _cluster_power_spectrum(clusters: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
+    """Power spectra of numbered clusters, each by itself, summed over the clusters of an image."""
     power = np.zeros((len(clusters), padded[0], padded[1] // 2 + 1))
     for index, image in enumerate(clusters):
         for number in np.unique(image[image > 0]):
-            power[index] += _power(image == number, padded)
+            power[index] += _power_spectrum(image == number, padded)
     return power
 
 
@@ -353,10 +353,10 @@ def _cluster_pair_counts(clusters: np.ndarray, max_lag_px: int) -> np.ndarray:
         into = counts[:, : reach + 1, max_lag_px - reach : max_lag_px + reach + 1]
         alike = np.flatnonzero(tile_px == size)
         batch = max(1, FFT_BATCH_PX // size**2)
-        for some in (alike[first : first + batch] for first in range(0, len(alike), batch)):
-            image, row, col = corners[some].T[:, :, None, None]
-            tiles = padded[image, row + steps[:, None], col + steps] == some[:, None, None] + 1
-            np.add.at(into, image.ravel(), _pair_counts(tiles, _power, reach, periodic=False))
+        for chosen in (alike[first : first + batch] for first in range(0, len(alike), batch)):
+            image, row, col = corners[chosen].T[:, :, None, None]
+            tiles = padded[image, row + steps[:, None], col + steps] == chosen[:, None, None] + 1
+            np.add.at(into, image.ravel(), _pair_counts(tiles, _power_spectrum, reach, periodic=False))
     return counts
 
 
@@ -377,8 +377,8 @@ def _labelled(phase: np.ndarray, periodic: bool, connectivity: int) -> np.ndarra
         return clusters
     borders = [(clusters[:, 0], clusters[:, -1]), (clusters[:, :, 0], clusters[:, :, -1])]
     across = [
-        (one.ravel(), np.roll(other, shift, axis=1).ravel())
-        for one, other in borders
+        (low.ravel(), np.roll(high, shift, axis=1).ravel())
+        for low, high in borders
         for shift in range(1 - connectivity, connectivity)
     ]
     touching = np.concatenate(across, axis=1)
@@ -389,11 +389,11 @@ def _labelled(phase: np.ndarray, periodic: bool, connectivity: int) -> np.ndarra
 
 
 def _radial(counts: np.ndarray, shape: tuple[int, ...], periodic: bool) -> np.ndarray:
-    """Average over all directions: from pair counts (N, L + 1, 2 L + 1) to fractions (N, L + 1) of the pairs."""
+    """Average over all directions: pair counts (N, L + 1, 2 L + 1) to fractions of the pairs (N, L + 1)."""
     max_lag_px = counts.shape[1] - 1
     bins = _ring_sums(max_lag_px)
-    hits = (bins @ counts.reshape(len(counts), -1).T).T
-    return hits / (bins @ _pairs_that_fit(shape, max_lag_px, periodic).ravel())
+    pairs = (bins @ counts.reshape(len(counts), -1).T).T
+    return pairs / (bins @ _pairs_that_fit(shape, max_lag_px, periodic).ravel())
 
 
 def _pairs_that_fit(shape: tuple[int, ...], max_lag_px: int, periodic: bool) -> np.ndarray:
@@ -414,7 +414,7 @@ def _ring_sums(max_lag_px: int) -> sparse.csr_matrix:
     lengths = _lag_lengths(max_lag_px)
     ring = np.rint(lengths).astype(int)
     counted = ring <= max_lag_px
-    counted[0, :max_lag_px] = False  # of a vector and its opposite, along the row, one is enough
+    counted[0, :max_lag_px] = False  # along the row, each vector and its opposite count once
     vectors = np.flatnonzero(counted)
     entries = (np.ones(len(vectors)), (ring.ravel()[vectors], vectors))
     return sparse.csr_matrix(entries, shape=(max_lag_px + 1, lengths.size))
@@ -448,21 +448,21 @@ def _chords_along_rows(phase: np.ndarray, periodic: bool) -> Distribution:
 def _perimeter(phase: np.ndarray, periodic: bool) -> np.ndarray:
     """Crofton's formula: crossings of the boundary per length of test line, mean of four directions."""
     crossings = [
-        (one ^ other).mean(axis=(1, 2)) / np.hypot(*step)
+        (start ^ end).mean(axis=(1, 2)) / np.hypot(*step)
         for step in DIRECTIONS
-        for one, other in [_both_ends(phase, step, periodic)]
+        for start, end in [_both_ends(phase, step, periodic)]
     ]
     return np.pi / 2 * np.mean(crossings, axis=0)
 
 
 def _both_ends(phase: np.ndarray, step: tuple[int, int], periodic: bool) -> tuple[np.ndarray, np.ndarray]:
-    """All pixels that have another one a ``step`` away, and those others."""
+    """All pixels that have a pixel one ``step`` away, and these second pixels."""
     row, col = step
     if periodic:
         return phase, np.roll(phase, (-row, -col), axis=(1, 2))
     rows, cols = phase.shape[1:]
-    one = phase[:, : rows - row, max(0, -col) : cols - max(0, col)]
-    return one, phase[:, row:, max(0, col) : cols - max(0, -col)]
+    start = phase[:, : rows - row, max(0, -col) : cols - max(0, col)]
+    return start, phase[:, row:, max(0, col) : cols - max(0, -col)]
 
 
 def _euler(phase: np.ndarray, periodic: bool) -> np.ndarray:
@@ -472,5 +472,5 @@ def _euler(phase: np.ndarray, periodic: bool) -> np.ndarray:
     a, b, c, d = phase[:, :-1, :-1], phase[:, :-1, 1:], phase[:, 1:, :-1], phase[:, 1:, 1:]
     pixels = a.astype(np.int8) + b + c + d
     diagonal = (pixels == 2) & (a == d)
-    one, three, two = (part.mean(axis=(1, 2)) for part in (pixels == 1, pixels == 3, diagonal))
-    return (one - three - 2 * two) / 4
+    single, three, two = (part.mean(axis=(1, 2)) for part in (pixels == 1, pixels == 3, diagonal))
+    return (single - three - 2 * two) / 4

@@ -2,10 +2,11 @@
 
 Each takes the circles of N images and the rows and columns of an image, and has a variant for windows cut out
 of something larger and one for periodic cells. Lengths are in pixels; pixel centres are at integers, so a
-window of H rows reaches from -0.5 to H - 0.5. Results are kept image by image; see `microgan.statistics.estimators`.
+window of H rows reaches from -0.5 to H - 0.5. Results are kept image by image (see
+`microgan.statistics.estimators`).
 
-A window cuts off large things more often than small ones. Therefore whatever is seen whole, such as a pair or
-a cell, counts 1 / (area of the places where it would be seen whole): Horvitz and Thompson's estimator, which
+A window cuts off large things more often than small ones. Therefore whatever lies wholly inside, such as a
+pair or a cell, counts 1 / (area of the places where it would): Horvitz and Thompson's estimator, which
 has no bias (Baddeley, Rubak and Turner, Spatial Point Patterns, CRC 2015, chapter 7).
 """
 
@@ -17,11 +18,12 @@ import numpy as np
 from scipy.spatial import QhullError, Voronoi, cKDTree
 
 from microgan.core.errors import UserError
+from microgan.detection.circles import border_distance_px
 from microgan.statistics.estimators import Curve, Distribution
 
 
 class Discs(Protocol):
-    """Circles as the statistics see them, such as `microgan.detection.circles.Circles`: arrays (n,) in pixels."""
+    """Circles of one image, such as `microgan.detection.circles.Circles`: arrays (n,) in pixels."""
 
     @property
     def row(self) -> np.ndarray: ...
@@ -39,7 +41,7 @@ class Discs(Protocol):
 def radius_distribution(circles: Sequence[Discs], shape: tuple[int, int], margin_px: float) -> Distribution:
     """Collect the radii of discs whose centre is at least ``margin_px`` inside the border.
 
-    With a margin of the largest radius all these discs are seen whole, and each counts whatever its size:
+    With a margin of the largest radius all these discs are whole, and each counts, whatever its size:
     taking whole discs instead would favour small ones (minus sampling: Chiu, Stoyan, Kendall and Mecke,
     Stochastic Geometry and its Applications, 3rd ed., Wiley 2013).
 
@@ -134,12 +136,12 @@ def ripley_k(
     Biom. J. 23 (1981) 523-533.
     """
     _check_distances(distances_px, shape, periodic, 0.0)
-    hits = np.zeros((len(circles), len(distances_px)))
+    numerator = np.zeros((len(circles), len(distances_px)))
     for index, discs in enumerate(circles):
         distance, weight = _pairs(discs, shape, distances_px[-1], periodic)
         first = np.searchsorted(distances_px, distance)  # of the distances that the pair is within
-        hits[index] = np.bincount(first, weight, len(distances_px) + 1)[:-1].cumsum()
-    return Curve(distances_px, hits, _densities(circles, shape, periodic), degree=2)
+        numerator[index] = np.bincount(first, weight, len(distances_px) + 1)[:-1].cumsum()
+    return Curve(distances_px, numerator, _densities(circles, shape, periodic), exponent=2)
 
 
 def pair_correlation(
@@ -149,7 +151,7 @@ def pair_correlation(
     bandwidth_px: float,
     periodic: bool = False,
 ) -> Curve:
-    """Estimate the pair correlation g(r) = K'(r) / (2 pi r): 1 where centres do not know of each other.
+    """Estimate the pair correlation g(r) = K'(r) / (2 pi r): 1 where centres are independent.
 
     Epanechnikov's kernel of half width ``bandwidth_px`` smooths it. The divisor is the mean radius under the
     kernel, which is r except near 0, so that points without interaction have g = 1 down to r = 0.
@@ -171,13 +173,13 @@ def pair_correlation(
         raise UserError("bandwidth_px", bandwidth_px, "must be positive")
     _check_distances(distances_px, shape, periodic, bandwidth_px)
     rings = 2 * np.pi * _mean_radius(distances_px, bandwidth_px)
-    hits = np.zeros((len(circles), len(distances_px)))
+    numerator = np.zeros((len(circles), len(distances_px)))
     for index, discs in enumerate(circles):
         distance, weight = _pairs(discs, shape, distances_px[-1] + bandwidth_px, periodic)
         steps = (distance[:, None] - distances_px) / bandwidth_px
         kernel = 0.75 * np.maximum(1 - steps**2, 0) / bandwidth_px
-        hits[index] = weight @ kernel / rings
-    return Curve(distances_px, hits, _densities(circles, shape, periodic), degree=2)
+        numerator[index] = weight @ kernel / rings
+    return Curve(distances_px, numerator, _densities(circles, shape, periodic), exponent=2)
 
 
 # Cells -------------------------------------------------------------------------------------------------
@@ -207,15 +209,15 @@ def local_volume_fraction(
     unidirectional composite systems, Compos. Sci. Technol. 50 (1994) 197-208.
     """
     cells = [_cells(discs, shape, periodic) for discs in circles]
-    return Distribution.of_images((one.disc_area / one.area, one.weight) for one in cells)
+    return Distribution.of_images((each.disc_area / each.area, each.weight) for each in cells)
 
 
 def hexatic_order(circles: Sequence[Discs], shape: tuple[int, int], periodic: bool = False) -> Distribution:
     """Collect the hexatic order |psi_6| of each disc: 1 in a hexagonal lattice, 0 in a square one.
 
     psi_6 is the mean of exp(6 i angle) over the Voronoi neighbours, weighted by the side that they share:
-    unlike a plain mean, it does not jump when a neighbour is won or lost, nor is it undecided on a square
-    lattice. Parameters, and which cells count, as in `local_volume_fraction`.
+    unlike a plain mean, it does not jump when a neighbour appears or disappears, and it is well defined on a
+    square lattice. Parameters, and which cells count, as in `local_volume_fraction`.
 
     References
     ----------
@@ -224,7 +226,7 @@ def hexatic_order(circles: Sequence[Discs], shape: tuple[int, int], periodic: bo
     the analysis of disordered particulate matter, J. Chem. Phys. 138 (2013) 044501.
     """
     cells = [_cells(discs, shape, periodic) for discs in circles]
-    return Distribution.of_images((one.hexatic_order, one.weight) for one in cells)
+    return Distribution.of_images((each.hexatic_order, each.weight) for each in cells)
 
 
 # Kernels -----------------------------------------------------------------------------------------------
@@ -232,9 +234,7 @@ def hexatic_order(circles: Sequence[Discs], shape: tuple[int, int], periodic: bo
 
 def _border_distance(discs: Discs, shape: tuple[int, int]) -> np.ndarray:
     """Distance (n,) of centres from the border of the window; negative outside."""
-    row, col = np.asarray(discs.row), np.asarray(discs.col)
-    sides = [row + 0.5, shape[0] - 0.5 - row, col + 0.5, shape[1] - 0.5 - col]
-    return np.min(sides, axis=0)
+    return border_distance_px(discs.row, discs.col, shape)
 
 
 def _centres(discs: Discs, shape: tuple[int, int], periodic: bool) -> np.ndarray:
@@ -257,7 +257,7 @@ def _nearest(discs: Discs, shape: tuple[int, int], periodic: bool) -> tuple[np.n
         return np.empty((0, 2)), np.empty(0)
     centres = _centres(discs, shape, periodic)
     tree = cKDTree(centres, boxsize=shape if periodic else None)
-    distance, index = (found[:, 1] for found in tree.query(centres, k=2))  # the first is the centre itself
+    distance, index = (column[:, 1] for column in tree.query(centres, k=2))  # first: the centre itself
     offset = _shortest(centres[index] - centres, shape, periodic)
     if periodic:
         return offset, np.ones(len(offset))
@@ -267,7 +267,7 @@ def _nearest(discs: Discs, shape: tuple[int, int], periodic: bool) -> tuple[np.n
 
 def _weights(extent: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """One over the area of the places in the window where something of ``extent`` (m, 2) px has room."""
-    # What just fits has room nowhere: one pixel is where it is known to be.
+    # What just fits has no room to move: it is known to be within one pixel.
     return 1 / np.maximum(np.prod(shape - extent, axis=1), 1.0)
 
 
@@ -279,14 +279,14 @@ def _axis_degrees(offset: np.ndarray) -> np.ndarray:
 def _pairs(
     discs: Discs, shape: tuple[int, int], reach_px: float, periodic: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances (m,) of all pairs up to ``reach_px``, and twice their weights: each disc sees the other."""
+    """Distances (m,) of all pairs up to ``reach_px``, and twice their weights: each pair counts both ways."""
     inside = slice(None) if periodic else _border_distance(discs, shape) >= 0
     centres = _centres(discs, shape, periodic)[inside]
     if len(centres) < 2:
         return np.empty(0), np.empty(0)
     tree = cKDTree(centres, boxsize=shape if periodic else None)
-    one, other = tree.query_pairs(reach_px, output_type="ndarray").T
-    offset = _shortest(centres[other] - centres[one], shape, periodic)
+    first, second = tree.query_pairs(reach_px, output_type="ndarray").T
+    offset = _shortest(centres[second] - centres[first], shape, periodic)
     shift = np.zeros(offset.shape) if periodic else np.abs(offset)
     return np.hypot(*offset.T), 2 / np.prod(shape - shift, axis=1)
 
@@ -359,7 +359,7 @@ def _measured_cells(diagram: Voronoi, radius: np.ndarray, shape: tuple[int, int]
     turn = side * np.exp(6j * np.arctan2(*offset.T))
     total = [np.bincount(cell, part, len(radius)) for part in (turn.real, turn.imag, side)]
 
-    certain = area > 0  # which the second of two discs in one place has not
+    certain = area > 0  # 0 for the second of two discs in the same place
     certain[cell[(corners < 0).any(axis=1)]] = False
     weight = np.ones(len(radius))
     if not periodic:

@@ -16,25 +16,25 @@ def _blobs(count: int, seed: int, width_px: float = 3.0) -> np.ndarray:
 
 
 def test_real_against_real_is_1() -> None:
-    found = diversity(_blobs(200, 0), _blobs(200, 1))
-    assert found["distance_ratio"] == pytest.approx(1, abs=0.05)
-    assert found["vendi_ratio"] == pytest.approx(1, abs=0.06)
-    assert found["duplicates"] == found["real_duplicates"] == 0
-    assert found["distinct"] == found["real_distinct"] == 200 * 199 / 2 / 3
+    figures = diversity(_blobs(200, 0), _blobs(200, 1))
+    assert figures["distance_ratio"] == pytest.approx(1, abs=0.05)
+    assert figures["vendi_ratio"] == pytest.approx(1, abs=0.06)
+    assert figures["duplicates"] == figures["real_duplicates"] == 0
+    assert figures["distinct"] == figures["real_distinct"] == 200 * 199 / 2 / 3
 
 
 def test_one_image_again_and_again() -> None:
-    found = diversity(np.repeat(_blobs(1, 0), 60, axis=0), _blobs(60, 1))
-    assert found["distinct"] == 1
-    assert found["vendi_score"] == pytest.approx(1)
-    assert found["distance"] == pytest.approx(0, abs=1e-9)
-    assert found["duplicates"] == 1
+    figures = diversity(np.repeat(_blobs(1, 0), 60, axis=0), _blobs(60, 1))
+    assert figures["distinct"] == 1
+    assert figures["vendi_score"] == pytest.approx(1)
+    assert figures["distance"] == pytest.approx(0, abs=1e-9)
+    assert figures["duplicates"] == 1
 
 
 def test_blank_images_are_one_image() -> None:
-    found = diversity(np.zeros((20, 48, 48)), _blobs(20, 1))
-    assert found["vendi_score"] == pytest.approx(1)
-    assert found["distinct"] == 1
+    figures = diversity(np.zeros((20, 48, 48)), _blobs(20, 1))
+    assert figures["vendi_score"] == pytest.approx(1)
+    assert figures["distinct"] == 1
 
 
 def test_planted_duplicates_are_counted_whatever_their_grain_and_symmetry() -> None:
@@ -42,16 +42,16 @@ def test_planted_duplicates_are_counted_whatever_their_grain_and_symmetry() -> N
     for symmetry in range(8):
         images[50 + symmetry] = turned(images[symmetry], symmetry)
     images += np.random.default_rng(1).normal(0, 0.2, images.shape)
-    found = diversity(images, _blobs(100, 2))
-    assert found["duplicates"] == 16 / 100
-    assert found["distinct"] == 100 * 99 / 2 / 8
+    figures = diversity(images, _blobs(100, 2))
+    assert figures["duplicates"] == 16 / 100
+    assert figures["distinct"] == 100 * 99 / 2 / 8
 
 
 def test_number_of_images_that_are_repeated_at_random() -> None:
     drawn = np.random.default_rng(3).integers(50, size=400)
-    found = diversity(_blobs(50, 0)[drawn], _blobs(400, 1))
-    assert found["distinct"] == pytest.approx(50, rel=0.1)
-    assert found["vendi_ratio"] < 0.75
+    figures = diversity(_blobs(50, 0)[drawn], _blobs(400, 1))
+    assert figures["distinct"] == pytest.approx(50, rel=0.1)
+    assert figures["vendi_ratio"] < 0.75
 
 
 def test_images_of_one_kind_are_less_distant() -> None:

@@ -96,9 +96,9 @@ def test_the_seed_decides_every_bit() -> None:
 def test_features_are_of_each_image_alone_at_any_size() -> None:
     encoder = random_encoder(0, SMALL)
     images, _ = _windows(5, seed=2)
-    found = features(encoder, images)
-    assert found.shape == (5, 16) and found.dtype == np.float64
-    np.testing.assert_allclose(features(encoder, images[3:4]), found[3:4], atol=1e-5)
+    values = features(encoder, images)
+    assert values.shape == (5, 16) and values.dtype == np.float64
+    np.testing.assert_allclose(features(encoder, images[3:4]), values[3:4], atol=1e-5)
     assert features(encoder, images[:, :, :48, :32]).shape == (5, 16)
 
 

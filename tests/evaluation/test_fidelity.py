@@ -11,19 +11,22 @@ import pytest
 import torch
 
 from microgan.core.errors import UserError
-from microgan.evaluation import fidelity
-from microgan.evaluation.descriptors import DESCRIPTORS, Description, correlation_length, describe
-from microgan.evaluation.fidelity import (
-    FidelityConfig,
-    Measured,
-    RealWindows,
-    compare,
-    curves,
-    errors,
-    evaluate,
-    floor_between,
+from microgan.evaluation import real_statistics
+from microgan.evaluation.descriptors import (
+    DESCRIPTORS,
+    DescriptorValues,
+    compute_descriptors,
+    correlation_length,
 )
+from microgan.evaluation.fidelity import compare, curves, evaluate, property_bounds
 from microgan.evaluation.homogenisation import PropertiesConfig
+from microgan.evaluation.real_statistics import (
+    FidelityConfig,
+    MeasuredImages,
+    RealStatistics,
+    errors,
+    noise_floor_between,
+)
 from microgan.statistics.estimators import Curve, Distribution
 
 SIZE_PX = 48
@@ -40,7 +43,7 @@ class Discs:
 
 
 def window(rng: np.random.Generator, scale: float = 1.0) -> tuple[np.ndarray, Discs]:
-    """A shaken lattice of discs, seen through a window; ``scale`` enlarges the discs, not their distances."""
+    """A shaken lattice of discs, cut by a window; ``scale`` enlarges the discs, not their distances."""
     lattice = np.stack(np.mgrid[-12:61:12, -12:61:12], axis=-1).reshape(-1, 2)
     row, col = (lattice + rng.uniform(0, 12, 2) + rng.normal(0, 0.8, lattice.shape)).T
     radius = scale * rng.normal(4.5, 0.3, len(row))
@@ -49,55 +52,61 @@ def window(rng: np.random.Generator, scale: float = 1.0) -> tuple[np.ndarray, Di
     return phase, Discs(row, col, radius)
 
 
-def real(seed: int, count: int, scale: float = 1.0) -> Description:
+def real(seed: int, count: int, scale: float = 1.0) -> DescriptorValues:
     rng = np.random.default_rng(seed)
     phases, circles = zip(*(window(rng, scale) for _ in range(count)), strict=True)
-    return describe(np.stack(phases), circles, largest_radius_px=6)
+    return compute_descriptors(np.stack(phases), circles, largest_radius_px=6)
 
 
-def blank(count: int) -> Description:
+def blank(count: int) -> DescriptorValues:
     nothing = Discs(*(np.empty(0),) * 3)
-    return describe(np.zeros((count, SIZE_PX, SIZE_PX), bool), [nothing] * count, largest_radius_px=6)
+    return compute_descriptors(
+        np.zeros((count, SIZE_PX, SIZE_PX), bool), [nothing] * count, largest_radius_px=6
+    )
 
 
-def unsolved(structure: Description) -> Measured:
-    return Measured(structure, Description({}, {}, np.arange(0)))
+def unsolved(structure: DescriptorValues) -> MeasuredImages:
+    return MeasuredImages(structure, DescriptorValues({}, {}, np.arange(0)))
 
 
-def table_of(samples: Description, held_out: Description, floor: dict[str, float]) -> dict[str, Any]:
+def table_of(
+    samples: DescriptorValues, held_out: DescriptorValues, floor: dict[str, float]
+) -> dict[str, Any]:
     return compare(unsolved(samples), unsolved(held_out), floor, CONFIG).table
 
 
-def radii(values: Any, weights: Any = None) -> Description:
-    """A description of one image by radii alone."""
+def radii(values: Any, weights: Any = None) -> DescriptorValues:
+    """Descriptors of one image, radii alone."""
     values = np.asarray(values, float)
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, float)
-    return Description({}, {"radius": Distribution(values, weights, np.zeros(len(values), int))}, np.zeros(1))
+    return DescriptorValues(
+        {}, {"radius": Distribution(values, weights, np.zeros(len(values), int))}, np.zeros(1)
+    )
 
 
-def fractions(values: np.ndarray) -> Description:
+def fractions(values: np.ndarray) -> DescriptorValues:
     curve = Curve(np.zeros(1), values[:, None], np.ones((len(values), 1)))
-    return Description({"volume_fraction": curve}, {}, np.arange(len(values)))
+    return DescriptorValues({"volume_fraction": curve}, {}, np.arange(len(values)))
 
 
 @pytest.fixture(scope="module")
-def held_out() -> Description:
+def held_out() -> DescriptorValues:
     return real(0, 120)
 
 
 @pytest.fixture(scope="module")
 def floor() -> dict[str, float]:
-    return floor_between(real(1, 240), real(2, 240), count=120, repeats=20, seed=0)
+    return noise_floor_between(real(1, 240), real(2, 240), count=120, repeats=20, seed=0)
 
 
-def test_a_set_has_no_error_against_itself(held_out: Description) -> None:
+def test_a_set_has_no_error_against_itself(held_out: DescriptorValues) -> None:
     assert set(held_out.names) == set(DESCRIPTORS) - PROPERTIES - {"pass_rate"}
     assert errors(held_out, held_out) == dict.fromkeys(held_out.names, 0.0)
     row = table_of(held_out, held_out, {})["radius"]
     assert row["p"] == 1 and row["difference"] == 0 and row["low"] < 0 < row["high"]
 
 
-def test_another_real_set_is_at_the_floor(held_out: Description, floor: dict[str, float]) -> None:
+def test_another_real_set_is_at_the_floor(held_out: DescriptorValues, floor: dict[str, float]) -> None:
     table = table_of(real(3, 120), held_out, floor)
     assert set(table) == set(held_out.names)
     for name, row in table.items():
@@ -108,8 +117,8 @@ def test_another_real_set_is_at_the_floor(held_out: Description, floor: dict[str
     assert table["radius"]["equivalent"] and table["volume_fraction"]["equivalent"]
 
 
-def test_larger_discs_are_told_by_all_that_depends_on_size(
-    held_out: Description, floor: dict[str, float]
+def test_larger_discs_show_in_all_that_depends_on_size(
+    held_out: DescriptorValues, floor: dict[str, float]
 ) -> None:
     table = table_of(real(4, 120, scale=1.05), held_out, floor)
     assert table["radius"]["error"] == pytest.approx(0.05, abs=0.008)
@@ -134,7 +143,7 @@ def test_error_of_weighted_values_is_that_of_repeated_ones() -> None:
 def test_error_of_curves_is_the_relative_norm() -> None:
     lags, curve = np.arange(8), np.linspace(0.5, 0.25, 8)[None]
     base, higher = (
-        Description(
+        DescriptorValues(
             {"two_point_correlation": Curve(lags, scale * curve, np.ones((1, 1)))},
             {},
             np.zeros(1),
@@ -152,36 +161,36 @@ def test_floor_is_the_error_to_be_expected_of_sets_of_that_size() -> None:
     floors = []
     for repeat in range(200):
         pools = (fractions(rng.normal(0.5, spread, 2 * count)) for _ in range(2))
-        floors.append(floor_between(*pools, count=count, repeats=8, seed=repeat)["volume_fraction"])
+        floors.append(noise_floor_between(*pools, count=count, repeats=8, seed=repeat)["volume_fraction"])
     expected = spread * np.sqrt(2 / count) * np.sqrt(2 / np.pi) / 0.5
     assert np.mean(floors) == pytest.approx(expected, rel=0.08)
 
 
 def test_floor_is_the_same_for_the_same_seed() -> None:
-    one, other = real(6, 20), real(7, 20)
-    first = floor_between(one, other, 10, 3, seed=1)
-    assert floor_between(one, other, 10, 3, seed=1) == first
-    assert floor_between(one, other, 10, 3, seed=2) != first
+    pair = real(6, 20), real(7, 20)
+    first = noise_floor_between(*pair, 10, 3, seed=1)
+    assert noise_floor_between(*pair, 10, 3, seed=1) == first
+    assert noise_floor_between(*pair, 10, 3, seed=2) != first
 
 
 def test_floor_needs_enough_windows() -> None:
     with pytest.raises(UserError, match="count: 30: must be at most the number of images, 20"):
-        floor_between(real(6, 20), real(7, 20), 30, 1, seed=0)
+        noise_floor_between(real(6, 20), real(7, 20), 30, 1, seed=0)
 
 
 def test_the_envelope_covers_another_real_set() -> None:
-    one, other = real(8, 60), real(9, 60)
-    envelope = compare(unsolved(one), unsolved(other), {}, CONFIG).envelopes["two_point_correlation"]
-    gap = np.abs(one.summary()["volume_fraction"] - other.summary()["volume_fraction"])
+    samples, reference = real(8, 60), real(9, 60)
+    envelope = compare(unsolved(samples), unsolved(reference), {}, CONFIG).envelopes["two_point_correlation"]
+    gap = np.abs(samples.summary()["volume_fraction"] - reference.summary()["volume_fraction"])
     assert gap <= envelope[0] < 0.05
     larger = real(10, 60, scale=1.1)
-    gap = larger.curves["two_point_correlation"].mean() - other.curves["two_point_correlation"].mean()
+    gap = larger.curves["two_point_correlation"].mean() - reference.curves["two_point_correlation"].mean()
     assert np.any(np.abs(gap) > envelope)
 
 
 @pytest.mark.parametrize("count", [0, 5])
 def test_samples_without_circles_have_no_figures_rather_than_wrong_ones(
-    held_out: Description, floor: dict[str, float], count: int
+    held_out: DescriptorValues, floor: dict[str, float], count: int
 ) -> None:
     samples = blank(5).take(np.arange(count))
     table = table_of(samples, held_out, floor)
@@ -192,18 +201,18 @@ def test_samples_without_circles_have_no_figures_rather_than_wrong_ones(
     json.dumps([table, curves({"held_out": held_out, "before": samples}, {})], allow_nan=False)
 
 
-def test_one_image_alone_is_not_tested(held_out: Description) -> None:
+def test_one_image_alone_is_not_tested(held_out: DescriptorValues) -> None:
     row = table_of(real(3, 1), held_out, {})["volume_fraction"]
     assert row["error"] is not None and "p" not in row and "equivalent" not in row
 
 
-def test_descriptor_without_floor_has_no_ratio(held_out: Description) -> None:
+def test_descriptor_without_floor_has_no_ratio(held_out: DescriptorValues) -> None:
     row = table_of(held_out, held_out, {})["radius"]
     assert row["error"] == 0
     assert row["floor"] is row["ratio"] is None
 
 
-def test_curves_are_rows_with_densities(held_out: Description) -> None:
+def test_curves_are_rows_with_densities(held_out: DescriptorValues) -> None:
     envelopes = {"two_point_correlation": np.full(25, 0.01)}
     table = curves({"held_out": held_out, "before": real(3, 20)}, envelopes)
     first = table["two_point_correlation"][0]
@@ -223,11 +232,11 @@ def test_correlation_length_of_blank_images_is_unknown() -> None:
 
 def test_margin_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="largest radius: 30: must be below half of the window, 24 px"):
-        describe(np.ones((1, 48, 48), bool), [Discs(*(np.empty(0),) * 3)], largest_radius_px=30)
+        compute_descriptors(np.ones((1, 48, 48), bool), [Discs(*(np.empty(0),) * 3)], largest_radius_px=30)
 
 
 @pytest.fixture(scope="module")
-def scan() -> RealWindows:
+def scan() -> RealStatistics:
     """Real windows of a scan whose phase and circles are known: stand-ins for reader and detector."""
 
     class Windows:
@@ -235,89 +244,125 @@ def scan() -> RealWindows:
             assert (planes, size_px) == ("planes", SIZE_PX)
 
         def draw_in_blocks(self, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, np.ndarray]:
-            drawn = [window(rng) for _ in range(count)]
-            images = torch.from_numpy(np.stack([phase for phase, _ in drawn])[:, None] * 2.0 - 1)
+            pairs = [window(rng) for _ in range(count)]
+            images = torch.from_numpy(np.stack([phase for phase, _ in pairs])[:, None] * 2.0 - 1)
             known.update(
-                {image.numpy().tobytes(): discs for image, (_, discs) in zip(images, drawn, strict=True)}
+                {image.numpy().tobytes(): discs for image, (_, discs) in zip(images, pairs, strict=True)}
             )
             return images, np.arange(count) // 2
 
     known: dict[bytes, Discs] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fidelity, "Windows", Windows)
+        patch.setattr(real_statistics, "Windows", Windows)
         patch.setattr(
-            fidelity,
+            real_statistics,
             "judge",
-            lambda images, _, allow_own_rules: [
+            lambda images, _: [
                 SimpleNamespace(circles=known[image.numpy().tobytes()], valid=index % 10 > 0)
                 for index, image in enumerate(images)
             ],
         )
-        patch.setattr(fidelity, "phase_image", lambda images, _: images[:, 0] > 0)
+        patch.setattr(real_statistics, "phase_image", lambda images, _: images[:, 0] > 0)
         reference: Any = SimpleNamespace(
             window_px=SIZE_PX, radius_px=(3.0, 6.0), polarity="bright", detector=None
         )
         planes: Any = "planes"
-        return RealWindows.of(planes, reference, CONFIG, SOLVED)
+        return RealStatistics.of(planes, reference, CONFIG, SOLVED)
 
 
-def test_a_survey_is_the_same_after_saving(scan: RealWindows, tmp_path: Path) -> None:
+def test_real_statistics_are_the_same_after_saving(scan: RealStatistics, tmp_path: Path) -> None:
     assert set(scan.floor) == set(DESCRIPTORS)
     assert np.unique(scan.held_out.structure.group).size == 20
     scan.save(tmp_path)
-    again = RealWindows.load(tmp_path)
+    again = RealStatistics.load(tmp_path)
     assert again.floor == scan.floor
     assert (
         compare(again.train, again.held_out, {}, CONFIG).table
         == compare(scan.train, scan.held_out, {}, CONFIG).table
     )
-    (tmp_path / fidelity.DESCRIPTIONS).write_bytes(b"cut")
+    (tmp_path / real_statistics.DESCRIPTIONS).write_bytes(b"cut")
     with pytest.raises(UserError, match="unreadable: must be whole"):
-        RealWindows.load(tmp_path)
+        RealStatistics.load(tmp_path)
 
 
-def measured(seed: int, sound: int, large: int) -> Measured:
+def measured(seed: int, sound: int, large: int) -> MeasuredImages:
     """Large discs first, then sound ones."""
     rng = np.random.default_rng(seed)
-    drawn = [window(rng, 1.2) for _ in range(large)] + [window(rng) for _ in range(sound)]
-    images = torch.from_numpy(np.stack([phase for phase, _ in drawn])[:, None] * 2.0 - 1)
+    pairs = [window(rng, 1.2) for _ in range(large)] + [window(rng) for _ in range(sound)]
+    images = torch.from_numpy(np.stack([phase for phase, _ in pairs])[:, None] * 2.0 - 1)
     reference: Any = SimpleNamespace(
         radius_px=(3.0, 6.0), phase_threshold=0.0, scan=SimpleNamespace(polarity="bright")
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fidelity, "phase_image", lambda images, _: images[:, 0] > 0)
+        patch.setattr(real_statistics, "phase_image", lambda images, _: images[:, 0] > 0)
         verdicts: Any = [
-            SimpleNamespace(circles=discs, valid=index >= large) for index, (_, discs) in enumerate(drawn)
+            SimpleNamespace(circles=discs, valid=index >= large) for index, (_, discs) in enumerate(pairs)
         ]
-        return Measured.of(images, verdicts, reference, CONFIG, PropertiesConfig(count=54))
+        return MeasuredImages.of(images, verdicts, reference, CONFIG, PropertiesConfig(count=54))
 
 
-def test_evaluate_compares_before_and_after_filtering(scan: RealWindows) -> None:
+def test_evaluate_compares_before_and_after_filtering(scan: RealStatistics) -> None:
     samples, valid = measured(20, 50, 50), np.arange(100) >= 50
-    found = evaluate(samples, valid, scan, CONFIG)
+    fidelity = evaluate(samples, valid, scan, CONFIG, SOLVED)
+    metrics = fidelity.metrics
     sizes = dict.fromkeys(("held_out", "training_windows", "before", "after", "floor"), 40)
     solved = {"held_out": 4, "training_windows": 4, "before": 40, "after": 4}
-    assert found.metrics["n"] == {**sizes, "solved": solved}
-    assert found.metrics["before"]["radius"]["error"] == pytest.approx(0.2, abs=0.03)
-    assert found.metrics["after"]["radius"]["error"] < 0.02
-    assert found.metrics["training_windows"]["radius"]["ratio"] < 4
-    assert found.metrics["before"]["stiffness"]["value"] > 1.2 * found.metrics["after"]["stiffness"]["value"]
-    assert found.metrics["shift"]["radius"] > 10
-    assert (
-        found.metrics["before"]["pass_rate"]["reference"] == 0.9 and "pass_rate" not in found.metrics["after"]
+    assert metrics["n"] == {**sizes, "solved": solved}
+    assert metrics["before"]["radius"]["error"] == pytest.approx(0.2, abs=0.03)
+    assert metrics["after"]["radius"]["error"] < 0.02
+    assert metrics["training_windows"]["radius"]["ratio"] < 4
+    assert metrics["before"]["stiffness"]["value"] > 1.2 * metrics["after"]["stiffness"]["value"]
+    assert metrics["shift"]["radius"] > 10
+    assert metrics["before"]["pass_rate"]["reference"] == 0.9 and "pass_rate" not in metrics["after"]
+    assert set(fidelity.curves["radius"][0]) == {"axis", "held_out", "training_windows", "before", "after"}
+    assert evaluate(samples, valid, scan, CONFIG, SOLVED) == fidelity
+    json.dumps([metrics, fidelity.curves], allow_nan=False)
+
+
+def test_properties_stand_beside_their_bounds(scan: RealStatistics) -> None:
+    metrics = evaluate(measured(20, 50, 50), np.arange(100) >= 50, scan, CONFIG, SOLVED).metrics
+    for name in ("held_out", "training_windows", "before", "after"):
+        for descriptor in PROPERTIES:
+            bounds = metrics["bounds"][name][descriptor]
+            row = metrics["after" if name == "held_out" else name][descriptor]
+            value = row["reference" if name == "held_out" else "value"]
+            assert list(bounds) == ["reuss", "hashin_shtrikman_low", "hashin_shtrikman_high", "voigt"]
+            low, inner_low, inner_high, high = bounds.values()
+            assert low < inner_low < inner_high < high and low < value < high, (name, descriptor)
+            # The arrangement is nearly a square lattice: its stiffness is not isotropic, its conductivity is.
+            assert descriptor != "conductivity" or inner_low < value < inner_high, name
+    assert metrics["bounds"]["before"]["volume_fraction"] > metrics["bounds"]["after"]["volume_fraction"]
+
+
+def test_bounds_are_those_of_the_images_that_were_solved() -> None:
+    images = measured(21, 4, 2)
+    fractions = images.structure.curves["volume_fraction"].numerator[:, 0]
+    two = MeasuredImages(images.structure, images.properties.take(np.arange(2)))  # the large discs
+    bounds = property_bounds(two, SOLVED)
+    assert bounds["volume_fraction"] == pytest.approx(fractions[:2].mean())
+    glass, epoxy = SOLVED.discs, SOLVED.matrix
+    stiff, soft = glass.stiffness_gpa[0, 0], epoxy.stiffness_gpa[0, 0]
+    assert bounds["stiffness"]["voigt"] == pytest.approx(np.mean(fractions[:2] * (stiff - soft) + soft))
+    series = 1 / (fractions[:2] / glass.shear_gpa + (1 - fractions[:2]) / epoxy.shear_gpa)
+    assert bounds["shear_stiffness"]["reuss"] == pytest.approx(series.mean())
+    # Maxwell's mixture of separate discs is the lower bound of the conductivity in the plane.
+    ratio = (glass.conductivity_w_mk - epoxy.conductivity_w_mk) / (
+        glass.conductivity_w_mk + epoxy.conductivity_w_mk
     )
-    assert set(found.curves["radius"][0]) == {"axis", "held_out", "training_windows", "before", "after"}
-    assert evaluate(samples, valid, scan, CONFIG) == found
-    json.dumps([found.metrics, found.curves], allow_nan=False)
+    maxwell = epoxy.conductivity_w_mk * (1 + ratio * fractions[:2]) / (1 - ratio * fractions[:2])
+    assert bounds["conductivity"]["hashin_shtrikman_low"] == pytest.approx(maxwell.mean())
 
 
-def test_evaluate_with_no_valid_sample(scan: RealWindows) -> None:
-    found = evaluate(measured(20, 5, 5), np.zeros(10, bool), scan, CONFIG)
-    assert found.metrics["after"]["radius"]["error"] is None
-    assert found.metrics["shift"]["stiffness"] is None
-    json.dumps([found.metrics, found.curves], allow_nan=False)
+def test_evaluate_with_no_valid_sample(scan: RealStatistics) -> None:
+    fidelity = evaluate(measured(20, 5, 5), np.zeros(10, bool), scan, CONFIG, SOLVED)
+    metrics = fidelity.metrics
+    assert metrics["after"]["radius"]["error"] is None
+    assert metrics["shift"]["stiffness"] is None
+    assert metrics["bounds"]["after"]["volume_fraction"] is None
+    assert set(metrics["bounds"]["after"]["stiffness"].values()) == {None}
+    json.dumps([metrics, fidelity.curves], allow_nan=False)
 
 
-def test_verdicts_must_fit_the_samples(scan: RealWindows) -> None:
+def test_verdicts_must_fit_the_samples(scan: RealStatistics) -> None:
     with pytest.raises(UserError, match="verdicts: 3: must be as many as samples, 10"):
-        evaluate(measured(20, 5, 5), np.ones(3, bool), scan, CONFIG)
+        evaluate(measured(20, 5, 5), np.ones(3, bool), scan, CONFIG, SOLVED)

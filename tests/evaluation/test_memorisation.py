@@ -7,7 +7,13 @@ import pytest
 from scipy import ndimage
 
 from microgan.core.errors import UserError
-from microgan.evaluation.memorisation import Nearness, memorised, nearness, planted_copies, power
+from microgan.evaluation.memorisation import (
+    NearestCorrelation,
+    detection_rate_of_copies,
+    memorisation_test,
+    nearest_correlation,
+    planted_copies,
+)
 from microgan.evaluation.nearest_windows import nearest_windows
 from microgan.scan.planes import Planes, ScanInfo
 from microgan.scan.symmetries import turned
@@ -17,7 +23,7 @@ SIDE = 40
 
 
 def _planes(rows: int = 190, cols: int = 170, seed: int = 0) -> Planes:
-    """Make three planes of blobs about 12 px wide with grain: training, calibration, held out."""
+    """Make three planes of blobs about 12 px wide with noise: training, calibration, held out."""
     rng = np.random.default_rng(seed)
     blobs = ndimage.gaussian_filter(rng.standard_normal((3, rows, cols)), (0, 4, 4))
     grey = np.tanh(2 * blobs / blobs.std()) * 0.6 + rng.normal(0, 0.15, blobs.shape)
@@ -44,9 +50,9 @@ def _held_out(planes: Planes, count: int, seed: int = 0) -> np.ndarray:
     return windows.draw(np.random.default_rng(seed), count).numpy()[:, 0]
 
 
-def _scores(values: np.ndarray) -> Nearness:
-    """Nearness whose margins are ``values``, above a control of 0."""
-    return Nearness(values, np.zeros(len(values)))
+def _scores(values: np.ndarray) -> NearestCorrelation:
+    """Correlations whose margins are ``values``, above a control of 0."""
+    return NearestCorrelation(values, np.zeros(len(values)))
 
 
 def test_a_window_finds_its_place_whatever_its_shift_and_symmetry() -> None:
@@ -56,32 +62,32 @@ def test_a_window_finds_its_place_whatever_its_shift_and_symmetry() -> None:
     images = np.stack(
         [turned(planes.grey[0, r : r + SIDE, c : c + SIDE], s) for s, (r, c) in enumerate(corners)]
     ).astype(np.float32)
-    found = nearest_windows(images, planes)
-    np.testing.assert_allclose(found.correlation, 1, atol=1e-5)
-    assert list(zip(found.row, found.col, strict=True)) == corners
-    np.testing.assert_array_equal(found.symmetry, np.arange(8))
-    np.testing.assert_array_equal(found.windows(planes, SIDE), images)
-    assert found.searched == 1
+    nearest = nearest_windows(images, planes)
+    np.testing.assert_allclose(nearest.correlation, 1, atol=1e-5)
+    assert list(zip(nearest.row, nearest.col, strict=True)) == corners
+    np.testing.assert_array_equal(nearest.symmetry, np.arange(8))
+    np.testing.assert_array_equal(nearest.windows(planes, SIDE), images)
+    assert nearest.searched == 1
 
 
-def test_copies_with_other_grain_and_blur_are_found() -> None:
+def test_copies_with_other_noise_and_blur_are_found() -> None:
     planes = _planes()
     places = nearest_windows(planted_copies(planes, SIDE, 40, seed=1), planes)
-    for blur_px, grain in ((1.5, False), (1.5, True)):
-        found = nearest_windows(planted_copies(planes, SIDE, 40, 1, blur_px, grain), planes)
-        assert np.abs(found.row - places.row).max() <= 1
-        assert np.abs(found.col - places.col).max() <= 1
-        np.testing.assert_array_equal(found.symmetry, places.symmetry)
+    for blur_px, new_noise in ((1.5, False), (1.5, True)):
+        nearest = nearest_windows(planted_copies(planes, SIDE, 40, 1, blur_px, new_noise), planes)
+        assert np.abs(nearest.row - places.row).max() <= 1
+        assert np.abs(nearest.col - places.col).max() <= 1
+        np.testing.assert_array_equal(nearest.symmetry, places.symmetry)
 
 
 def test_nearest_window_is_that_of_an_exhaustive_search() -> None:
     planes = _planes(rows=70, cols=66)
     images = _held_out(planes, 12)
-    found = nearest_windows(images, planes)
+    nearest = nearest_windows(images, planes)
     for index, image in enumerate(images):
         best = _exhaustive(image, planes.grey[0].astype(np.float32))
-        assert found.correlation[index] == pytest.approx(best, abs=0.02)
-        assert found.correlation[index] <= best + 1e-5
+        assert nearest.correlation[index] == pytest.approx(best, abs=0.02)
+        assert nearest.correlation[index] <= best + 1e-5
 
 
 def _exhaustive(image: np.ndarray, plane: np.ndarray) -> float:
@@ -100,87 +106,88 @@ def test_windows_beyond_the_field_of_view_are_not_found() -> None:
     copy = planes.grey[:1, 20 : 20 + SIDE, 30 : 30 + SIDE].astype(np.float32)
     mask = planes.mask.copy()
     mask[0, 25, 35] = False
-    found = nearest_windows(copy, dataclasses.replace(planes, mask=mask))
-    assert found.correlation[0] < 0.9
-    row, col = int(found.row[0]), int(found.col[0])
+    nearest = nearest_windows(copy, dataclasses.replace(planes, mask=mask))
+    assert nearest.correlation[0] < 0.9
+    row, col = int(nearest.row[0]), int(nearest.col[0])
     assert mask[0, row : row + SIDE, col : col + SIDE].all()
 
 
 def test_blank_images_correlate_with_nothing() -> None:
-    found = nearest_windows(np.full((2, SIDE, SIDE), 0.3, np.float32), _planes())
-    np.testing.assert_array_equal(found.correlation, 0)
+    nearest = nearest_windows(np.full((2, SIDE, SIDE), 0.3, np.float32), _planes())
+    np.testing.assert_array_equal(nearest.correlation, 0)
 
 
 def test_a_large_part_is_searched_in_pieces_by_seed() -> None:
     planes = _planes(rows=1100, cols=170)
     copies = planted_copies(planes, SIDE, 24, seed=0)
-    found = nearest_windows(copies, planes)
-    np.testing.assert_allclose(found.correlation, 1, atol=1e-5)  # in both pieces and across their border
+    nearest = nearest_windows(copies, planes)
+    np.testing.assert_allclose(nearest.correlation, 1, atol=1e-5)  # in both pieces and across their border
     half = nearest_windows(copies, planes, most_px=1)
     assert half.searched == pytest.approx(0.5, abs=0.01)
     inside = half.correlation > 0.999
     assert 4 < inside.sum() < 20
-    assert set(found.row[inside] < 531) in ({True}, {False})
+    assert set(nearest.row[inside] < 531) in ({True}, {False})
     np.testing.assert_array_equal(nearest_windows(copies, planes, most_px=1).correlation, half.correlation)
 
 
 def test_smoothness_is_no_memory_and_copies_are() -> None:
     planes = _planes(rows=300, cols=300)
     windows = _held_out(planes, 120)
-    held_out = nearness(windows[:60], planes)
-    smooth = nearness(ndimage.gaussian_filter(windows[60:], (0, 1.5, 1.5)), planes)
-    assert not memorised(smooth, held_out).flagged
-    copies = nearness(planted_copies(planes, SIDE, 10, 1, 1.5, grain=True), planes)
-    mixed = Nearness(*(np.append(getattr(smooth, a), getattr(copies, a)) for a in ("training", "control")))
-    found = memorised(mixed, held_out)
-    assert found.flagged
-    assert found.fraction >= 10 / 70
+    held_out = nearest_correlation(windows[:60], planes)
+    smooth = nearest_correlation(ndimage.gaussian_filter(windows[60:], (0, 1.5, 1.5)), planes)
+    assert not memorisation_test(smooth, held_out).flagged
+    copies = nearest_correlation(planted_copies(planes, SIDE, 10, 1, 1.5, new_noise=True), planes)
+    parts = (np.append(getattr(smooth, part), getattr(copies, part)) for part in ("training", "control"))
+    mixed = NearestCorrelation(*parts)
+    result = memorisation_test(mixed, held_out)
+    assert result.flagged
+    assert result.fraction >= 10 / 70
 
 
 def test_p_value_is_the_exact_one() -> None:
     # Two samples, two held-out windows: the samples are the largest two of 4 in 1 of 6 orders.
-    found = memorised(_scores(np.array([3.0, 4.0])), _scores(np.array([1.0, 2.0])), level=0.5)
-    assert found.p_value == pytest.approx(1 / 6)
-    assert (found.fraction, found.held_out_fraction, found.correlation, found.margin) == (1, 0, 2, 2)
-    nothing = memorised(_scores(np.array([0.0, 0.5])), _scores(np.array([1.0, 2.0])), level=0.5)
+    result = memorisation_test(_scores(np.array([3.0, 4.0])), _scores(np.array([1.0, 2.0])), level=0.5)
+    assert result.p_value == pytest.approx(1 / 6)
+    assert (result.fraction, result.held_out_fraction, result.correlation, result.margin) == (1, 0, 2, 2)
+    nothing = memorisation_test(_scores(np.array([0.0, 0.5])), _scores(np.array([1.0, 2.0])), level=0.5)
     assert nothing.p_value == 1
 
 
 def test_held_out_planes_beside_calibration_planes_raise_no_alarm() -> None:
     rng = np.random.default_rng(0)
-    samples = Nearness(*rng.normal(0.4, 0.03, (2, 500)))
-    neighbours = Nearness(rng.normal(0.4, 0.03, 500), rng.normal(0.95, 0.01, 500))
-    assert not memorised(samples, neighbours).flagged
+    samples = NearestCorrelation(*rng.normal(0.4, 0.03, (2, 500)))
+    neighbours = NearestCorrelation(rng.normal(0.4, 0.03, 500), rng.normal(0.95, 0.01, 500))
+    assert not memorisation_test(samples, neighbours).flagged
 
 
 def test_interval_of_the_excess_holds_the_fraction_of_copies() -> None:
     rng = np.random.default_rng(1)
     samples = np.append(rng.normal(0, 1, 450), rng.normal(9, 1, 50))
-    found = memorised(_scores(samples), _scores(rng.normal(0, 1, 500)))
-    low, high = found.excess_interval
-    assert low < found.excess < high
+    result = memorisation_test(_scores(samples), _scores(rng.normal(0, 1, 500)))
+    low, high = result.excess_interval
+    assert low < result.excess < high
     assert low < 0.1 < high
     assert high - low < 0.1
 
 
-def test_power_and_false_alarms() -> None:
+def test_detection_rate_of_copies_and_false_alarms() -> None:
     rng = np.random.default_rng(2)
     real, copies = _scores(rng.normal(0, 1, 1000)), _scores(rng.normal(8, 1, 50))
-    found = power(real, copies, (0.0, 0.05), repeats=300)
-    assert found[0.0] <= 0.05
-    assert found[0.05] >= 0.9
-    assert found == power(real, copies, (0.0, 0.05), repeats=300)
+    rates = detection_rate_of_copies(real, copies, (0.0, 0.05), repeats=300)
+    assert rates[0.0] <= 0.05
+    assert rates[0.05] >= 0.9
+    assert rates == detection_rate_of_copies(real, copies, (0.0, 0.05), repeats=300)
 
 
 def test_bad_input_is_refused() -> None:
-    planes, one = _planes(), _scores(np.ones(1))
+    planes, single = _planes(), _scores(np.ones(1))
     with pytest.raises(UserError, match=r"images: shape \(2, 8, 9\): must be \(N, S, S\)"):
         nearest_windows(np.zeros((2, 8, 9), np.float32), planes)
     with pytest.raises(UserError, match="no window fits into the train part"):
         nearest_windows(np.zeros((1, 180, 180), np.float32), planes)
     with pytest.raises(UserError, match=r"level: 1\.5: must be between 0 and 1"):
-        memorised(one, one, level=1.5)
+        memorisation_test(single, single, level=1.5)
     with pytest.raises(UserError, match="must both be 1 or more"):
-        memorised(one.take(np.array([], int)), one)
+        memorisation_test(single.take(np.array([], int)), single)
     with pytest.raises(UserError, match="held_out, copies: 1, 1"):
-        power(one, one)
+        detection_rate_of_copies(single, single)

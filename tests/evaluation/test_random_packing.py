@@ -6,10 +6,11 @@ import torch
 from scipy.stats import ks_2samp
 
 from microgan.core.errors import UserError
-from microgan.detection.circles import Circles, DetectorConfig
+from microgan.detection.circles import Circles
 from microgan.detection.detect import detect_all
+from microgan.detection.detector import DetectorConfig
 from microgan.evaluation import random_packing as packing_module
-from microgan.evaluation.random_packing import GRAIN_PX, Look, Packing, fit_packing
+from microgan.evaluation.random_packing import NOISE_PX, Appearance, RandomPacking, fit_packing
 from microgan.scan import disc_packing as hard_discs
 from microgan.scan.disc_packing import place, relax
 from microgan.scan.planes import ScanInfo
@@ -18,25 +19,29 @@ from microgan.validity.reference import Reference
 SIZE_PX = (64, 64)
 
 
-def grain(variance: float, length_px: float) -> list[list[float]]:
+def noise(variance: float, length_px: float) -> list[list[float]]:
     """Autocovariance of white noise blurred by a Gaussian: again a Gaussian."""
-    lag = np.arange(-GRAIN_PX, GRAIN_PX + 1)
+    lag = np.arange(-NOISE_PX, NOISE_PX + 1)
     return (variance * np.exp(-(lag**2 + lag[:, None] ** 2) / (2 * length_px**2))).tolist()
 
 
-def known(**changed: object) -> Packing:
+def known(**changed: object) -> RandomPacking:
     """A packing like that of a real scan, of which everything is known."""
     rng = np.random.default_rng(0)
-    looks = [
-        Look(volume_fraction=fraction, disc_grey=0.5, matrix_grey=-0.45)
+    appearances = [
+        Appearance(volume_fraction=fraction, disc_grey=0.5, matrix_grey=-0.45)
         for fraction in rng.normal(0.5, 0.03, 50).round(4).tolist()
     ]
-    values = {"radius_px": rng.normal(5.5, 0.4, 300).clip(4.5, 6.5).tolist(), "looks": looks, "gap_px": 0.4}
-    return Packing(**(values | {"blur_px": 0.9, "grain": grain(0.02, 1.2)} | changed))
+    values = {
+        "radius_px": rng.normal(5.5, 0.4, 300).clip(4.5, 6.5).tolist(),
+        "appearances": appearances,
+        "gap_px": 0.4,
+    }
+    return RandomPacking(**(values | {"blur_px": 0.9, "noise_autocovariance": noise(0.02, 1.2)} | changed))
 
 
 def reference(polarity: str = "bright") -> Reference:
-    """What calibration would say of such a scan."""
+    """The reference of such a scan."""
     info = ScanInfo(
         name="known",
         source=[],
@@ -54,7 +59,7 @@ def reference(polarity: str = "bright") -> Reference:
     return Reference(
         scan=info,
         window_px=64,
-        detector=DetectorConfig(),
+        detector_settings=DetectorConfig(),
         phase_threshold=0.0,
         limits={},
         false_rejection_budget=0.05,
@@ -64,7 +69,7 @@ def reference(polarity: str = "bright") -> Reference:
 
 
 def gaps_px(circles: Circles, box_px: tuple[int, int] | None = None) -> np.ndarray:
-    """Distances between the rims of all pairs of discs."""
+    """Distances between the edges of all pairs of discs."""
     first, second = np.triu_indices(len(circles), 1)
     offset = circles.table()[first, :2] - circles.table()[second, :2]
     if box_px:
@@ -78,7 +83,7 @@ def gaps_px(circles: Circles, box_px: tuple[int, int] | None = None) -> np.ndarr
 def test_boxes_that_are_relaxed_together_are_relaxed_each_by_itself() -> None:
     rng = np.random.default_rng(1)
     radii = rng.uniform(4, 6, (3, 30))
-    centres = np.stack([place(rng, some, (80, 60), 0.5, rounds=1) for some in radii])
+    centres = np.stack([place(rng, each, (80, 60), 0.5, rounds=1) for each in radii])
     together = relax(centres.reshape(-1, 2), radii.ravel(), (80, 60), 0.5, np.repeat(range(3), 30))
     for box in range(3):
         alone = relax(centres[box], radii[box], (80, 60), 0.5)
@@ -111,63 +116,65 @@ def test_samples_are_images(drawn: tuple[torch.Tensor, list[Circles]]) -> None:
 
 @pytest.mark.parametrize("fraction", [0.3, 0.65])
 def test_discs_keep_their_gap(fraction: float) -> None:
-    looks = [Look(volume_fraction=fraction, disc_grey=0.5, matrix_grey=-0.5)]
+    appearances = [Appearance(volume_fraction=fraction, disc_grey=0.5, matrix_grey=-0.5)]
     for periodic in (False, True):
-        _, circles = known(looks=looks, gap_px=0.3).sample(4, (60, 72), 0, periodic)
-        for one in circles:
-            assert gaps_px(one, (60, 72) if periodic else None).min() >= 0.3 - 1e-6
+        _, circles = known(appearances=appearances, gap_px=0.3).sample(4, (60, 72), 0, periodic)
+        for discs in circles:
+            assert gaps_px(discs, (60, 72) if periodic else None).min() >= 0.3 - 1e-6
 
 
 def test_circles_are_where_the_image_shows_discs() -> None:
-    clean = known(blur_px=0, grain=grain(0, 1))
+    clean = known(blur_px=0, noise_autocovariance=noise(0, 1))
     for periodic in (False, True):
         images, circles = clean.sample(3, (48, 63), 0, periodic)
         axes = np.ogrid[:48, :63]
-        for image, one in zip(images[:, 0].numpy(), circles, strict=True):
-            offset = [axis[..., None] - at for axis, at in zip(axes, (one.row, one.col), strict=True)]
+        for image, discs in zip(images[:, 0].numpy(), circles, strict=True):
+            offset = [axis[..., None] - at for axis, at in zip(axes, (discs.row, discs.col), strict=True)]
             if periodic:
                 offset = [d - side * np.round(d / side) for d, side in zip(offset, (48, 63), strict=True)]
-            covered = np.clip(one.radius_px - np.hypot(*offset) + 0.5, 0, 1).sum(axis=-1)
+            covered = np.clip(discs.radius_px - np.hypot(*offset) + 0.5, 0, 1).sum(axis=-1)
             expected = -0.45 + 0.95 * np.minimum(covered, 1)
             np.testing.assert_allclose(image, expected, atol=1e-5)
 
 
 def test_volume_fractions_are_those_that_were_drawn() -> None:
     wanted = np.linspace(0.35, 0.65, 7)
-    looks = [Look(volume_fraction=fraction, disc_grey=1, matrix_grey=-1) for fraction in wanted.tolist()]
-    clean = known(looks=looks, blur_px=0, grain=grain(0, 1))
+    appearances = [
+        Appearance(volume_fraction=fraction, disc_grey=1, matrix_grey=-1) for fraction in wanted.tolist()
+    ]
+    clean = known(appearances=appearances, blur_px=0, noise_autocovariance=noise(0, 1))
     for periodic, tolerance in ((False, 0.002), (True, 0.02)):  # half a disc is 0.012 of a window
         images, _ = clean.sample(32, SIZE_PX, 1, periodic)
         fraction = (images.mean((1, 2, 3)).numpy() + 1) / 2
-        off = np.abs(fraction[:, None] - wanted).min(axis=1)
-        assert off.max() < tolerance
+        error = np.abs(fraction[:, None] - wanted).min(axis=1)
+        assert error.max() < tolerance
         assert len(np.unique(np.abs(fraction[:, None] - wanted).argmin(axis=1))) == 7
 
 
 def test_radii_are_resampled() -> None:
     _, circles = known().sample(64, SIZE_PX, seed=5, periodic=True)
-    radii = np.concatenate([one.radius_px for one in circles])
+    radii = np.concatenate([discs.radius_px for discs in circles])
     assert ks_2samp(radii, known().radius_px).pvalue > 0.01
     assert ks_2samp(radii + 0.1, known().radius_px).pvalue < 0.01  # and the test would tell
 
 
 def test_opposite_borders_of_a_periodic_sample_fit_together() -> None:
-    images = known(grain=grain(0.001, 2)).sample(32, SIZE_PX, 0, periodic=True)[0][:, 0]
+    images = known(noise_autocovariance=noise(0.001, 2)).sample(32, SIZE_PX, 0, periodic=True)[0][:, 0]
     for image in (images, images.mT):
         across = (image[:, 0] - image[:, -1]).abs().mean()
         inside = (image[:, 1:] - image[:, :-1]).abs().mean()
         assert across == pytest.approx(float(inside), rel=0.15)
-    cut = known(grain=grain(0.001, 2)).sample(32, SIZE_PX, 0)[0][:, 0]
+    cut = known(noise_autocovariance=noise(0.001, 2)).sample(32, SIZE_PX, 0)[0][:, 0]
     assert (cut[:, 0] - cut[:, -1]).abs().mean() > 2 * inside
 
 
-def test_grain_has_the_autocovariance_that_is_asked_for() -> None:
-    blank = [Look(volume_fraction=0.1, disc_grey=0, matrix_grey=0)]
-    images, _ = known(looks=blank, grain=grain(0.02, 1.5)).sample(128, SIZE_PX, 0)
-    field = images[:, 0].numpy()
+def test_noise_has_the_autocovariance_that_is_asked_for() -> None:
+    blank = [Appearance(volume_fraction=0.1, disc_grey=0, matrix_grey=0)]
+    images, _ = known(appearances=blank, noise_autocovariance=noise(0.02, 1.5)).sample(128, SIZE_PX, 0)
+    grey = images[:, 0].numpy()
     for rows, cols in ((0, 0), (0, 1), (1, 0), (2, 2), (0, 5)):
-        product = (field[:, rows:, cols:] * field[:, : 64 - rows, : 64 - cols]).mean()
-        assert product == pytest.approx(grain(0.02, 1.5)[GRAIN_PX + rows][GRAIN_PX + cols], abs=3e-4)
+        product = (grey[:, rows:, cols:] * grey[:, : 64 - rows, : 64 - cols]).mean()
+        assert product == pytest.approx(noise(0.02, 1.5)[NOISE_PX + rows][NOISE_PX + cols], abs=3e-4)
 
 
 def test_same_seed_same_bits_whatever_the_count(drawn: tuple[torch.Tensor, list[Circles]]) -> None:
@@ -186,13 +193,13 @@ def test_no_two_samples_are_alike(drawn: tuple[torch.Tensor, list[Circles]]) -> 
 # The fit
 
 
-def fitted(polarity: str, rounds: int, monkeypatch: pytest.MonkeyPatch) -> Packing:
+def fitted(polarity: str, rounds: int, monkeypatch: pytest.MonkeyPatch) -> RandomPacking:
     """Fit to windows of the known packing; those of dark discs are the negatives of the others."""
     monkeypatch.setattr(packing_module, "FIT_ROUNDS", rounds)
     monkeypatch.setattr(packing_module, "FIT_SAMPLES", 32)
     scan = reference(polarity)
     windows = known().sample(64, SIZE_PX, seed=11)[0] * (1 if polarity == "bright" else -1)
-    circles = detect_all(windows, scan.radius_px, scan.polarity, scan.detector, progress=False)
+    circles = detect_all(windows, scan.detector, progress=False)
     return fit_packing(windows, circles, scan)
 
 
@@ -200,37 +207,37 @@ def test_the_fit_recovers_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None
     fit, truth = fitted("bright", 4, monkeypatch), known()
     assert np.mean(fit.radius_px) == pytest.approx(np.mean(truth.radius_px), abs=0.06)
     assert np.std(fit.radius_px) == pytest.approx(np.std(truth.radius_px), abs=0.08)
-    assert np.mean([look.volume_fraction for look in fit.looks]) == pytest.approx(0.5, abs=0.012)
-    assert np.mean([look.disc_grey for look in fit.looks]) == pytest.approx(0.5, abs=0.02)
-    assert np.mean([look.matrix_grey for look in fit.looks]) == pytest.approx(-0.45, abs=0.03)
+    assert np.mean([each.volume_fraction for each in fit.appearances]) == pytest.approx(0.5, abs=0.012)
+    assert np.mean([each.disc_grey for each in fit.appearances]) == pytest.approx(0.5, abs=0.02)
+    assert np.mean([each.matrix_grey for each in fit.appearances]) == pytest.approx(-0.45, abs=0.03)
     assert fit.gap_px == pytest.approx(0.4, abs=0.15)
     assert fit.blur_px == pytest.approx(0.9, abs=0.08)
-    found, put_in = np.array(fit.grain), np.array(truth.grain)
-    assert found[GRAIN_PX, GRAIN_PX] == pytest.approx(0.02, rel=0.08)
-    near = slice(GRAIN_PX - 2, GRAIN_PX + 3)
-    np.testing.assert_allclose(found[near, near], put_in[near, near], atol=0.0015)
-    assert Packing.model_validate_json(fit.model_dump_json()) == fit
+    fitted_noise, true_noise = np.array(fit.noise_autocovariance), np.array(truth.noise_autocovariance)
+    assert fitted_noise[NOISE_PX, NOISE_PX] == pytest.approx(0.02, rel=0.08)
+    near = slice(NOISE_PX - 2, NOISE_PX + 3)
+    np.testing.assert_allclose(fitted_noise[near, near], true_noise[near, near], atol=0.0015)
+    assert RandomPacking.model_validate_json(fit.model_dump_json()) == fit
 
 
 def test_dark_discs_are_fitted_as_dark(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = fitted("dark", 1, monkeypatch)
-    assert np.mean([look.disc_grey for look in fit.looks]) == pytest.approx(-0.5, abs=0.05)
-    assert np.mean([look.matrix_grey for look in fit.looks]) == pytest.approx(0.45, abs=0.1)
-    assert np.mean([look.volume_fraction for look in fit.looks]) == pytest.approx(0.5, abs=0.05)
+    assert np.mean([each.disc_grey for each in fit.appearances]) == pytest.approx(-0.5, abs=0.05)
+    assert np.mean([each.matrix_grey for each in fit.appearances]) == pytest.approx(0.45, abs=0.1)
+    assert np.mean([each.volume_fraction for each in fit.appearances]) == pytest.approx(0.5, abs=0.05)
 
 
 # Bad input
 
 
-def test_what_reading_adds_is_told_for_each_look() -> None:
+def test_the_measurement_error_depends_on_the_appearance() -> None:
     rng = np.random.default_rng(0)
-    put_in, looks = rng.normal(size=(64, 3)), rng.normal(size=(9, 3))
+    put_in, appearances = rng.normal(size=(64, 3)), rng.normal(size=(9, 3))
     slope, shift = rng.normal(size=(3, 3)), rng.normal(size=3)
-    added = packing_module._added(put_in, put_in + put_in @ slope + shift, looks)
-    np.testing.assert_allclose(added, looks @ slope + shift, atol=1e-10)
-    alike = np.tile(looks[:1], (64, 1))  # no slope to be found: the shift alone
+    added = packing_module._measurement_error(put_in, put_in + put_in @ slope + shift, appearances)
+    np.testing.assert_allclose(added, appearances @ slope + shift, atol=1e-10)
+    alike = np.tile(appearances[:1], (64, 1))  # no slope to be found: the shift alone
     np.testing.assert_allclose(
-        packing_module._added(alike, alike + shift, looks[:1]), shift[None], atol=1e-10
+        packing_module._measurement_error(alike, alike + shift, appearances[:1]), shift[None], atol=1e-10
     )
 
 
@@ -243,7 +250,7 @@ def test_samples_that_hold_no_disc_are_refused() -> None:
 
 def test_windows_without_discs_are_refused() -> None:
     none = Circles.from_table([])
-    with pytest.raises(UserError, match=r"^circles: none: must be discs that are whole, with rims that"):
+    with pytest.raises(UserError, match=r"^circles: none: must be discs that are whole, with edges that"):
         fit_packing(torch.zeros(2, 1, 64, 64), [none, none], reference())
     with pytest.raises(UserError, match=r"^circles: 1: must be as many as windows, 2$"):
         fit_packing(torch.zeros(2, 1, 64, 64), [none], reference())
@@ -254,9 +261,9 @@ def test_windows_without_discs_are_refused() -> None:
     [
         ({"gap_px": -1}, "packing.gap_px: -1: "),
         ({"radius_px": []}, r"packing.radius_px: \[\]: "),
-        ({"grain": [[1.0]]}, "packing.grain: "),
+        ({"noise_autocovariance": [[1.0]]}, "packing.noise_autocovariance: "),
     ],
 )
-def test_a_broken_packing_is_told_in_one_line(changed: dict, line: str) -> None:
+def test_a_broken_packing_is_named_in_one_line(changed: dict, line: str) -> None:
     with pytest.raises(UserError, match=f"^{line}[^\n]*$"):
-        Packing.from_mapping(known().model_dump() | changed, where="packing")
+        RandomPacking.from_mapping(known().model_dump() | changed, where="packing")

@@ -1,4 +1,4 @@
-"""Sets of images drawn again: sums of each image must give what the images would give."""
+"""Sets of images resampled: sums of each image must give what the images would give."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ def test_take_keeps_the_values_of_the_images() -> None:
 
 
 def test_density_integrates_to_one() -> None:
-    found = Distribution(np.array([1.0, 1.2, 3.0]), np.array([1.0, 1.0, 2.0]), np.zeros(3, int))
-    density = found.density(np.array([0.0, 2.0, 4.0]))
+    values = Distribution(np.array([1.0, 1.2, 3.0]), np.array([1.0, 1.0, 2.0]), np.zeros(3, int))
+    density = values.density(np.array([0.0, 2.0, 4.0]))
     np.testing.assert_allclose(density, [0.25, 0.25])
 
 
@@ -26,10 +26,10 @@ def test_values_know_their_image() -> None:
         (np.empty(0), np.empty(0)),
         (np.ones(1), np.ones(1)),
     ]
-    found = Distribution.of_images(parts)
-    np.testing.assert_array_equal(found.values, [4, 5, 1])
-    np.testing.assert_array_equal(found.weights, [1, 2, 1])
-    np.testing.assert_array_equal(found.image, [0, 0, 2])
+    joined = Distribution.of_images(parts)
+    np.testing.assert_array_equal(joined.values, [4, 5, 1])
+    np.testing.assert_array_equal(joined.weights, [1, 2, 1])
+    np.testing.assert_array_equal(joined.image, [0, 0, 2])
     assert len(Distribution.of_images([])) == 0
 
 
@@ -54,19 +54,20 @@ def test_curve_is_a_ratio_of_sums() -> None:
     assert np.isnan(curve.take(np.array([], int)).mean()).all()
 
 
-@pytest.mark.parametrize("degree", [1, 2])
-def test_resampled_curve_is_that_of_the_images_drawn(degree: int) -> None:
+@pytest.mark.parametrize("exponent", [1, 2])
+def test_resampled_curve_is_that_of_the_images_drawn(exponent: int) -> None:
     rng = np.random.default_rng(1)
-    curve = Curve(np.arange(4.0), rng.random((6, 4)), rng.random((6, 1)), degree)
-    drawn = rng.integers(6, size=(5, 6))
-    weights = np.array([np.bincount(images, minlength=6) for images in drawn])
-    expected = [curve.take(images).mean() for images in drawn]
+    curve = Curve(np.arange(4.0), rng.random((6, 4)), rng.random((6, 1)), exponent)
+    resamples = rng.integers(6, size=(5, 6))
+    weights = np.array([np.bincount(images, minlength=6) for images in resamples])
+    expected = [curve.take(images).mean() for images in resamples]
     np.testing.assert_allclose(curve.resampled(weights), expected, rtol=1e-12)
-    np.testing.assert_allclose(curve.mean(), curve.hits.mean(0) / curve.chances.mean() ** degree, rtol=1e-12)
+    ratio = curve.numerator.mean(0) / curve.denominator.mean() ** exponent
+    np.testing.assert_allclose(curve.mean(), ratio, rtol=1e-12)
 
 
-def test_relative_distance_is_over_what_both_know() -> None:
-    one, other = np.array([1.0, 5.0, np.nan, 2.0]), np.array([3.0, 4.0, 7.0, np.nan])
-    assert relative_distance(one, other) == pytest.approx(5**0.5 / 5)
-    assert np.isnan(relative_distance(one, np.zeros(4)))
-    assert np.isnan(relative_distance(one, np.full(4, np.nan)))
+def test_relative_distance_counts_where_both_are_known() -> None:
+    curve, reference = np.array([1.0, 5.0, np.nan, 2.0]), np.array([3.0, 4.0, 7.0, np.nan])
+    assert relative_distance(curve, reference) == pytest.approx(5**0.5 / 5)
+    assert np.isnan(relative_distance(curve, np.zeros(4)))
+    assert np.isnan(relative_distance(curve, np.full(4, np.nan)))

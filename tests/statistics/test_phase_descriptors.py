@@ -42,7 +42,7 @@ def test_volume_fraction_is_per_image() -> None:
 def test_two_point_correlation_is_what_counting_all_pairs_gives(periodic: bool) -> None:
     phase = np.random.default_rng(0).random((2, 9, 7)) < 0.4
     max_lag_px = 3
-    hits, pairs = np.zeros((2, max_lag_px + 1)), np.zeros(max_lag_px + 1)
+    inside, pairs = np.zeros((2, max_lag_px + 1)), np.zeros(max_lag_px + 1)
     for r in range(9):
         for c in range(7):
             for dr in range(-max_lag_px, max_lag_px + 1):
@@ -55,37 +55,37 @@ def test_two_point_correlation_is_what_counting_all_pairs_gives(periodic: bool) 
                         continue
                     if ring <= max_lag_px:
                         pairs[ring] += 1
-                        hits[:, ring] += phase[:, r, c] & phase[:, *end]
-    found = two_point_correlation(phase, max_lag_px, periodic)
-    np.testing.assert_allclose(found, hits / pairs, rtol=0, atol=1e-12)
+                        inside[:, ring] += phase[:, r, c] & phase[:, *end]
+    correlation = two_point_correlation(phase, max_lag_px, periodic)
+    np.testing.assert_allclose(correlation, inside / pairs, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("periodic", "size_px"), [(True, 40), (False, 47)])
 def test_laminate_has_a_triangle_across_and_a_constant_along(periodic: bool, size_px: int) -> None:
     period_px, thickness_px = 10, 3
     phase = laminate(period_px, thickness_px, size_px)
-    found = two_point_map(phase, 20, periodic)[0]
+    by_vector = two_point_map(phase, 20, periodic)[0]
     lag = np.arange(21)
     into_period = np.minimum(lag % period_px, period_px - lag % period_px)
     if periodic:  # two layers overlap by what their distance leaves, once a period
         expected = np.maximum(thickness_px - into_period, 0) / period_px
-        np.testing.assert_allclose(found[:, 20], expected, atol=1e-12)
+        np.testing.assert_allclose(by_vector[:, 20], expected, atol=1e-12)
     layer = phase[0, :, 0]  # in a window: exact count of the layers that are in it
     if not periodic:
         expected = [(layer[: size_px - d] & layer[d:]).sum() / (size_px - d) for d in lag]
-        np.testing.assert_allclose(found[:, 20], expected, atol=1e-12)
-    np.testing.assert_allclose(found[0], layer.mean(), atol=1e-12)
+        np.testing.assert_allclose(by_vector[:, 20], expected, atol=1e-12)
+    np.testing.assert_allclose(by_vector[0], layer.mean(), atol=1e-12)
 
 
 def test_periodic_lattice_of_discs_repeats_after_one_cell() -> None:
     row, col = np.mgrid[:96, :96] % 24
     phase = (np.hypot(row - 12, col - 12) <= 7)[None]
-    found = two_point_map(phase, 48, periodic=True)[0]
+    by_vector = two_point_map(phase, 48, periodic=True)[0]
     fraction = phase.mean()
     for lag in [(0, 0), (24, 0), (0, 24), (48, 24), (24, -24)]:
-        assert found[lag[0], 48 + lag[1]] == pytest.approx(fraction, abs=1e-12)
+        assert by_vector[lag[0], 48 + lag[1]] == pytest.approx(fraction, abs=1e-12)
     between = (phase[0] & np.roll(phase[0], 12, axis=1)).mean()
-    assert found[0, 48 + 12] == pytest.approx(between, abs=1e-12)
+    assert by_vector[0, 48 + 12] == pytest.approx(between, abs=1e-12)
     # Debye: the slope at the origin is -(perimeter per area) / pi, the perimeter of a disc 2 pi r
     radial = two_point_correlation(phase, 4, periodic=True)[0]
     slope = (radial[2] - radial[0]) / radial_lags(4)[2]
@@ -122,9 +122,9 @@ def test_blank_images_among_others(periodic: bool) -> None:
         lineal_path(phase, 5, periodic)[:, 0], np.outer(expected, np.ones(6)), atol=1e-12
     )
     assert len(chord_lengths(phase, periodic)) == 0
-    found = minkowski(phase, periodic)
-    np.testing.assert_array_equal(found.area_fraction, expected)
-    np.testing.assert_array_equal([found.perimeter_per_px, found.euler_per_px2], 0)
+    functionals = minkowski(phase, periodic)
+    np.testing.assert_array_equal(functionals.area_fraction, expected)
+    np.testing.assert_array_equal([functionals.perimeter_per_px, functionals.euler_per_px2], 0)
 
 
 def test_radial_lags_are_the_mean_lengths_of_the_rings() -> None:
@@ -137,11 +137,11 @@ def test_radial_lags_are_the_mean_lengths_of_the_rings() -> None:
 def test_directions_are_told_apart() -> None:
     row, col = np.mgrid[:40, :40]
     phase = ((row + col) % 10 < 3)[None]  # layers along the second diagonal
-    found = directional_correlation(phase, 20, periodic=True)[0]
+    correlation = directional_correlation(phase, 20, periodic=True)[0]
     lag = np.arange(21)
     across = np.maximum(3 - np.minimum(lag % 10, 10 - lag % 10), 0) / 10
-    np.testing.assert_allclose(found[:3], [across, across, across[2 * lag % 20]], atol=1e-12)
-    np.testing.assert_allclose(found[3], 0.3, atol=1e-12)
+    np.testing.assert_allclose(correlation[:3], [across, across, across[2 * lag % 20]], atol=1e-12)
+    np.testing.assert_allclose(correlation[3], 0.3, atol=1e-12)
 
 
 def test_two_point_correlation_of_a_disc_is_the_area_of_a_lens() -> None:
@@ -150,8 +150,8 @@ def test_two_point_correlation_of_a_disc_is_the_area_of_a_lens() -> None:
     phase = np.concatenate([disc(centre, radius_px, size_px) for centre in 32 + rng.random((40, 2))])
     r = np.minimum(radial_lags(26), 2 * radius_px)
     lens = 2 * radius_px**2 * np.arccos(r / 2 / radius_px) - r / 2 * np.sqrt(4 * radius_px**2 - r**2)
-    found = two_point_correlation(phase, 26, periodic=True).mean(axis=0)
-    np.testing.assert_allclose(found, lens / size_px**2, atol=0.01 * found[0])
+    correlation = two_point_correlation(phase, 26, periodic=True).mean(axis=0)
+    np.testing.assert_allclose(correlation, lens / size_px**2, atol=0.01 * correlation[0])
 
 
 @pytest.mark.parametrize("connectivity", [1, 2])
@@ -159,17 +159,17 @@ def test_two_point_cluster_function_sums_the_correlations_of_the_clusters(
     connectivity: Literal[1, 2],
 ) -> None:
     phase = np.random.default_rng(5).random((3, 20, 17)) < 0.45
-    found = two_point_cluster(phase, 9, connectivity=connectivity)
-    for image, curve in zip(phase, found, strict=True):
+    cluster_function = two_point_cluster(phase, 9, connectivity=connectivity)
+    for image, curve in zip(phase, cluster_function, strict=True):
         clusters = measure.label(image, connectivity=connectivity)
         each = two_point_correlation(clusters == np.arange(1, clusters.max() + 1)[:, None, None], 9)
         np.testing.assert_allclose(curve, each.sum(axis=0), atol=1e-12)
 
 
 def test_one_cluster_has_the_two_point_correlation_and_two_have_less() -> None:
-    one = disc((5, 5), 6, 40) | disc((12, 12), 6, 40)
+    joined = disc((5, 5), 6, 40) | disc((12, 12), 6, 40)
     two = disc((5, 5), 6, 40) | disc((25, 5), 6, 40)
-    np.testing.assert_array_equal(two_point_cluster(one), two_point_correlation(one))
+    np.testing.assert_array_equal(two_point_cluster(joined), two_point_correlation(joined))
     cluster, correlation = two_point_cluster(two)[0], two_point_correlation(two)[0]
     np.testing.assert_array_equal(cluster[:7], correlation[:7])  # the gap is 8 px wide
     assert np.all(cluster[10:] < correlation[10:])
@@ -197,9 +197,9 @@ def test_lineal_path_of_a_laminate_ends_at_the_thickness(periodic: bool, size_px
 
 def test_lineal_path_of_noise_is_a_power_of_the_fraction() -> None:
     phase = np.random.default_rng(6).random((300, 32, 32)) < 0.7
-    found = lineal_path(phase, 6).reshape(-1, 7)
-    standard_error = found.std(axis=0, ddof=1) / np.sqrt(len(phase))
-    assert np.all(np.abs(found.mean(axis=0) - 0.7 ** np.arange(1, 8)) < 4 * standard_error)
+    path = lineal_path(phase, 6).reshape(-1, 7)
+    standard_error = path.std(axis=0, ddof=1) / np.sqrt(len(phase))
+    assert np.all(np.abs(path.mean(axis=0) - 0.7 ** np.arange(1, 8)) < 4 * standard_error)
 
 
 @pytest.mark.parametrize(("periodic", "size_px"), [(True, 40), (False, 47)])
@@ -225,7 +225,7 @@ def test_windows_at_all_places_have_the_mean_of_the_cell_that_they_are_cut_from(
     cell = ndimage.gaussian_filter(np.random.default_rng(7).random((24, 30)), 1, mode="wrap") > 0.5
     tiled = np.tile(cell, (2, 2))
     windows = np.lib.stride_tricks.sliding_window_view(tiled, (14, 12))[:24, :30].reshape(-1, 14, 12)
-    whole, edges = cell[None], np.arange(0.5, 11)  # chords of up to W - 2 = 10 px can be seen
+    whole, edges = cell[None], np.arange(0.5, 11)  # chords of up to W - 2 = 10 px are whole
     for of_window, of_cell in [
         (directional_correlation(windows, 8), directional_correlation(whole, 8, periodic=True)),
         (lineal_path(windows, 11), lineal_path(whole, 11, periodic=True)),
@@ -257,22 +257,22 @@ def test_a_periodic_cell_may_begin_anywhere(shift: tuple[int, int]) -> None:
 def test_minkowski_functionals_of_digitised_discs(radius_px: float) -> None:
     centres = 15.5 + np.random.default_rng(9).random((1000, 2))
     phase = np.concatenate([disc(centre, radius_px, 32) for centre in centres])
-    found = minkowski(phase, periodic=True)
-    area_px2, perimeter_px = found.area_fraction * 32**2, found.perimeter_per_px * 32**2
+    functionals = minkowski(phase, periodic=True)
+    area_px2, perimeter_px = functionals.area_fraction * 32**2, functionals.perimeter_per_px * 32**2
     assert abs(area_px2.mean() - np.pi * radius_px**2) < 4 * area_px2.std() / np.sqrt(1000)
     # Test lines that only graze the disc, between two pixels, miss it: 1 / (16 r^2) of all.
     expected_px = 2 * np.pi * radius_px * (1 - 1 / (16 * radius_px**2))
     assert abs(perimeter_px.mean() - expected_px) < 4 * perimeter_px.std() / np.sqrt(1000)
-    np.testing.assert_allclose(found.euler_per_px2 * 32**2, 1, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(functionals.euler_per_px2 * 32**2, 1, rtol=0, atol=1e-10)
 
 
 def test_perimeter_and_euler_number_agree_with_scikit_image() -> None:
     phase = np.pad(np.random.default_rng(10).random((20, 30, 30)) < 0.5, ((0, 0), (1, 1), (1, 1)))
-    found = minkowski(phase, periodic=True)
+    functionals = minkowski(phase, periodic=True)
     perimeter_px = [measure.perimeter_crofton(image, directions=4) for image in phase]
-    np.testing.assert_allclose(found.perimeter_per_px * 32**2, perimeter_px, atol=1e-10)
+    np.testing.assert_allclose(functionals.perimeter_per_px * 32**2, perimeter_px, atol=1e-10)
     euler = [measure.euler_number(image, connectivity=2) for image in phase]
-    np.testing.assert_allclose(found.euler_per_px2 * 32**2, euler, atol=1e-10)
+    np.testing.assert_allclose(functionals.euler_per_px2 * 32**2, euler, atol=1e-10)
 
 
 def test_euler_number_counts_parts_less_holes() -> None:

@@ -55,16 +55,16 @@ def hexagonal_lattice(spacing_px: float, size_px: int) -> list[Discs]:
 
 def standard_error(curve: Curve) -> np.ndarray:
     """Of its mean, from resampled images."""
-    drawn = np.random.default_rng(0).multinomial(len(curve), np.full(len(curve), 1 / len(curve)), 200)
-    return curve.resampled(drawn).std(axis=0)
+    weights = np.random.default_rng(0).multinomial(len(curve), np.full(len(curve), 1 / len(curve)), 200)
+    return curve.resampled(weights).std(axis=0)
 
 
 def test_radii_count_inside_the_margin_only() -> None:
     circles = [discs((5, 5, 4), (4.4, 20, 3), (20, 20, 6)), discs(), discs((27, 10, 5), (-2, 4, 6))]
-    found = radius_distribution(circles, (32, 32), margin_px=5)
-    np.testing.assert_array_equal(found.values, [4, 6])
-    np.testing.assert_array_equal(found.image, [0, 0])
-    assert found.mean() == 5
+    radii = radius_distribution(circles, (32, 32), margin_px=5)
+    np.testing.assert_array_equal(radii.values, [4, 6])
+    np.testing.assert_array_equal(radii.image, [0, 0])
+    assert radii.mean() == 5
 
 
 def test_nearest_neighbours_of_a_square_lattice_are_one_spacing_away() -> None:
@@ -81,17 +81,17 @@ def test_nearest_neighbours_of_a_square_lattice_are_one_spacing_away() -> None:
 
 def test_neighbour_across_the_border_of_a_periodic_cell() -> None:
     pair = [discs((-1e-18, 10, 3), (30, 10, 3), (16, 25, 3))]
-    found = nearest_neighbour_distribution(pair, (32, 32), periodic=True)
-    np.testing.assert_allclose(found.values[:2], 2)
+    distances = nearest_neighbour_distribution(pair, (32, 32), periodic=True)
+    np.testing.assert_allclose(distances.values[:2], 2)
 
 
 def test_uncertain_neighbours_are_left_out_and_centres_outside_serve() -> None:
     alone = [discs((3, 16, 3), (20, 16, 3))]
     assert len(nearest_neighbour_distribution(alone, (32, 32))) == 0
     outside = [discs((3, 16, 3), (-0.4, 16, 3))]
-    found = nearest_neighbour_distribution(outside, (32, 32))
-    np.testing.assert_allclose(found.values, [3.4])
-    assert found.image.tolist() == [0]
+    distances = nearest_neighbour_distribution(outside, (32, 32))
+    np.testing.assert_allclose(distances.values, [3.4])
+    assert distances.image.tolist() == [0]
 
 
 def test_nearest_neighbour_distances_of_poisson_points_are_unbiased() -> None:
@@ -102,10 +102,10 @@ def test_nearest_neighbour_distances_of_poisson_points_are_unbiased() -> None:
         n = rng.poisson(intensity * size_px**2)
         row, col = rng.uniform(-0.5, size_px - 0.5, (2, n))
         circles.append(Discs(row, col, np.ones(n)))
-    found = nearest_neighbour_distribution(circles, (size_px, size_px))
-    assert found.mean() == pytest.approx(0.5 / np.sqrt(intensity), rel=0.01)
+    distances = nearest_neighbour_distribution(circles, (size_px, size_px))
+    assert distances.mean() == pytest.approx(0.5 / np.sqrt(intensity), rel=0.01)
     # and the weights are what makes it so
-    assert found.values.mean() < 0.97 * 0.5 / np.sqrt(intensity)
+    assert distances.values.mean() < 0.97 * 0.5 / np.sqrt(intensity)
 
 
 def test_angles_of_nearest_neighbours() -> None:
@@ -116,15 +116,15 @@ def test_angles_of_nearest_neighbours() -> None:
         discs((30, 30, 3), (33, 27, 3)),
     ]
     for periodic in (False, True):
-        found = nearest_neighbour_angle(pairs, (64, 64), periodic)
-        np.testing.assert_allclose(found.values, [0, 0, 90, 90, 45, 45, 135, 135], atol=1e-10)
+        angles = nearest_neighbour_angle(pairs, (64, 64), periodic)
+        np.testing.assert_allclose(angles.values, [0, 0, 90, 90, 45, 45, 135, 135], atol=1e-10)
     across = nearest_neighbour_angle([discs((1, 1, 3), (62, 62, 3))], (64, 64), periodic=True)
     np.testing.assert_allclose(across.values, 45, atol=1e-10)
 
 
 def test_angles_of_poisson_points_are_uniform() -> None:
-    found = nearest_neighbour_angle(poisson(500, 0.01, 64, seed=4), (64, 64))
-    by_image = found.histograms(np.linspace(0, 180, 7), 500)
+    angles = nearest_neighbour_angle(poisson(500, 0.01, 64, seed=4), (64, 64))
+    by_image = angles.histograms(np.linspace(0, 180, 7), 500)
     fraction = by_image.sum(axis=0) / by_image.sum()
     spread = (by_image - by_image.sum(axis=1, keepdims=True) / 6).std(axis=0) * np.sqrt(500) / by_image.sum()
     assert np.all(np.abs(fraction - 1 / 6) < 4 * spread)
@@ -133,15 +133,19 @@ def test_angles_of_poisson_points_are_uniform() -> None:
 
 def test_k_of_a_square_lattice_counts_its_shells() -> None:
     distances_px = np.array([0, 7.9, 8, 11.4, 15.9, 16, 18])
-    found = ripley_k(square_lattice(), (64, 64), distances_px, periodic=True)
-    np.testing.assert_allclose(found.mean() / 64, [0, 0, 4, 8, 8, 12, 20], rtol=0, atol=1e-10)
+    k_function = ripley_k(square_lattice(), (64, 64), distances_px, periodic=True)
+    np.testing.assert_allclose(k_function.mean() / 64, [0, 0, 4, 8, 8, 12, 20], rtol=0, atol=1e-10)
 
 
 def test_pair_correlation_of_a_square_lattice_has_a_kernel_at_each_shell() -> None:
-    found = pair_correlation(square_lattice(), (64, 64), np.array([5.9, 7.0, 8.0, 16.0]), 2, periodic=True)
+    correlation = pair_correlation(
+        square_lattice(), (64, 64), np.array([5.9, 7.0, 8.0, 16.0]), 2, periodic=True
+    )
     neighbours = np.array([0, 4 * 0.75 / 2 * 0.75, 4 * 0.75 / 2, 4 * 0.75 / 2])  # per px, at these distances
     neighbours[3] += 8 * 0.75 / 2 * max(0, 1 - ((np.sqrt(320) - 16) / 2) ** 2)
-    np.testing.assert_allclose(found.mean(), 64 * neighbours / 2 / np.pi / found.axis, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(
+        correlation.mean(), 64 * neighbours / 2 / np.pi / correlation.axis, rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("distance_px", [0.0, 0.5, 1.9, 2.5])
@@ -150,9 +154,9 @@ def test_pair_correlation_near_zero_is_over_what_the_kernel_sees_of_the_plane(di
         return 0.375 * max(0.0, 1 - ((radius_px - distance_px) / 2) ** 2)
 
     pair = [discs((10, 10, 3), (10, 11, 3))]
-    found = pair_correlation(pair, (30, 40), np.array([distance_px]), 2, periodic=True)
+    correlation = pair_correlation(pair, (30, 40), np.array([distance_px]), 2, periodic=True)
     plane, _ = quad(lambda radius_px: 2 * np.pi * radius_px * kernel(radius_px), 0, distance_px + 2)
-    assert found.mean() == pytest.approx(kernel(1) / plane / (2 / 1200), rel=1e-7)
+    assert correlation.mean() == pytest.approx(kernel(1) / plane / (2 / 1200), rel=1e-7)
 
 
 @pytest.mark.parametrize("periodic", [False, True])
@@ -170,9 +174,9 @@ def test_poisson_points_do_not_know_of_each_other(periodic: bool) -> None:
 
 def test_pairs_with_centres_beyond_the_border_do_not_count() -> None:
     inside, beyond = discs((10, 10, 3), (10, 20, 3)), discs((10, 10, 3), (10, 20, 3), (-3, 15, 3))
-    one, other = (ripley_k([circles], (32, 32), np.array([20.0])) for circles in (inside, beyond))
-    np.testing.assert_array_equal(one.mean(), other.mean())
-    np.testing.assert_allclose(one.hits, 2 / (32 * 22), rtol=1e-12)
+    without, beside = (ripley_k([circles], (32, 32), np.array([20.0])) for circles in (inside, beyond))
+    np.testing.assert_array_equal(without.mean(), beside.mean())
+    np.testing.assert_allclose(without.numerator, 2 / (32 * 22), rtol=1e-12)
 
 
 @pytest.mark.parametrize("periodic", [False, True])
@@ -198,18 +202,18 @@ def test_cells_of_a_hexagonal_lattice() -> None:
 def test_cells_fill_a_periodic_cell(count: int) -> None:
     row, col = np.random.default_rng(6).uniform(0, 30, (2, count))
     circles = [Discs(row, col, np.ones(count))]
-    found = local_volume_fraction(circles, (20, 90), periodic=True)
-    assert len(found) == count
-    assert (np.pi / found.values).sum() == pytest.approx(20 * 90, rel=1e-10)
+    fractions = local_volume_fraction(circles, (20, 90), periodic=True)
+    assert len(fractions) == count
+    assert (np.pi / fractions.values).sum() == pytest.approx(20 * 90, rel=1e-10)
 
 
 def test_cells_of_poisson_points_are_unbiased() -> None:
     intensity = 0.02
-    found = local_volume_fraction(poisson(400, intensity, 64, seed=7), (64, 64))
-    area_px2 = np.pi / found.values
+    fractions = local_volume_fraction(poisson(400, intensity, 64, seed=7), (64, 64))
+    area_px2 = np.pi / fractions.values
     # each weight is the fraction of one disc per px^2: their sum over the images is the intensity
-    assert found.weights.sum() / 400 == pytest.approx(intensity, rel=0.01)
-    assert np.average(area_px2, weights=found.weights) == pytest.approx(1 / intensity, rel=0.01)
+    assert fractions.weights.sum() / 400 == pytest.approx(intensity, rel=0.01)
+    assert np.average(area_px2, weights=fractions.weights) == pytest.approx(1 / intensity, rel=0.01)
     assert area_px2.mean() < 0.97 / intensity  # and the weights are what makes it so
 
 
@@ -223,17 +227,18 @@ def test_too_few_discs_for_a_cell(measured: Callable, few: Discs) -> None:
 
 
 def test_two_discs_in_one_place_fraction_a_cell() -> None:
-    one = square_lattice()[0]
-    twice = Discs(*(np.append(values, values[27]) for values in (one.row, one.col, one.radius_px)))
-    found = local_volume_fraction([twice], (64, 64), periodic=True)
-    np.testing.assert_allclose(found.values, 9 * np.pi / 64, rtol=0, atol=1e-10)
+    lattice = square_lattice()[0]
+    columns = (lattice.row, lattice.col, lattice.radius_px)
+    twice = Discs(*(np.append(values, values[27]) for values in columns))
+    fractions = local_volume_fraction([twice], (64, 64), periodic=True)
+    np.testing.assert_allclose(fractions.values, 9 * np.pi / 64, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("shift_px", [(7.3, 0), (0, 11.1), (-13.7, 80.2)])
 def test_a_periodic_cell_may_begin_anywhere(shift_px: tuple[float, float]) -> None:
     size_px = 40
     circles = poisson(3, 0.02, size_px, seed=8)
-    moved = [Discs(one.row + shift_px[0], one.col + shift_px[1], one.radius_px) for one in circles]
+    moved = [Discs(discs.row + shift_px[0], discs.col + shift_px[1], discs.radius_px) for discs in circles]
     shape, distances_px = (size_px, size_px), np.arange(1.0, 18)
     for measured in (
         nearest_neighbour_distribution,
@@ -241,16 +246,16 @@ def test_a_periodic_cell_may_begin_anywhere(shift_px: tuple[float, float]) -> No
         local_volume_fraction,
         hexatic_order,
     ):
-        found, expected = measured(moved, shape, True), measured(circles, shape, True)
-        np.testing.assert_allclose(found.values, expected.values, rtol=0, atol=1e-10)
-    for found, expected in [
+        shifted, expected = measured(moved, shape, True), measured(circles, shape, True)
+        np.testing.assert_allclose(shifted.values, expected.values, rtol=0, atol=1e-10)
+    for shifted, expected in [
         (ripley_k(moved, shape, distances_px, True), ripley_k(circles, shape, distances_px, True)),
         (
             pair_correlation(moved, shape, distances_px, 1, True),
             pair_correlation(circles, shape, distances_px, 1, True),
         ),
     ]:
-        np.testing.assert_allclose(found.mean(), expected.mean(), rtol=1e-10)
+        np.testing.assert_allclose(shifted.mean(), expected.mean(), rtol=1e-10)
 
 
 @pytest.mark.parametrize("distances_px", [[3.0, 2.0], [-1.0, 2.0], [], [1.0, 32.0], [[1.0]]])

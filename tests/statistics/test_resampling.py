@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 
 from microgan.statistics.estimators import Curve
-from microgan.statistics.resampling import Resampled, equivalence, global_test
+from microgan.statistics.resampling import Resamples, equivalence, global_test
 
 COUNT, PLACES = 150, 20
 
 
 def curve(rng: np.random.Generator, shift: float = 0.0, count: int = COUNT) -> Curve:
-    """A rough mean curve; its values at neighbouring places go together."""
+    """A rough mean curve; its values at neighbouring places are correlated."""
     noise = rng.standard_normal((count, PLACES)).cumsum(axis=1) / np.sqrt(np.arange(1, PLACES + 1))
     return Curve(np.arange(PLACES), 5 + shift + noise, np.ones((count, 1)))
 
 
-def resampled(one: Curve, seed: int, group: np.ndarray | None = None) -> Resampled:
-    return Resampled.of(np.arange(len(one)) if group is None else group, repeats=199, seed=seed)
+def resampled(curve: Curve, seed: int, group: np.ndarray | None = None) -> Resamples:
+    return Resamples.of(np.arange(len(curve)) if group is None else group, repeats=199, seed=seed)
 
 
-def p_value(one: Curve, other: Curve) -> float:
-    return global_test(one, other, resampled(one, 0), resampled(other, 1)).p
+def p_value(samples: Curve, reference: Curve) -> float:
+    return global_test(samples, reference, resampled(samples, 0), resampled(reference, 1)).p
 
 
 def test_equal_sets_are_told_apart_as_often_as_the_level_says() -> None:
@@ -32,44 +32,47 @@ def test_equal_sets_are_told_apart_as_often_as_the_level_says() -> None:
 
 def test_a_difference_at_one_place_is_found() -> None:
     rng = np.random.default_rng(1)
-    one, other = curve(rng), curve(rng)
-    one.hits[:, 7] += 0.5
-    test = global_test(one, other, resampled(one, 0), resampled(other, 1))
+    shifted, reference = curve(rng), curve(rng)
+    shifted.numerator[:, 7] += 0.5
+    test = global_test(shifted, reference, resampled(shifted, 0), resampled(reference, 1))
     assert test.p < 0.01
-    outside = np.abs(one.mean() - other.mean()) > test.half_width
+    outside = np.abs(shifted.mean() - reference.mean()) > test.half_width
     assert np.flatnonzero(outside).tolist() == [7]
 
 
 def test_images_of_one_place_count_as_one() -> None:
     rng = np.random.default_rng(2)
-    found, told = [], []
+    by_place, by_image = [], []
     for seed in range(200):
         levels = np.repeat(rng.standard_normal((2, 15)), 10, axis=1)  # 15 places of 10 windows that are alike
-        one, other = (Curve(np.zeros(1), 5 + level[:, None], np.ones((150, 1))) for level in levels)
+        pair = [Curve(np.zeros(1), 5 + level[:, None], np.ones((150, 1))) for level in levels]
         place = np.repeat(np.arange(15), 10)
-        draws = [resampled(one, 2 * seed + k, place) for k in range(2)]
-        found.append(global_test(one, other, *draws).p < 0.05)
-        told.append(p_value(one, other) < 0.05)
-    assert np.mean(found) < 0.1 < 0.4 < np.mean(told)
+        resamples = [resampled(pair[0], 2 * seed + k, place) for k in range(2)]
+        by_place.append(global_test(*pair, *resamples).p < 0.05)
+        by_image.append(p_value(*pair) < 0.05)
+    assert np.mean(by_place) < 0.1 < 0.4 < np.mean(by_image)
 
 
 def test_few_places_leave_their_variance_open() -> None:
     """The bootstrap alone would tell equal sets apart in 2 % of cases at a level of 1 %, in 7 % at 5 %."""
     rng = np.random.default_rng(5)
-    draws = [Resampled.of(np.arange(8), repeats=499, seed=seed) for seed in range(2)]
+    resamples = [Resamples.of(np.arange(8), repeats=499, seed=seed) for seed in range(2)]
     sets = 5 + rng.standard_normal((2000, 2, 8, 1))
     p = np.array(
-        [global_test(*(Curve(np.zeros(1), own, np.ones((8, 1))) for own in pair), *draws).p for pair in sets]
+        [
+            global_test(*(Curve(np.zeros(1), values, np.ones((8, 1))) for values in pair), *resamples).p
+            for pair in sets
+        ]
     )
     assert 0.004 < np.mean(p <= 0.01) < 0.012
     assert 0.035 < np.mean(p <= 0.05) < 0.055
 
 
-def test_a_ratio_stays_one_when_its_chances_vary() -> None:
-    chances = np.random.default_rng(3).uniform(1, 9, (100, 1))
-    one = Curve(np.zeros(1), 0.25 * chances, chances)
-    assert np.allclose(resampled(one, 0).deviations(one), 0, atol=1e-12)
-    assert global_test(one, one, resampled(one, 0), resampled(one, 1)).p == 1.0
+def test_a_ratio_stays_the_same_when_its_denominator_varies() -> None:
+    denominator = np.random.default_rng(3).uniform(1, 9, (100, 1))
+    ratio = Curve(np.zeros(1), 0.25 * denominator, denominator)
+    assert np.allclose(resampled(ratio, 0).deviations(ratio), 0, atol=1e-12)
+    assert global_test(ratio, ratio, resampled(ratio, 0), resampled(ratio, 1)).p == 1.0
 
 
 def test_equivalence_is_shown_only_with_enough_images() -> None:
@@ -80,16 +83,16 @@ def test_equivalence_is_shown_only_with_enough_images() -> None:
 
     shown = {}
     for count in (10, 2000):
-        one, other = number(count, 1.0), number(count, 1.0)
-        shown[count] = equivalence(one, other, resampled(one, 0), resampled(other, 1), margin=0.05)
+        pair = number(count, 1.0), number(count, 1.0)
+        shown[count] = equivalence(*pair, resampled(pair[0], 0), resampled(pair[1], 1), margin=0.05)
         assert shown[count].low < 0 < shown[count].high
     assert shown[2000].shown and not shown[10].shown
-    far, other = number(2000, 1.06), number(2000, 1.0)
-    result = equivalence(far, other, resampled(far, 0), resampled(other, 1), margin=0.05)
+    far, reference = number(2000, 1.06), number(2000, 1.0)
+    result = equivalence(far, reference, resampled(far, 0), resampled(reference, 1), margin=0.05)
     assert not result.shown and result.difference == pytest.approx(0.06, abs=0.02)
 
 
-def test_without_chances_there_is_no_answer() -> None:
+def test_without_a_denominator_there_is_no_answer() -> None:
     nothing = Curve(np.zeros(2), np.zeros((5, 2)), np.zeros((5, 1)))
     test = global_test(nothing, nothing, resampled(nothing, 0), resampled(nothing, 1))
     assert np.isnan(test.p) and np.isnan(test.half_width).all()
