@@ -1,38 +1,8 @@
-"""What a detector of discs is told, and what it answers."""
+"""The circles of an image: place, radius and score of each."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
-
-from microgan.core.config import Config
-
-Polarity = Literal["bright", "dark"]
-
-
-class DetectorConfig(Config):
-    """How discs are detected. Scores run from 0 to 1 (an ideal disc)."""
-
-    backend: Literal["ring", "opencv", "watershed"] = Field(
-        default="ring", description="ring: ours; opencv: HoughCircles; watershed: an independent judge"
-    )
-    smoothing: float = Field(
-        default=0.28, gt=0, le=1, description="Gaussian smoothing over the smallest radius; 0.7 to 1.5 px"
-    )
-    ring_width_px: float = Field(default=1.0, ge=0.5, le=5, description="sd of the ring kernels")
-    threshold: float = Field(default=0.3, gt=0, lt=1, description="least score of a disc")
-    min_separation: float = Field(
-        default=0.55, gt=0, lt=1, description="circles closer than this x (r1 + r2) are one disc read twice"
-    )
-    min_fill: float = Field(
-        default=0.3, ge=0, lt=1, description="grey inside a disc, 0: dark, 1: bright end of the image"
-    )
-    opencv_method: Literal["gradient", "gradient_alt"] = Field(default="gradient", description="HOUGH_...")
-    opencv_scale: int = Field(default=4, ge=1, le=8, description="magnification before HoughCircles")
-    opencv_threshold: float = Field(
-        default=0.3, gt=0, lt=1, description="votes over the rim's pixels, or perfectness for gradient_alt"
-    )
 
 
 @dataclass(frozen=True)
@@ -57,3 +27,28 @@ class Circles:
         table = np.asarray(table, float).reshape(-1, np.shape(table)[-1] if np.size(table) else 4)
         score = table[:, 3] if table.shape[1] > 3 else np.ones(len(table))
         return cls(table[:, 0], table[:, 1], table[:, 2], score)
+
+
+def border_distance_px(row: np.ndarray, col: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
+    """Return the distance (n,) of centres to the border of the image, negative outside.
+
+    Pixel centres are at integers, so an image of H rows reaches from -0.5 to H - 0.5.
+    """
+    row, col = np.asarray(row), np.asarray(col)
+    return np.min([row + 0.5, size_px[0] - 0.5 - row, col + 0.5, size_px[1] - 0.5 - col], axis=0)
+
+
+def centres_inside(
+    row: np.ndarray, col: np.ndarray, size_px: tuple[int, int], margin_px: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Return whether centres are in the image and at least ``margin_px`` from its border, (n,) of bool.
+
+    Examples
+    --------
+    >>> row = np.array([-0.6, -0.4, 31.0, 63.4])
+    >>> centres_inside(row, row, (64, 64)).tolist()
+    [False, True, True, True]
+    >>> centres_inside(row, row, (64, 64), margin_px=0.5).tolist()
+    [False, False, True, False]
+    """
+    return border_distance_px(row, col, size_px) >= margin_px

@@ -1,1 +1,15 @@
-"""Which images are valid: rules, limits calibrated on real windows, verdicts, planted defects."""
+"""Which images are valid: rules, limits calibrated on real windows, verdicts, detection rates.
+
+==================  ===================================================================================
+`reference`         `Reference`: rules, limits and detector of one material, stored as reference.json
+`calibration`       `calibrate` limits on real windows; `CalibrationConfig`
+`judging`           `judge` windows by a reference: `Verdict`, `pass_rate`, `rejected_by`
+`large_images`      `judge_large_image`: images larger than a window, by all of their windows
+`phase`             `phase_image`: where an image is disc phase
+`rules`             `RULES`: what each rule measures, why it rejects, how it is weighted
+`evidence`          `Evidence`: what the rules read from one image; the argument of own rules
+`own_rules`         `OwnRule`: a Python function of the user's own, imported by name
+`planted_defects`   `plant` one known defect into an image
+`detection_rate`    `plant_every_defect` into real windows, and how often the rules reject each
+==================  ===================================================================================
+"""

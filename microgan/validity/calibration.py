@@ -1,33 +1,76 @@
-"""Limits of the rules, as quantiles of real windows at one false-rejection budget."""
+"""Limits of the rules, from real windows at one false-rejection budget.
+
+Each limit is a quantile of real windows. All have one common tail, times the weight of the rule. It is chosen
+so that all rules together reject a stated fraction of real windows: the false-rejection budget.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import Field, field_validator
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
+from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.detection.detect import detect_all
+from microgan.detection.detector import Detector, DetectorConfig
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.statistics.intervals import Interval
-from microgan.validity.judging import (
-    broken_rules,
-    disc_phase,
-    gather_evidence,
-    judge,
-    pass_rate,
-    smoothed_grey,
-)
-from microgan.validity.own_rules import RuleConfig, own_rules
-from microgan.validity.reference import CalibrationConfig, Reference
-from microgan.validity.rules import RULES, Rule, measure
+from microgan.validity.evidence import gather_evidence
+from microgan.validity.judging import broken_rules, judge, pass_rate
+from microgan.validity.own_rules import OwnRule, import_own_rules
+from microgan.validity.phase import disc_phase, smoothed_grey
+from microgan.validity.reference import Limit, Reference
+from microgan.validity.rules import RULES, Rule, RuleConfig, measure
 
-LARGEST_ONE_MINUS_IOU = 0.4  # between circles and phase on real windows; wrong radii or polarity: 0.5 to 0.9
+LARGEST_ONE_MINUS_IOU = 0.4  # mean over real windows; with wrong radii or polarity it is 0.5 to 0.9
 CONFIDENCE = 0.9  # of the intervals from resampled windows
-HELD_OUT_WINDOWS = 500  # at most, for the pass rate on held-out planes
+HELD_OUT_WINDOWS = 500  # at most, for the pass rate of the held-out part
+
+
+class CalibrationConfig(Config):
+    """How limits are calibrated on real windows."""
+
+    windows: int = Field(2000, ge=100, description="real windows, overlapping, at random")
+    false_rejection_budget: float = Field(0.05, gt=0, lt=0.5, description="fraction of them that may fail")
+    bootstrap: int = Field(
+        200, ge=0, le=10_000, description="resamples for the uncertainty of limits; 0: none"
+    )
+    detector: DetectorConfig = DetectorConfig()
+    rules: dict[str, RuleConfig] = Field(default_factory=dict, description="rule -> how it is used")
+    own: dict[str, OwnRule] = Field(default_factory=dict, description="name -> a rule of the user's own")
+    planted: int = Field(100, ge=10, le=10_000, description="defects of each kind, for the detection rates")
+    seed: int = Field(0, ge=0)
+
+    @field_validator("rules")
+    @classmethod
+    def _are_known(cls, rules: dict[str, RuleConfig]) -> dict[str, RuleConfig]:
+        for name in rules:
+            if name not in RULES:
+                raise ValueError(f"unknown rule {name}, known are {', '.join(RULES)}")
+        return rules
+
+    @field_validator("own")
+    @classmethod
+    def _have_names_of_their_own(cls, own: dict[str, OwnRule]) -> dict[str, OwnRule]:
+        for name in own:
+            if name in RULES or not name.isidentifier():
+                raise ValueError(f"{name} must be letters, digits and _, and no name of a rule that exists")
+        return own
+
+    def of(self, name: str) -> RuleConfig:
+        """Return how rule ``name`` is used."""
+        return self.own[name] if name in self.own else self.rules.get(name, RuleConfig())
+
+    def load_reference(self, path: Path) -> Reference:
+        """Load a reference; its own rules are allowed if they are the ones that this user has named here."""
+        named_here = Reference.load(path).own == self.own
+        return Reference.load(path, allow_own_rules=named_here)
 
 
 # Calibration -------------------------------------------------------------------------------------------
@@ -37,23 +80,24 @@ def calibrate(planes: Planes, window_px: int, config: CalibrationConfig) -> Refe
     """Fix the phase threshold and the limits of all rules on windows of the calibration and training parts.
 
     Half of the windows come from each: the calibration part alone, often one band of one plane, does not show
-    how much the material varies from place to place. Held-out planes are never looked at.
+    how much the material varies from place to place. Held-out windows are not used.
 
     Raises
     ------
     UserError
-        If the discs found do not cover the disc phase: radius band or polarity do not fit the scan; or if a
-        rule of the user's cannot be imported or fails.
+        If the detected discs do not cover the disc phase, because radius band or polarity do not fit the
+        scan. Also if an own rule cannot be imported or fails.
     """
-    rules = {**RULES, **own_rules(config.own)}
+    imported = import_own_rules(config.own)
+    rules = {**RULES, **imported}
     images = real_windows(planes, ("calibration", "train"), window_px, config.windows, config.seed)
     info = planes.info
     threshold = float(threshold_otsu(smoothed_grey(images).numpy()))
     phase = disc_phase(images, threshold, info.polarity)
-    circles = detect_all(images, info.radius_px, info.polarity, config.detector)
-    seen = gather_evidence(images, phase, circles, info.polarity)
-    measured = [measure(evidence, rules) for evidence in seen]
-    mismatch = np.mean([one["one_minus_iou"] for one in measured])
+    circles = detect_all(images, Detector(info.radius_px, info.polarity, config.detector))
+    evidence = gather_evidence(images, phase, circles, info.polarity)
+    measured = [measure(window, rules) for window in evidence]
+    mismatch = np.mean([measures["one_minus_iou"] for measures in measured])
     if mismatch > LARGEST_ONE_MINUS_IOU:
         rule = (
             f"fits nothing: {info.polarity} discs of these radii differ from the disc phase on {mismatch:.0%}"
@@ -61,11 +105,11 @@ def calibrate(planes: Planes, window_px: int, config: CalibrationConfig) -> Refe
         )
         raise UserError(f"scans.{info.name}.radius_px", list(info.radius_px), rule)
     limits, uncertainty = _all_limits(measured, rules, config)
-    passed = [not broken_rules(one, limits, rules) for one in measured]
-    return Reference(
+    passed = [not broken_rules(measures, limits, rules) for measures in measured]
+    reference = Reference(
         scan=info,
         window_px=window_px,
-        detector=config.detector,
+        detector_settings=config.detector,
         phase_threshold=threshold,
         limits=limits,
         limits_interval=uncertainty.limits,
@@ -75,24 +119,23 @@ def calibrate(planes: Planes, window_px: int, config: CalibrationConfig) -> Refe
         calibration_windows=config.windows,
         calibration_pass_rate=float(np.mean(passed)),
     )
+    return reference.with_own_rules(imported)
 
 
-def with_held_out(
-    reference: Reference, planes: Planes, seed: int, allow_own_rules: bool = False
-) -> Reference:
-    """Return ``reference`` with its pass rate on held-out planes; its limits are frozen."""
+def with_held_out(reference: Reference, planes: Planes, seed: int) -> Reference:
+    """Return ``reference`` with its pass rate on held-out windows; its limits do not change."""
     count = min(reference.calibration_windows, HELD_OUT_WINDOWS)
     windows = real_windows(planes, ("held_out",), reference.window_px, count, seed)
-    rate = pass_rate(judge(windows, reference, allow_own_rules=allow_own_rules))
+    rate = pass_rate(judge(windows, reference))
     return reference.model_copy(update={"held_out_windows": count, "held_out_pass_rate": rate})
 
 
 def real_windows(planes: Planes, roles: Sequence[str], window_px: int, count: int, seed: int) -> Tensor:
-    """Draw ``count`` windows (count, 1, S, S) at random, the same number from each role, not turned."""
-    fractions = np.diff(np.linspace(0, count, len(roles) + 1).round().astype(int))
+    """Draw ``count`` windows (count, 1, S, S) at random, the same number from each role, not rotated."""
+    counts = np.diff(np.linspace(0, count, len(roles) + 1).round().astype(int))
     parts = [
-        Windows(planes, role, window_px).draw(np.random.default_rng([seed, index]), fraction)
-        for index, (role, fraction) in enumerate(zip(roles, fractions.tolist(), strict=True))
+        Windows(planes, role, window_px).draw(np.random.default_rng([seed, index]), role_count)
+        for index, (role, role_count) in enumerate(zip(roles, counts.tolist(), strict=True))
     ]
     return torch.cat(parts)
 
@@ -105,11 +148,11 @@ class _Uncertainty:
 
 def _all_limits(
     measured: Sequence[Mapping[str, float]], rules: Mapping[str, Rule], config: CalibrationConfig
-) -> tuple[dict[str, tuple[float | None, float | None]], _Uncertainty]:
-    """Limits of all rules that are used, in the order of ``rules``, and how sure the calibrated ones are."""
-    used = [name for name in rules if config.of(name).enabled]
+) -> tuple[dict[str, Limit], _Uncertainty]:
+    """Limits of all enabled rules, in the order of ``rules``, and the uncertainty of the calibrated ones."""
+    used = [name for name, rule in rules.items() if is_enabled(rule, config.of(name))]
     names = [name for name in used if rules[name].calibrated and not config.of(name).by_hand]
-    table = np.array([[one[name] for name in names] for one in measured])  # (N, measures)
+    table = np.array([[measures[name] for name in names] for measures in measured])  # (N, measures)
     tails = np.array([_tails(rules[name], config.of(name)) for name in names]).reshape(-1, 2).T
     bounds = _calibrated(table, tails, config.false_rejection_budget)
     calibrated = {
@@ -122,21 +165,25 @@ def _all_limits(
     return limits, _bootstrap(table, tails, names, config)
 
 
+def is_enabled(rule: Rule, config: RuleConfig) -> bool:
+    """Return whether ``rule`` rejects images: as the user says, or else by its own default."""
+    return rule.enabled if config.enabled is None else config.enabled
+
+
 def _tails(rule: Rule, config: RuleConfig) -> tuple[float, float]:
     """Fractions of real windows that may be too small and too large, at tail level 1."""
     weight = rule.weight if config.weight is None else config.weight
-    return {"too_small": (weight, 0.0), "too_large": (0.0, weight), "both": (weight / 2, weight / 2)}[
-        rule.side
-    ]
+    tails = {"too_small": (weight, 0.0), "too_large": (0.0, weight), "both": (weight / 2, weight / 2)}
+    return tails[rule.side]
 
 
 def _calibrated(table: np.ndarray, tails: np.ndarray, budget: float) -> np.ndarray:
-    """Least and largest allowed (2, measures) when all together reject the budget, by bisection."""
+    """Least and largest allowed values (2, measures) at which all rules together reject the budget."""
     if not table.size:
         return np.zeros((2, 0))
     ordered = np.sort(table, axis=0)
     low, high = 0.0, budget / tails.sum(0).min()  # above, the lightest rule alone would reject the budget
-    for _ in range(30):
+    for _ in range(30):  # bisection
         level = (low + high) / 2
         low, high = (
             (level, high) if _rejected(table, _bounds(ordered, tails, level)) <= budget else (low, level)
@@ -145,16 +192,14 @@ def _calibrated(table: np.ndarray, tails: np.ndarray, budget: float) -> np.ndarr
 
 
 def _bounds(ordered: np.ndarray, tails: np.ndarray, level: float) -> np.ndarray:
-    """Quantiles (2, measures) of columns that rise; infinite on the side on which no value is wrong.
+    """Quantiles (2, measures) of sorted columns; infinite on the side on which no value is wrong.
 
-    Values of windows, none in between: of few windows, an interpolated quantile would reject the outermost of
-    every rule at once, however small its tail.
+    They are values of windows, without interpolation: with few windows, interpolated quantiles would reject
+    the outermost window of every rule, however small its tail.
     """
-    beyond = (np.minimum(level * tails, 0.5) * (len(ordered) - 1)).astype(
-        int
-    )  # windows outside of each limit
+    outside = (np.minimum(level * tails, 0.5) * (len(ordered) - 1)).astype(int)  # windows beyond each limit
     columns = np.arange(ordered.shape[1])
-    values = np.stack([ordered[beyond[0], columns], ordered[-1 - beyond[1], columns]])
+    values = np.stack([ordered[outside[0], columns], ordered[-1 - outside[1], columns]])
     return np.where(tails > 0, values, np.array([[-np.inf], [np.inf]]))
 
 
@@ -165,19 +210,18 @@ def _rejected(table: np.ndarray, bounds: np.ndarray) -> float:
 def _bootstrap(
     table: np.ndarray, tails: np.ndarray, names: Sequence[str], config: CalibrationConfig
 ) -> _Uncertainty:
-    """Calibrate on windows drawn with replacement, again and again; each time, judge the windows left out."""
+    """Calibrate on windows drawn with replacement, many times; each time, judge the windows left out."""
     if not config.bootstrap or not names:
         return _Uncertainty({}, None)
     rng = np.random.default_rng([config.seed, config.bootstrap])
     bounds, rejected = [], []
     for _ in range(config.bootstrap):
-        drawn = rng.integers(len(table), size=len(table))
-        bounds.append(_calibrated(table[drawn], tails, config.false_rejection_budget))
-        rejected.append(_rejected(np.delete(table, drawn, axis=0), bounds[-1]))
+        sample = rng.integers(len(table), size=len(table))
+        bounds.append(_calibrated(table[sample], tails, config.false_rejection_budget))
+        rejected.append(_rejected(np.delete(table, sample, axis=0), bounds[-1]))
     ends = (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2)
-    low, high = np.quantile(
-        bounds, ends, axis=0, method="nearest"
-    )  # (2, measures) each; infinite values stay
+    # (2, measures) each; without interpolation, so that infinite values stay.
+    low, high = np.quantile(bounds, ends, axis=0, method="nearest")
     least, largest = (
         [_interval(a, b) for a, b in zip(low[side], high[side], strict=True)] for side in (0, 1)
     )

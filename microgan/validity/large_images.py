@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
-from microgan.detection.circles import Circles
-from microgan.detection.detect import AT_ONCE, detect_all
+from microgan.detection.circles import Circles, centres_inside
+from microgan.detection.detect import PROGRESS_IMAGES, detect_all
+from microgan.validity.evidence import HALF_PIXEL_PX
 from microgan.validity.judging import Verdict, judge, pass_rate, rejected_by
 from microgan.validity.reference import Limits, Reference
 from microgan.validity.rules import HIGH_CONFIDENCE
@@ -18,7 +20,7 @@ from microgan.validity.rules import HIGH_CONFIDENCE
 
 @dataclass(frozen=True)
 class LargeImageVerdict:
-    """Verdicts of the windows that cover a field, and the discs of the field as a whole.
+    """Verdicts of the windows that cover a large image, and the discs of the image as a whole.
 
     Attributes
     ----------
@@ -27,9 +29,9 @@ class LargeImageVerdict:
     verdicts
         Of the n x m windows, row by row; circles are in a window's own coordinates.
     circles
-        That were found in the field as a whole.
+        Detected in the image as a whole.
     overlapping
-        Pairs of these (p, 2) that overlap by more than the limits allow.
+        Indices (p, 2) of the pairs of these that overlap by more than the limits allow.
     """
 
     row: np.ndarray
@@ -45,13 +47,18 @@ class LargeImageVerdict:
 
     @property
     def valid(self) -> bool:
-        """Whether all windows are, and no discs overlap that must not."""
+        """Whether all windows are valid, and no two discs of the whole image overlap by too much."""
         return not self.invalid_windows and not len(self.overlapping)
 
     @property
     def invalid_windows(self) -> int:
-        """How many windows are not valid."""
+        """Number of windows that are not valid."""
         return sum(not verdict.valid for verdict in self.verdicts)
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """None: measures are those of single windows."""
+        return {}
 
     @property
     def valid_fraction(self) -> float:
@@ -60,14 +67,14 @@ class LargeImageVerdict:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What the field is rejected for."""
+        """Why the image is rejected."""
         counts = self.rejected_by
         counts["overlap"] += len(self.overlapping)
         return tuple(name for name, count in counts.items() if count)
 
     @property
     def rejected_by(self) -> dict[str, int]:
-        """Number of windows that each reason rejects."""
+        """Number of windows that are rejected for each reason."""
         return rejected_by(self.verdicts)
 
 
@@ -76,22 +83,21 @@ def judge_large_image(
     reference: Reference,
     periodic: bool = False,
     *,
-    allow_own_rules: bool = False,
     progress: bool = True,
 ) -> LargeImageVerdict:
-    """Judge a normalised field (H, W) or (1, 1, H, W) of any size by all of its windows.
+    """Judge a normalised image (H, W) or (1, 1, H, W), larger than a window, by all of its windows.
 
-    The limits are those of windows of the calibration's size, so such windows are judged, each half a window
-    from the next. Whatever is not larger than half a window, that is a pair of overlapping discs if their
-    radii are at most an eighth of a window, is whole in at least one of them; and each pixel is at least a
-    quarter of a window away from the border of one. So no defect is hidden because borders cut it.
+    The limits hold for windows of the size they were calibrated on, so such windows are judged, each half a
+    window from the next. What is at most half a window wide lies wholly in at least one of them: a pair of
+    overlapping discs, if their radii are at most an eighth of a window. Each pixel is at least a quarter of a
+    window away from the border of one window. So no defect is hidden because borders cut it.
 
-    It may still be read differently in a window at another place: the detector and the grey scale depend on
-    all that a window holds, and a circle's score may cross the threshold of a rule. Valid means valid in
-    these windows; windows in between fail at times (`benchmarks/repair.py` counts them).
+    A window at another place may still give another verdict: the detector and the grey scale depend on all
+    that a window contains, and a circle's score may cross the threshold of a rule. Valid means valid in these
+    windows; windows in between fail at times (`benchmarks/repair.py` counts them).
 
-    Real windows fail at the rate of false rejections. A field that is valid as a whole is therefore more
-    orderly than a real plane of its size.
+    Real windows fail at the rate of false rejections. A large image that is valid as a whole therefore has
+    fewer irregularities than a real plane of its size.
 
     Parameters
     ----------
@@ -100,68 +106,71 @@ def judge_large_image(
     reference
         Its rules and limits, and the size of the windows.
     periodic
-        Windows go on beyond the border, on the opposite side; if not, the last ones are moved inwards.
-    allow_own_rules, progress
-        As in `judge`.
+        Windows continue on the opposite side of the border; if not, the last ones are moved inwards.
+    progress
+        Whether a progress bar is shown.
 
     Raises
     ------
     UserError
-        If the field is smaller than a window, or as `judge` does.
+        If the image is smaller than a window, or as `judge` does.
     """
     image = as_large_image(image)
     row, col = (window_starts(length, reference.window_px, periodic) for length in image.shape[-2:])
-    field = LargeImageVerdict(row, col, [], *discs_and_overlaps(image, reference, periodic))
-    parts = torch.from_numpy(field.corners).split(AT_ONCE)
+    whole = LargeImageVerdict(row, col, [], *discs_and_overlaps(image, reference, periodic))
+    parts = torch.from_numpy(whole.corners).split(PROGRESS_IMAGES)
     verdicts = [
         verdict
         for part in tqdm(parts, desc="judge", disable=None if progress else True)
-        for verdict in judge(
-            cut_windows(image, part.numpy(), reference.window_px),
-            reference,
-            allow_own_rules=allow_own_rules,
-            progress=False,
-        )
+        for verdict in judge(cut_windows(image, part.numpy(), reference.window_px), reference, progress=False)
     ]
-    return replace(field, verdicts=verdicts)
+    return replace(whole, verdicts=verdicts)
+
+
+def judge_any_size(
+    images: Tensor, reference: Reference, periodic: bool = False, *, progress: bool = True
+) -> Sequence[Verdict | LargeImageVerdict]:
+    """Judge normalised images (N, 1, H, W): windows as such, larger or periodic images by all their windows.
+
+    Parameters and errors as in `judge_large_image`.
+    """
+    if not periodic and images.shape[2:] == (reference.window_px, reference.window_px):
+        return judge(images, reference, progress=progress)
+    return [judge_large_image(image[None], reference, periodic, progress=progress) for image in images]
 
 
 def discs_and_overlaps(image: Tensor, reference: Reference, periodic: bool) -> tuple[Circles, np.ndarray]:
-    """Return the discs of a field (1, 1, H, W) as a whole, and which pairs are `overlapping`."""
-    (circles,) = detect_all(
-        image, reference.radius_px, reference.polarity, reference.detector, progress=False, periodic=periodic
-    )
-    size_px = image.shape[-2], image.shape[-1]
-    return circles, overlapping(circles, reference.limits, size_px, periodic)
+    """Return the discs of a large image (1, 1, H, W), and which pairs of them are `overlapping`."""
+    (circles,) = detect_all(image, reference.detector, progress=False, periodic=periodic)
+    domain = Domain((image.shape[-2], image.shape[-1]), periodic)
+    return circles, overlapping(circles, reference.limits, domain)
 
 
-def overlapping(circles: Circles, limits: Limits, size_px: tuple[int, int], periodic: bool) -> np.ndarray:
+def overlapping(circles: Circles, limits: Limits, domain: Domain) -> np.ndarray:
     """Return the pairs of circles (p, 2) that overlap by more than the rules of overlap allow.
 
     Parameters
     ----------
     circles
-        Of one image. As in the rules, those with centres outside of it do not count.
+        Of one image. As in the rules, those with centres beyond the outermost pixel centres do not count.
     limits
-        Of which those of ``overlap`` and, between circles that fit well, ``high_confidence_overlap`` count.
-    size_px
-        Rows and columns of the image.
-    periodic
-        Whether distances go on beyond its borders.
+        Those of ``overlap`` and, between circles that fit well, of ``high_confidence_overlap`` are used.
+    domain
+        Size of the image, and whether distances continue across its borders.
     """
-    sides = np.array(size_px)[:, None]
+    sides = np.array(domain.size_px)[:, None]
     centres = np.stack([circles.row, circles.col])
-    inside = ((centres >= 0) & (centres <= sides - 1)).all(axis=0) | periodic
+    inside = centres_inside(circles.row, circles.col, domain.size_px, HALF_PIXEL_PX) | domain.periodic
     apart = np.abs(centres[:, :, None] - centres[:, None])
-    if periodic:
+    if domain.periodic:
         apart = np.minimum(apart % sides[..., None], -apart % sides[..., None])
     overlap = 1 - np.hypot(*apart) / (circles.radius_px[:, None] + circles.radius_px)
-    chosen = {"overlap": inside, "high_confidence_overlap": inside & (circles.score >= HIGH_CONFIDENCE)}
+    counting = {"overlap": inside, "high_confidence_overlap": inside & (circles.score >= HIGH_CONFIDENCE)}
     forbidden = np.zeros(overlap.shape, bool)
-    for name, which in chosen.items():
+    for name, counts in counting.items():
         _, largest = limits.get(name, (None, None))
         if largest is not None:
-            forbidden |= (overlap > largest) & np.outer(which, which)
+            forbidden |= (overlap > largest) & np.outer(counts, counts)
     return np.argwhere(np.triu(forbidden, 1))
 
 
@@ -195,7 +204,7 @@ def window_starts(length_px: int, window_px: int, periodic: bool) -> np.ndarray:
 
 
 def cut_windows(image: Tensor, corners: np.ndarray, window_px: int) -> Tensor:
-    """Cut windows (N, 1, S, S) out of a field (1, 1, H, W); beyond its border they go on at the other one."""
+    """Cut windows (N, 1, S, S) out of an image (1, 1, H, W); they continue across its borders."""
     size = np.array(image.shape[-2:])
     place = (np.asarray(corners)[:, :, None] + np.arange(window_px)) % size[:, None]  # (N, 2, S)
     index = torch.from_numpy(place)

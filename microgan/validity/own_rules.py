@@ -8,37 +8,17 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.validity.evidence import Evidence
-from microgan.validity.rules import Rule, Side
-
-
-class RuleConfig(Config):
-    """How one rule is used."""
-
-    enabled: bool = Field(default=True, description="false: measured, but rejects nothing")
-    weight: float | None = Field(
-        default=None,
-        gt=0,
-        le=1000,
-        description="fraction of the budget against the others; null: the rule's own",
-    )
-    least: float | None = Field(default=None, description="limit set by hand instead of the calibrated ones")
-    largest: float | None = Field(default=None, description="the same, from above")
-
-    @property
-    def by_hand(self) -> bool:
-        """Whether limits are set by hand: nothing is calibrated then."""
-        return self.least is not None or self.largest is not None
+from microgan.validity.rules import Rule, RuleConfig, Side
 
 
 class OwnRule(RuleConfig):
-    """A rule of the user's: a Python function ``(Evidence) -> float``, imported by its dotted path."""
+    """A rule of the user's own: a Python function ``(Evidence) -> float``, imported by its dotted path."""
 
     function: str = Field(description="module.name, the module in the folder that microgan is run in")
     side: Side = "both"
-    title: str = Field(default="", description="for people; empty: the rule's name")
+    title: str = Field(default="", description="for figures; empty: the rule's name")
 
     @field_validator("function")
     @classmethod
@@ -48,8 +28,8 @@ class OwnRule(RuleConfig):
         return path
 
 
-def own_rules(own: Mapping[str, OwnRule]) -> dict[str, Rule]:
-    """Import a user's own rules; only for names that this very user wrote, since importing runs their code.
+def import_own_rules(own: Mapping[str, OwnRule]) -> dict[str, Rule]:
+    """Import own rules, which runs their code: only for functions that this very user named.
 
     Raises
     ------
@@ -65,12 +45,12 @@ def own_rules(own: Mapping[str, OwnRule]) -> dict[str, Rule]:
 def _imported(name: str, path: str) -> Callable[[Evidence], float]:
     where, (module, _, attribute) = f"calibrate.own.{name}.function", path.rpartition(".")
     here = str(Path.cwd())
-    sys.path.insert(0, here)  # an installed program does not look into the folder that it is run in
+    sys.path.insert(0, here)  # an installed program does not search the folder that it is run in
     try:
         function = getattr(importlib.import_module(module), attribute)
     except Exception as error:
-        said = " ".join(str(error).split())
-        raise UserError(where, path, f"could not be imported ({said})") from error
+        problem = " ".join(str(error).split())
+        raise UserError(where, path, f"could not be imported ({problem})") from error
     finally:
         sys.path.remove(here)
     if not callable(function):

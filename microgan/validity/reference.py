@@ -1,100 +1,69 @@
-"""What judging needs, frozen before any training: `Reference`, and how it is calibrated."""
+"""What judging needs, frozen before any training: `Reference`, stored as ``reference.json``."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.files import read_json, write_json
-from microgan.detection.circles import DetectorConfig
+from microgan.detection.detector import Detector, DetectorConfig
 from microgan.scan.planes import ScanInfo
 from microgan.statistics.intervals import Interval
-from microgan.validity.own_rules import OwnRule, RuleConfig, own_rules
+from microgan.validity.own_rules import OwnRule, import_own_rules
 from microgan.validity.rules import RULES, Rule
 
-Limits = Mapping[
-    str, tuple[float | None, float | None]
-]  # measure -> (least, largest), None where any value is
-
-
-class CalibrationConfig(Config):
-    """How the rules are fixed on real windows."""
-
-    windows: int = Field(2000, ge=100, description="real windows, overlapping, at random")
-    false_rejection_budget: float = Field(0.05, gt=0, lt=0.5, description="fraction of them that may fail")
-    bootstrap: int = Field(
-        200, ge=0, le=10_000, description="resamples for the uncertainty of limits; 0: none"
-    )
-    detector: DetectorConfig = DetectorConfig()
-    rules: dict[str, RuleConfig] = Field(default_factory=dict, description="rule -> how it is used")
-    own: dict[str, OwnRule] = Field(default_factory=dict, description="name -> a rule of the user's")
-    planted: int = Field(100, ge=10, le=10_000, description="defects of each kind, for the filter's power")
-    seed: int = Field(0, ge=0)
-
-    @field_validator("rules")
-    @classmethod
-    def _are_known(cls, rules: dict[str, RuleConfig]) -> dict[str, RuleConfig]:
-        for name in rules:
-            if name not in RULES:
-                raise ValueError(f"unknown rule {name}, known are {', '.join(RULES)}")
-        return rules
-
-    @field_validator("own")
-    @classmethod
-    def _have_names_of_their_own(cls, own: dict[str, OwnRule]) -> dict[str, OwnRule]:
-        for name in own:
-            if name in RULES or not name.isidentifier():
-                raise ValueError(f"{name} must be letters, digits and _, and no name of a rule that exists")
-        return own
-
-    def names_rules_of(self, reference: "Reference") -> bool:
-        """Whether the user's own rules in ``reference`` are those named here, so that they may run."""
-        return reference.own == self.own
-
-    def of(self, name: str) -> RuleConfig:
-        """Return how rule ``name`` is used."""
-        return self.own[name] if name in self.own else self.rules.get(name, RuleConfig())
+Limit = tuple[float | None, float | None]  # the least and the largest allowed value; None: any value
+Limits = Mapping[str, Limit]  # by the name of the measure
 
 
 class DetectionRate(Config):
-    """How often the filter rejects one kind of defect.
+    """How often the rules reject one kind of planted defect.
 
     Attributes
     ----------
-    rejected : fraction of the images that the defect was planted into
-    count : these images
-    interval : 90 % confidence interval of the fraction
+    rate : fraction of the images with this defect that the rules reject
+    count : number of these images
+    interval : 90 % confidence interval of the rate
     """
 
-    rejected: float
+    rate: float
     count: int
     interval: Interval
 
 
 class Reference(Config):
-    """All that judging needs, frozen before any training; stored as ``reference.json``.
+    """Rules, limits and detector of one material, frozen before any training.
+
+    A reference may name rules of the user's own, which are Python code. Their code is imported, that is run,
+    only when the reference is loaded with ``allow_own_rules`` or has just been calibrated. A reference loaded
+    without can be used for all but judging.
 
     Attributes
     ----------
-    scan : what the windows came from, with the digest of its planes
+    scan : the scan that the windows come from, with the digest of its planes
+    window_px : side of the windows that the limits were calibrated on
+    detector_settings : of the detector of discs
     phase_threshold : normalised grey; brighter (darker, for dark discs) is disc phase
     limits : measure -> (least, largest) allowed, None where any value is
-    limits_interval : measure -> where 90 % of the resampled windows put (least, largest)
-    own : rules of the user's, by the path of a Python function; judging imports them only when allowed to
-    calibration_pass_rate : fraction of the calibration windows that pass
-    false_rejection_interval : 90 % of the resamples, on the windows that each left out
-    held_out_pass_rate : fraction of windows of held-out planes that pass, measured after all limits were frozen
-    power : kind of defect -> fraction that the filter rejects; see `microgan.validity.detection_rate`
+    limits_interval : measure -> 90 % interval of (least, largest) over the resampled windows
+    own : rules of the user's own, each with the path of a Python function
+    false_rejection_budget : fraction of real windows that all rules together may reject
+    false_rejection_interval : 90 % interval over the resamples, each on the windows that it left out
+    calibration_windows : number of windows that the limits were calibrated on
+    calibration_pass_rate : fraction of these that pass
+    held_out_windows : number of windows of the held-out part
+    held_out_pass_rate : fraction of these that pass, measured after all limits were frozen
+    detection_rates : kind of planted defect -> how often the rules reject it
     """
 
     scan: ScanInfo
     window_px: int
-    detector: DetectorConfig
+    detector_settings: DetectorConfig
     phase_threshold: float
-    limits: dict[str, tuple[float | None, float | None]]
+    limits: dict[str, Limit]
     limits_interval: dict[str, tuple[Interval | None, Interval | None]] = Field(default_factory=dict)
     own: dict[str, OwnRule] = Field(default_factory=dict)
     false_rejection_budget: float
@@ -103,7 +72,9 @@ class Reference(Config):
     calibration_pass_rate: float
     held_out_windows: int = 0
     held_out_pass_rate: float | None = None
-    power: dict[str, DetectionRate] = Field(default_factory=dict)
+    detection_rates: dict[str, DetectionRate] = Field(default_factory=dict)
+
+    _imported: dict[str, Rule] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _limits_have_rules(self) -> Self:
@@ -113,13 +84,18 @@ class Reference(Config):
         return self
 
     @property
+    def detector(self) -> Detector:
+        """The detector of discs, with the radius band and polarity of the scan."""
+        return Detector(self.scan.radius_px, self.scan.polarity, self.detector_settings)
+
+    @property
     def radius_px(self) -> tuple[float, float]:
-        """Band in which discs are searched."""
+        """Smallest and largest radius that is searched for."""
         return self.scan.radius_px
 
     @property
     def polarity(self) -> Literal["bright", "dark"]:
-        """Of the discs."""
+        """Whether discs are brighter or darker than the matrix."""
         return self.scan.polarity
 
     @property
@@ -128,20 +104,52 @@ class Reference(Config):
         own = {name: rule.title or name.replace("_", " ") for name, rule in self.own.items()}
         return {name: rule.title for name, rule in RULES.items()} | own
 
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """All rules, those of the user's own last.
+
+        Raises
+        ------
+        UserError
+            If there are own rules and the reference was loaded without allowing them.
+        """
+        if refused := self.own.keys() - self._imported.keys():
+            functions = ", ".join(rule.function for name, rule in self.own.items() if name in refused)
+            rule = "would run Python code that the reference names: must be allowed, with --allow-own-rules"
+            raise UserError("reference: own rules", functions, rule)
+        return {**RULES, **{name: self._imported[name] for name in self.own}}
+
+    def with_own_rules(self, imported: Mapping[str, Rule]) -> Self:
+        """Return this reference with its own rules allowed, already ``imported``."""
+        reference = self.model_copy()
+        reference._imported = dict(imported)
+        return reference
+
+    def without_own_rules(self) -> Self:
+        """Return this reference with microgan's rules alone, and their limits."""
+        limits = {name: limit for name, limit in self.limits.items() if name in RULES}
+        return self.model_copy(update={"own": {}, "limits": limits})
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
         write_json(path, self.model_dump())
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote; a `UserError` names the file if it is missing or broken."""
-        return cls.from_mapping(read_json(path), str(path))
+    def load(cls, path: Path, allow_own_rules: bool = False) -> Self:
+        """Read what `save` wrote.
 
+        Parameters
+        ----------
+        path
+            The JSON file.
+        allow_own_rules
+            Whether the Python functions that the file names are imported, which runs their code. If not,
+            nothing is imported, and whatever asks for `rules` is refused when there are such functions.
 
-def rules_of(reference: Reference, allow_own_rules: bool = False) -> dict[str, Rule]:
-    """Return all rules that ``reference`` uses; its own ones are imported, that is run, only when allowed."""
-    if reference.own and not allow_own_rules:
-        functions = ", ".join(rule.function for rule in reference.own.values())
-        rule = "would run Python code that the reference names: must be allowed, with --allow-own-rules"
-        raise UserError("reference: own rules", functions, rule)
-    return {**RULES, **own_rules(reference.own)}
+        Raises
+        ------
+        UserError
+            If the file is missing or broken, or an own rule that is allowed cannot be imported.
+        """
+        reference = cls.from_mapping(read_json(path), str(path))
+        return reference.with_own_rules(import_own_rules(reference.own)) if allow_own_rules else reference

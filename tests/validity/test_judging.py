@@ -1,4 +1,4 @@
-"""Calibration on real windows, and the whole filter against things that no microstructure is."""
+"""Calibration on real windows, and all rules together against images without a microstructure."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
-from microgan.report.figures import calibration_sheet
+from microgan.report.figures.rules import calibration_sheet
 from microgan.scan.planes import Planes, ScanInfo
-from microgan.statistics.intervals import wilson_interval
-from microgan.validity.calibration import calibrate, real_windows, with_held_out
-from microgan.validity.judging import broken_rules, judge, pass_rate, phase_image, rejected_by
-from microgan.validity.reference import CalibrationConfig, Reference
+from microgan.validity.calibration import CalibrationConfig, calibrate, real_windows, with_held_out
+from microgan.validity.judging import broken_rules, judge, pass_rate, rejected_by
+from microgan.validity.phase import phase_image
+from microgan.validity.reference import Reference
 from microgan.validity.rules import RULES
 from tests.helpers import disc_planes
 
@@ -62,7 +62,7 @@ def _negated(real: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("spoil", [_blank, _noise, _blurred, _negated])
-def test_what_is_no_microstructure_is_rejected(spoil, reference: Reference, real: Tensor) -> None:
+def test_images_without_a_microstructure_are_rejected(spoil, reference: Reference, real: Tensor) -> None:
     verdicts = judge(spoil(real[:40]), reference)
     assert pass_rate(verdicts) == 0
     assert all(verdict.reasons for verdict in verdicts)
@@ -249,12 +249,13 @@ def test_an_own_rule_is_calibrated_and_judges_only_when_allowed(
     low, high = reference.limits["disc_number"]
     assert 10 < low < high < 60
     reference.save(own_folder / "reference.json")
-    assert Reference.load(own_folder / "reference.json") == reference
-    (own_folder / "was_imported").unlink()
+    assert Reference.load(own_folder / "reference.json", allow_own_rules=True) == reference
+    refused = Reference.load(own_folder / "reference.json")
+    assert refused.model_dump() == reference.model_dump()
     with pytest.raises(UserError, match=r"own rules: rules_\w+\.discs: .*--allow-own-rules"):
-        judge(real[:2], reference)
+        judge(real[:2], refused)
     hand = {"limits": {"disc_number": (None, 3.0)}}
-    (verdict,) = judge(real[:1], reference.model_copy(update=hand), allow_own_rules=True)
+    (verdict,) = judge(real[:1], reference.model_copy(update=hand))
     assert verdict.reasons == ("disc_number",)
     assert verdict.measures["disc_number"] == len(verdict.circles)
     assert rejected_by([verdict])["disc_number"] == 1
@@ -268,6 +269,28 @@ def test_loading_a_reference_runs_nothing_of_it(few: Reference, real: Tensor, ow
     assert not (own_folder / "was_imported").exists()
 
 
+def test_own_rules_that_a_copy_gains_are_refused(few: Reference, real: Tensor, own_folder: Path) -> None:
+    config = _own(own_folder, "discs")
+    with pytest.raises(UserError, match="would run Python code"):
+        judge(real[:1], few.with_own_rules({}).model_copy(update={"own": config.own}))
+    assert not (own_folder / "was_imported").exists()
+    without = few.model_copy(update={"own": config.own, "limits": {"disc_number": (None, 1.0)}})
+    assert without.without_own_rules().limits == {} and judge(real[:1], without.without_own_rules())[0].valid
+
+
+def test_a_configuration_allows_the_own_rules_that_it_names(
+    few: Reference, real: Tensor, own_folder: Path
+) -> None:
+    config, path = _own(own_folder, "discs"), own_folder / "reference.json"
+    few.model_copy(update={"own": config.own}).save(path)
+    for unlike in (CalibrationConfig(), _own(own_folder, "broken"), _own(own_folder, "discs", weight=2)):
+        with pytest.raises(UserError, match="would run Python code"):
+            judge(real[:1], unlike.load_reference(path))
+    assert not (own_folder / "was_imported").exists()
+    (verdict,) = judge(real[:1], config.load_reference(path))
+    assert verdict.measures["disc_number"] == len(verdict.circles)
+
+
 @pytest.mark.parametrize(
     ("function", "line"),
     [
@@ -279,16 +302,6 @@ def test_loading_a_reference_runs_nothing_of_it(few: Reference, real: Tensor, ow
 def test_an_own_rule_that_fails_is_named(planes: Planes, own_folder: Path, function: str, line: str) -> None:
     with pytest.raises(UserError, match=line):
         calibrate(planes, 64, _own(own_folder, function))
-
-
-def test_interval_of_a_fraction() -> None:
-    # Newcombe, Stat. Med. 17 (1998) 857, table I, method 3: 81 of 263
-    low, high = wilson_interval(81 / 263, 263)
-    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
-    assert wilson_interval(0, 0) == (0, 1)
-    narrow = wilson_interval(81 / 263, 263, confidence=0.9)
-    assert low < narrow[0] < 81 / 263 < narrow[1] < high
-    assert wilson_interval(1, 100)[1] == 1 and wilson_interval(0, 100)[0] == 0
 
 
 def test_each_limit_has_its_reason() -> None:

@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter, label
 
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect
+from microgan.detection.detector import Detector, Polarity
 from microgan.validity.evidence import Evidence
 from microgan.validity.planted_defects import DEFECTS, plant
 from microgan.validity.rules import overlap
@@ -17,13 +18,13 @@ MATRIX, DISC, NOISE_SD = -0.4, 0.5, 0.1
 
 
 def _scene(discs: np.ndarray = DISCS, noise_sd: float = NOISE_SD, seed: int = 0) -> np.ndarray:
-    """Draw bright discs with rims blurred by 0.8 px, and grainy noise, (64, 64)."""
+    """Draw bright discs with edges blurred by 0.8 px, and correlated noise, (64, 64)."""
     row, col = np.mgrid[:256, :256] / 4 - 0.375  # four samples per pixel, averaged
     inside = np.any([np.hypot(row - r, col - c) < radius for r, c, radius in discs.reshape(-1, 3)], axis=0)
     inside = np.zeros((256, 256)) + inside
     sharp = inside.reshape(64, 4, 64, 4).mean((1, 3))
-    grain = gaussian_filter(np.random.default_rng(seed).standard_normal((64, 64)), 0.7)
-    grey = MATRIX + (DISC - MATRIX) * gaussian_filter(sharp, 0.8) + noise_sd / grain.std() * grain
+    noise = gaussian_filter(np.random.default_rng(seed).standard_normal((64, 64)), 0.7)
+    grey = MATRIX + (DISC - MATRIX) * gaussian_filter(sharp, 0.8) + noise_sd / noise.std() * noise
     return np.clip(grey, -1, 1).astype(np.float32)
 
 
@@ -31,9 +32,9 @@ TRUTH = Circles.from_table(DISCS)
 
 
 def _planted(name: str, seed: int = 0, noise_sd: float = NOISE_SD, **degree: object) -> np.ndarray:
-    spoilt = plant(name, _scene(noise_sd=noise_sd), TRUTH, np.random.default_rng(seed), **degree)
-    assert spoilt is not None
-    return spoilt
+    changed = plant(name, _scene(noise_sd=noise_sd), TRUTH, np.random.default_rng(seed), **degree)
+    assert changed is not None
+    return changed
 
 
 def _area_px(image: np.ndarray) -> float:
@@ -42,15 +43,15 @@ def _area_px(image: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", DEFECTS)
-def test_a_violation_is_an_image_that_the_seed_decides(name: str) -> None:
+def test_a_defect_is_planted_as_the_seed_decides(name: str) -> None:
     image = _scene()
     before = image.copy()
-    spoilt = _planted(name, seed=3)
+    changed = _planted(name, seed=3)
     np.testing.assert_array_equal(image, before)
-    assert (spoilt.shape, spoilt.dtype) == (image.shape, image.dtype)
-    assert -1 <= spoilt.min() <= spoilt.max() <= 1
-    assert not np.array_equal(spoilt, image)
-    np.testing.assert_array_equal(spoilt, _planted(name, seed=3))
+    assert (changed.shape, changed.dtype) == (image.shape, image.dtype)
+    assert -1 <= changed.min() <= changed.max() <= 1
+    assert not np.array_equal(changed, image)
+    np.testing.assert_array_equal(changed, _planted(name, seed=3))
 
 
 @pytest.mark.parametrize("name", set(DEFECTS) - {"seam", "blurred"})
@@ -58,42 +59,44 @@ def test_the_seed_makes_a_difference(name: str) -> None:
     assert any(not np.array_equal(_planted(name, seed=0), _planted(name, seed=seed)) for seed in (1, 2, 3))
 
 
-@pytest.mark.parametrize("name", ["ellipse", "ghost", "missing", "wrong_radius", "partial", "merged_pair"])
+@pytest.mark.parametrize(
+    "name", ["ellipse", "faint_disc", "missing_disc", "wrong_radius", "partial_disc", "merged_pair"]
+)
 def test_the_rest_of_the_image_stays(name: str) -> None:
     """All changes lie in one place, not larger than a disc may become."""
     image = _scene()
     for seed in range(5):
-        spoilt = plant(name, image, TRUTH, np.random.default_rng(seed))
-        assert spoilt is not None
-        row, col = np.nonzero(spoilt != image)
+        changed = plant(name, image, TRUTH, np.random.default_rng(seed))
+        assert changed is not None
+        row, col = np.nonzero(changed != image)
         assert max(np.ptp(row), np.ptp(col)) < 36
-        assert (spoilt == image).mean() > 0.8
+        assert (changed == image).mean() > 0.8
 
 
 @pytest.mark.parametrize("polarity", ["bright", "dark"])
 @pytest.mark.parametrize("degree", [0.2, 0.3, 0.4])
-def test_an_overlap_is_found_at_the_degree_that_was_asked_for(degree: float, polarity: str) -> None:
+def test_an_overlap_is_found_at_the_degree_that_was_asked_for(degree: float, polarity: Polarity) -> None:
     sign = 1 if polarity == "bright" else -1
     found = []
     for seed in range(6):
         image, rng = sign * _scene(seed=seed), np.random.default_rng(seed)
-        spoilt = plant("overlap", image, TRUTH, rng, polarity, degree=(degree, degree))  # type: ignore[arg-type]
-        assert spoilt is not None
-        (circles,) = detect(torch.from_numpy(spoilt)[None, None], (4, 8), polarity)  # type: ignore[arg-type]
+        changed = plant("overlap", image, TRUTH, rng, polarity, degree=(degree, degree))
+        assert changed is not None
+        (circles,) = detect(torch.from_numpy(changed)[None, None], Detector((4, 8), polarity))
         found.append(overlap(Evidence(image, image > 0, circles)))
     assert np.median(found) == pytest.approx(degree, abs=0.05)
 
 
 def test_no_disc_is_lost_where_a_disc_is_lifted_or_put() -> None:
     """Pixels nearer to other discs than to the moved one keep their grey, but where it was put on them."""
-    image, spoilt = _scene(noise_sd=0), _planted("overlap", seed=1, noise_sd=0)
-    still = [np.abs(spoilt - image)[_inside(disc, 3)].max() < 1e-6 for disc in DISCS]
+    image, changed = _scene(noise_sd=0), _planted("overlap", seed=1, noise_sd=0)
+    still = [np.abs(changed - image)[_inside(disc, 3)].max() < 1e-6 for disc in DISCS]
     assert sum(still) == len(DISCS) - 2  # all but the one that moved and the one it was put on
     # No seam: the overlapping pair is as bright inside as any disc.
-    phase, _ = label(spoilt > 0.25)
+    phase, _ = label(changed > 0.25)
     pair = int(np.bincount(phase.ravel())[1:].argmax()) + 1
     deep = gaussian_filter((phase == pair).astype(float), 1.5) > 0.97
-    assert spoilt[deep].min() > DISC - 0.1
+    assert changed[deep].min() > DISC - 0.1
 
 
 def _inside(disc: np.ndarray, depth_px: float) -> np.ndarray:
@@ -103,50 +106,50 @@ def _inside(disc: np.ndarray, depth_px: float) -> np.ndarray:
 
 def test_an_ellipse_keeps_its_area() -> None:
     image, one = _scene(ALONE, noise_sd=0), Circles.from_table(ALONE)
-    spoilt = plant("ellipse", image, one, np.random.default_rng(0), axis_ratio=(1.6, 1.6))
-    assert spoilt is not None
-    assert _area_px(spoilt) == pytest.approx(_area_px(image), abs=4)
-    axes = np.sqrt(np.linalg.eigvalsh(np.cov(np.argwhere(spoilt > 0).T)))
+    changed = plant("ellipse", image, one, np.random.default_rng(0), axis_ratio=(1.6, 1.6))
+    assert changed is not None
+    assert _area_px(changed) == pytest.approx(_area_px(image), abs=4)
+    axes = np.sqrt(np.linalg.eigvalsh(np.cov(np.argwhere(changed > 0).T)))
     assert axes[1] / axes[0] == pytest.approx(1.6, abs=0.1)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.4])
 def test_a_wrong_radius_has_its_area(factor: float) -> None:
     image, one = _scene(ALONE, noise_sd=0), Circles.from_table(ALONE)
-    spoilt = plant("wrong_radius", image, one, np.random.default_rng(0), factor=factor)
-    assert spoilt is not None
-    assert _area_px(spoilt) == pytest.approx(np.pi * (6 * factor) ** 2, abs=4)
+    changed = plant("wrong_radius", image, one, np.random.default_rng(0), factor=factor)
+    assert changed is not None
+    assert _area_px(changed) == pytest.approx(np.pi * (6 * factor) ** 2, abs=4)
 
 
 def test_a_missing_disc_leaves_matrix() -> None:
-    gone = [disc for disc in DISCS if _planted("missing", seed=2)[_inside(disc, 0)].mean() < 0]
+    gone = [disc for disc in DISCS if _planted("missing_disc", seed=2)[_inside(disc, 0)].mean() < 0]
     assert len(gone) == 1
-    place = _planted("missing", seed=2)[_inside(gone[0], -1)]
+    place = _planted("missing_disc", seed=2)[_inside(gone[0], -1)]
     assert place.mean() == pytest.approx(MATRIX, abs=0.1)
     assert place.std() == pytest.approx(NOISE_SD, rel=0.5)
 
 
-def test_a_ghost_has_half_the_contrast() -> None:
-    difference = _planted("ghost") - _scene()
+def test_a_faint_disc_has_half_the_contrast() -> None:
+    difference = _planted("faint_disc") - _scene()
     assert difference.max() == pytest.approx(0.5 * (DISC - MATRIX), rel=0.15)
     full = np.array([[r, c, 6.0] for r in range(6, 64, 12) for c in range(6, 64, 12)])
     dense = _scene(full)
-    faded = plant("ghost", dense, Circles.from_table(full), np.random.default_rng(0))
+    faded = plant("faint_disc", dense, Circles.from_table(full), np.random.default_rng(0))
     assert faded is not None
     assert (faded - dense).min() == pytest.approx(-0.5 * (DISC - MATRIX), rel=0.15)
 
 
 def test_a_partial_disc_has_lost_about_half() -> None:
-    image, spoilt = _scene(noise_sd=0), _planted("partial", noise_sd=0, cut=(0, 0))
-    assert _area_px(image) - _area_px(spoilt) == pytest.approx(np.pi * 6**2 / 2, rel=0.2)
+    image, changed = _scene(noise_sd=0), _planted("partial_disc", noise_sd=0, cut=(0, 0))
+    assert _area_px(image) - _area_px(changed) == pytest.approx(np.pi * 6**2 / 2, rel=0.2)
 
 
 def test_a_merged_pair_has_no_neck() -> None:
-    spoilt = _planted("merged_pair", gap_px=1.0, noise_sd=0)  # so near are only the first two
+    changed = _planted("merged_pair", gap_px=1.0, noise_sd=0)  # so near are only the first two
     row, col = np.mgrid[:64, :64]
     between = (np.abs(row - 16.5) < 4) & (np.abs(col - 21.5) < 3)
     assert _scene(noise_sd=0)[between].min() < 0
-    assert spoilt[between].min() > DISC - 0.15
+    assert changed[between].min() > DISC - 0.15
 
 
 def test_blank_noise_and_lattice_keep_what_they_say() -> None:
@@ -157,15 +160,15 @@ def test_blank_noise_and_lattice_keep_what_they_say() -> None:
         assert _planted("blank", phase=phase).std() == pytest.approx(NOISE_SD, rel=0.3)
     np.testing.assert_array_equal(np.sort(_planted("noise").ravel()), np.sort(image.ravel()))
     assert _area_px(_planted("lattice")) == pytest.approx(_area_px(image), rel=0.15)
-    (circles,) = detect(torch.from_numpy(_planted("lattice"))[None, None], (4, 8))
+    (circles,) = detect(torch.from_numpy(_planted("lattice"))[None, None], Detector((4, 8)))
     assert len(circles) >= len(DISCS)
     assert np.median(circles.radius_px) == pytest.approx(6, abs=0.3)
 
 
 def test_a_seam_cuts_discs_at_one_column() -> None:
-    image, spoilt = _scene(), _planted("seam")
-    column = int(np.flatnonzero((spoilt != image).any(0))[0])
-    np.testing.assert_array_equal(spoilt[:, column:], image[::-1, column:])
+    image, changed = _scene(), _planted("seam")
+    column = int(np.flatnonzero((changed != image).any(0))[0])
+    np.testing.assert_array_equal(changed[:, column:], image[::-1, column:])
     assert (np.abs(DISCS[:, 1] - column) < DISCS[:, 2]).any()
 
 
@@ -181,6 +184,6 @@ def test_one_disc_alone_cannot_overlap_or_merge() -> None:
         assert plant(name, _scene(DISCS[:1]), one, np.random.default_rng(0)) is None
 
 
-def test_an_unknown_violation_is_told() -> None:
+def test_an_unknown_defect_is_refused() -> None:
     with pytest.raises(ValueError, match=r"name: 'spiral': must be one of overlap"):
         plant("spiral", _scene(), TRUTH, np.random.default_rng(0))

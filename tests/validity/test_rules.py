@@ -82,9 +82,21 @@ def test_discs_count_by_their_centres() -> None:
     assert rules.discs_per_1000px2(_evidence([])) == 0
 
 
-def test_a_lone_disc_is_isolated_as_far_as_can_be_seen() -> None:
+@pytest.mark.parametrize("place", [(-0.4, 30.0), (30.0, -0.4), (63.4, 30.0), (30.0, 63.4)])
+def test_a_disc_in_the_outermost_half_pixel_counts_but_is_in_no_pair(place: tuple[float, float]) -> None:
+    at_border = (*place, 6.0)
+    inwards = (31.5 + 0.7 * (place[0] - 31.5), 31.5 + 0.7 * (place[1] - 31.5), 6.0)
+    pair = _evidence([at_border, inwards])
+    assert rules.discs_per_1000px2(pair) == pytest.approx(2000 / 64**2)
+    assert rules.overlap(pair) == 0 and rules.smallest_gap_px(pair) == 64
+    row, col = (31.5 + 1.01 * (part - 31.5) for part in place)
+    beyond = _evidence([(row, col, 6.0)])
+    assert rules.discs_per_1000px2(beyond) == 0
+
+
+def test_the_gap_around_a_disc_ends_at_the_border() -> None:
     assert rules.largest_nearest_neighbour_gap(_evidence([(30, 30, 5), (30, 42, 5)])) == pytest.approx(2 / 5)
-    # 20 px to the neighbour's rim, 25 px to the border; then 20 px to the border alone
+    # 20 px to the neighbour's edge, 25 px to the border; then 20 px to the border alone
     assert rules.largest_nearest_neighbour_gap(_evidence([(30, 30, 5), (30, 60, 5)])) == pytest.approx(20 / 5)
     assert rules.largest_nearest_neighbour_gap(_evidence([(25, 30, 5)])) == pytest.approx(20 / 5)
     assert rules.largest_nearest_neighbour_gap(_evidence([])) == 64
@@ -109,7 +121,7 @@ def test_a_random_packing_has_little_order() -> None:
 # Discs against the disc phase ---------------------------------------------------------------------------
 
 
-def test_a_merged_pair_leaves_unexplained_phase() -> None:
+def test_a_merged_pair_leaves_uncovered_phase() -> None:
     pair: list[Disc] = [(30, 24, 6), (30, 34, 6)]
     assert rules.uncovered_phase(_evidence(pair)) == 0
     assert rules.uncovered_phase(_evidence(pair, pair[:1])) > 0.5
@@ -117,7 +129,7 @@ def test_a_merged_pair_leaves_unexplained_phase() -> None:
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.7, 2.4, 4.0])
-def test_a_half_moon_has_a_dark_half(turn: float) -> None:
+def test_half_a_disc_has_an_empty_half(turn: float) -> None:
     row, col = np.mgrid[:64, :64]
     away = (row - 20) * np.cos(turn) + (col - 20) * np.sin(turn) > 0
     half = _evidence([ONE, OTHER]).phase & ~(away & (np.hypot(row - 20, col - 20) < 7))
@@ -126,7 +138,7 @@ def test_a_half_moon_has_a_dark_half(turn: float) -> None:
     assert rules.least_half_disc_fill(_evidence([])) == 0
 
 
-def test_a_circle_without_phase_is_unfilled() -> None:
+def test_a_circle_without_phase_is_empty() -> None:
     assert rules.empty_circle(_evidence([ONE])) == 0
     assert rules.empty_circle(_evidence([ONE], [ONE, OTHER])) == 1
     half = _evidence([ONE]).phase & (np.arange(64) <= 20)
@@ -134,7 +146,7 @@ def test_a_circle_without_phase_is_unfilled() -> None:
     assert rules.empty_circle(_evidence([])) == 1
 
 
-def test_disagreement_counts_both_faults() -> None:
+def test_one_minus_iou_counts_missing_and_superfluous_circles() -> None:
     assert rules.one_minus_iou(_evidence([ONE])) == 0
     assert rules.one_minus_iou(_evidence([ONE, OTHER], [ONE])) == pytest.approx(0.5, abs=0.01)
     assert rules.one_minus_iou(_evidence([ONE], [ONE, OTHER])) == pytest.approx(0.5, abs=0.01)
@@ -150,17 +162,17 @@ def test_volume_fraction_is_the_fraction_of_the_phase() -> None:
     assert rules.volume_fraction(evidence) == 0.25
 
 
-# Rims and grey values -----------------------------------------------------------------------------------
+# Edges and grey values -----------------------------------------------------------------------------------
 
 
 MIDDLE = (30.0, 32.0, 6.0)
 
 
 def _lobed(harmonic: int, amplitude: float, turn: float, discs: tuple[Disc, ...] = ()) -> np.ndarray:
-    """Phase of a disc in the middle with a rim at r (1 + amplitude cos(harmonic t)), and of others."""
+    """Phase of a disc in the middle with its edge at r (1 + amplitude cos(harmonic t)), and of others."""
     row, col = np.mgrid[:64, :64] - np.array(MIDDLE[:2])[:, None, None]
-    rim = MIDDLE[2] * (1 + amplitude * np.cos(harmonic * (np.arctan2(row, col) - turn)))
-    return (np.hypot(row, col) < rim) | (_evidence([*discs]).phase if discs else False)
+    edge_px = MIDDLE[2] * (1 + amplitude * np.cos(harmonic * (np.arctan2(row, col) - turn)))
+    return (np.hypot(row, col) < edge_px) | (_evidence([*discs]).phase if discs else False)
 
 
 @pytest.mark.parametrize("harmonic", [2, 3])
@@ -179,10 +191,10 @@ def test_noise_averages_out_of_round_discs_and_ellipses_stand_out() -> None:
     packing = _packing()
     assert rules.non_circularity(_evidence(packing)) < 0.08
     assert rules.non_circularity(_evidence(packing, noise=0.15)) < 0.15
-    oval = _evidence([], [MIDDLE], _lobed(2, 0.25, 0.7), noise=0.15)
-    assert rules.non_circularity(oval) > 0.16
+    elliptical = _evidence([], [MIDDLE], _lobed(2, 0.25, 0.7), noise=0.15)
+    assert rules.non_circularity(elliptical) > 0.16
     assert rules.non_circularity(_evidence([])) == 1
-    assert rules.non_circularity(_evidence([(0, 20, 6)])) == 0  # cut by the border: cannot be told
+    assert rules.non_circularity(_evidence([(0, 20, 6)])) == 0  # cut by the border: not measured
 
 
 def test_a_close_neighbour_does_not_spoil_a_round_disc() -> None:
@@ -194,7 +206,7 @@ def test_a_close_neighbour_does_not_spoil_a_round_disc() -> None:
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.7, 2.5, 4.0])
-def test_a_half_moon_is_not_round(turn: float) -> None:
+def test_half_a_disc_is_not_circular(turn: float) -> None:
     row, col = np.mgrid[:64, :64]
     along = (row - 30) * np.cos(turn) + (col - 32) * np.sin(turn)
     half = _evidence([MIDDLE]).phase & (along < 0)
@@ -204,14 +216,14 @@ def test_a_half_moon_is_not_round(turn: float) -> None:
     assert rules.non_circularity(_evidence([MIDDLE])) < 0.02
 
 
-def test_the_brightest_matrix_is_what_no_circle_tells_of() -> None:
+def test_the_largest_matrix_brightness_is_that_of_a_disc_without_a_circle() -> None:
     round_ones: list[Disc] = [(16.0, 18.0, 6.0), (46.0, 40.0, 6.0)]
     clean = _evidence([*round_ones, MIDDLE])
     assert rules.largest_matrix_brightness(clean) < 0.05
     assert 0.7 < rules.largest_matrix_brightness(_evidence([*round_ones, MIDDLE], round_ones)) <= 1.05
     # half as bright as discs, below the threshold of the phase
-    ghost = Evidence(clean.grey - (0.5 * _lobed(2, 0, 0)).astype(np.float32), clean.phase, clean.circles)
-    faint = Evidence(ghost.grey, clean.phase, _evidence(round_ones).circles)
+    faded = Evidence(clean.grey - (0.5 * _lobed(2, 0, 0)).astype(np.float32), clean.phase, clean.circles)
+    faint = Evidence(faded.grey, clean.phase, _evidence(round_ones).circles)
     assert 0.3 < rules.largest_matrix_brightness(faint) < 0.6
     small = _evidence([*round_ones, (30, 32, 3)], round_ones)
     assert 0.25 < rules.largest_matrix_brightness(small) < 0.8
@@ -227,7 +239,7 @@ def test_contrast_is_grey_of_discs_minus_matrix() -> None:
     assert rules.contrast(blank) == 0
 
 
-def test_blur_softens_rims_and_noise_is_told_from_them() -> None:
+def test_edge_sharpness_falls_with_blur_and_grey_noise_is_measured_apart() -> None:
     sharp = _evidence(_packing())
     soft = Evidence(ndimage.gaussian_filter(sharp.grey, 1.5), sharp.phase, sharp.circles)
     assert rules.edge_sharpness(soft) < 0.7 * rules.edge_sharpness(sharp)
@@ -266,7 +278,7 @@ def test_every_rule_measures_one_disc_anywhere() -> None:
     assert np.isfinite(list(measure(odd).values())).all()
 
 
-def test_a_rule_says_what_it_is_in_words() -> None:
+def test_every_rule_has_a_title_and_a_reason() -> None:
     for name, rule in RULES.items():
         assert rule.title and rule.measure.__doc__ and rule.reason.isidentifier(), name
         assert rule.side in ("too_large", "too_small", "both")
