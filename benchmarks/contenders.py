@@ -12,8 +12,8 @@ import torch
 from skimage.feature import canny
 from skimage.transform import hough_circle, hough_circle_peaks
 
-from microgan.detection.circles import DetectorConfig, Polarity
 from microgan.detection.detect import detect
+from microgan.detection.detector import Detector, DetectorConfig, Polarity
 
 Band = tuple[float, float]
 
@@ -35,7 +35,8 @@ class Contender:
 def by_microgan(images: np.ndarray, band_px: Band, polarity: Polarity, **settings: Any) -> list[np.ndarray]:
     """A back end of `microgan.detection.detect.detect`."""
     batch = torch.from_numpy(np.ascontiguousarray(images))[:, None]
-    return [circles.table() for circles in detect(batch, band_px, polarity, DetectorConfig(**settings))]
+    detector = Detector(band_px, polarity, DetectorConfig(**settings))
+    return [circles.table() for circles in detect(batch, detector)]
 
 
 def by_opencv(method: int) -> Callable[..., list[np.ndarray]]:

@@ -23,7 +23,8 @@ from scipy.spatial.distance import cdist
 
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.scenes import Condition, Scene, scenes, signal_to_noise, wide_band, windows, with_overlap
-from microgan.detection.circles import Circles, Polarity
+from microgan.detection.circles import Circles
+from microgan.detection.detector import Polarity
 from microgan.validity.evidence import Evidence
 from microgan.validity.rules import overlap
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from microgan.detection.circles import Circles, Polarity
+from microgan.detection.circles import Circles
+from microgan.detection.detector import Polarity
 from microgan.scan.simulate import SimulateConfig, pack, scan_plane
 from microgan.validity.planted_defects import plant
 

@@ -1,15 +1,15 @@
-"""From rough circle candidates to circles: exact fit of the rim, and the choice of what is really there.
+"""From rough circle candidates to circles: exact fit of the edge, and the selection of those that are there.
 
-Two ideas carry dense packings, where discs touch and rims run into each other:
+Two ideas carry dense packings, where discs touch and edges run into each other:
 
-- *Fit* (`fit_circles`): a circle is moved to where the mean inward gradient on its rim is greatest, after
-  what the blurred rims of its neighbours add there has been subtracted. Without that, touching discs shrink.
-- *Selection* (`select`): the strongest circle comes first and explains the rims inside it away. What is left
-  must prove itself on the part of its rim that no accepted disc hides. So a real overlap stays (each disc
-  shows a free arc), a second reading of one disc goes, and so does a circle in the gap between discs.
+- *Fit* (`fit_circles`): a circle is moved to where the mean inward gradient on its edge is greatest, after
+  what the blurred edges of its neighbours add there has been subtracted. Without that, touching discs shrink.
+- *Selection* (`select`): the strongest circle comes first and explains the edges inside it. The others are
+  then scored on the part of their edge that no accepted disc hides. So a real overlap stays (each disc has a
+  free arc), a second reading of one disc goes, and so does a circle in the gap between discs.
 
 Circles are rows of a tensor ``(n, 3)``: row, col, radius, in pixels, pixel centres at integers; ``image``
-``(n,)`` says to which image of the batch each belongs.
+``(n,)`` says to which image of the batch each belongs. The edge of a circle is read at `ANGLES` points.
 """
 
 import math
@@ -24,42 +24,66 @@ from scipy.special import ive
 from torch import Tensor
 from torch.nn import functional
 
-ANGLES = 24  # sample points on a rim; neighbouring ones are about one blur width apart at radius 8
+# Where the edge is read ---------------------------------------------------------------------------------
+
+ANGLES = 24  # points on an edge; neighbouring ones are about one blur width apart at radius 8
 STEP_PX = 1.0  # of the finite differences along the radius
-HIDDEN_DEPTH_PX = 1.0  # a rim point this deep in another disc can show no edge
-MIN_VISIBLE = 0.25  # least fraction of a rim that must be in the image and not hidden
-# Most of the rim in the image that other discs may hide: two discs at 0.6 (r1 + r2) hide at most 0.4 of each
-# other, but what is seen between several discs is hidden more. The rest has to be that much clearer a rim.
-MAX_HIDDEN, HIDDEN_PENALTY = 0.5, 0.6
-NOTCH_FROM = 0.4
-NOTCH = 1.5
-RIM_NOISE_PX = 1.0
-MOST_PRIOR = 10.0
+# Points inside a circle at which its grey is read: (fraction of the radius, how many).
+INTERIOR = np.array([(0.0, 1), (0.4, 8), (0.7, 16)])
+
+# The fit ------------------------------------------------------------------------------------------------
+
+# Distance, px, between two edges beyond which neither adds to the other: about three blur widths. Larger:
+# as good, but slower. Smaller: discs that nearly touch are fitted too small.
+NEIGHBOUR_REACH_PX = 4.0
+# Factor on Newton steps, without unit; above 1, as the ridge shortens them. Larger: steps overshoot. Smaller:
+# the rounds do not suffice to arrive.
 RELAX = 1.4
-LONGEST_MOVE_PX = 0.6  # of one Newton step
-NEIGHBOUR_REACH_PX = 4.0  # beyond it a blurred rim adds nothing
-LENGTH_POWER = 0.6  # of an arc's length in its strength: 1/2 if noise decided, 1 for length of rim explained
-INTERIOR = np.array([(0.0, 1), (0.4, 8), (0.7, 16)])  # fraction of the radius, sample points there
+# Longest move, px, of a Newton step in row, col and radius. Larger: circles jump to the edge of a neighbour.
+# Smaller: the rounds do not suffice to arrive.
+LONGEST_MOVE_PX = 0.6
+# Standard deviation, px, of the edge's place as one edge point measures it. Divided by the spread of radii,
+# then squared, it says how many edge points the median radius counts for in a disc that is cut. Larger: cut
+# discs get the median radius. Smaller: the radius of short arcs runs away.
+EDGE_NOISE_PX = 1.0
+# Edge points that the median radius counts for at most, however alike the radii are. Larger: the same.
+MOST_PRIOR_POINTS = 10.0
+# Overlap, px, from which two discs have a notch between them in place of their edges. Larger: discs that
+# overlap are fitted on points in the blurred notch. Smaller: discs that touch lose good points.
+NOTCH_FROM_PX = 0.4
+# Half width, px, of that notch: edge points so close outside of the other circle are left out too. Larger:
+# few points are left to fit. Smaller: points in the blurred notch move the circles.
+NOTCH_PX = 1.5
+
+# The selection ------------------------------------------------------------------------------------------
+
+HIDDEN_DEPTH_PX = 1.0  # an edge point this deep in another disc can show no edge
+MIN_VISIBLE = 0.25  # least fraction of an edge that must be in the image and not hidden
+# Largest fraction of the edge in the image that other discs may hide: two discs at 0.6 (r1 + r2) hide at most
+# 0.4 of each other, but a circle seen between several discs is hidden more. The hidden fraction, times the
+# penalty, is added to the score that the rest needs.
+MAX_HIDDEN, HIDDEN_PENALTY = 0.5, 0.6
+LENGTH_EXPONENT = 0.6  # of an arc's length in its strength: 1/2 if noise decided, 1 for explained length
 
 
-class Rims(NamedTuple):
-    """What `fit_circles` finds.
+class EdgeFit(NamedTuple):
+    """What `fit_circles` returns.
 
-    ``circles`` (n, 3); ``edge`` (n,) mean inward gradient on the rim; ``oval_px`` (n, 2) how far the rim
-    lies outside of the circle along a direction a, as the components of cos 2a and sin 2a;
-    ``width_px`` (B,) blur of the rims of each image, as the standard deviation of a Gaussian edge.
+    ``circles`` (n, 3); ``edge_gradient`` (n,) mean inward gradient on the edge; ``elongation_px`` (n, 2) how
+    far the edge lies outside of the circle along a direction a, as the components of cos 2a and sin 2a;
+    ``edge_width_px`` (B,) blur of the edges of each image, as the standard deviation of a Gaussian edge.
     """
 
     circles: Tensor
-    edge: Tensor
-    oval_px: Tensor
-    width_px: Tensor
+    edge_gradient: Tensor
+    elongation_px: Tensor
+    edge_width_px: Tensor
 
 
 class Maps(NamedTuple):
     """Maps (B, C, H, W) laid out for reading between pixels: one tall image (1, C, B*(H+2), W).
 
-    Each image has a line more at its top and bottom, so that none sees its neighbour.
+    Each image has a line more at its top and bottom, so that its neighbour is never read.
     """
 
     tall: Tensor
@@ -94,22 +118,22 @@ class Maps(NamedTuple):
         # grid_sample: -1 and 1 are the outer edges of the first and last pixel
         centre = low + (circles[:, [1, 0]] + 0.5)[:, None] * scale
         place = torch.addcmul(centre, offsets, scale)
-        held = torch.minimum(torch.maximum(place, low), high)
-        same = held == place
+        clamped = torch.minimum(torch.maximum(place, low), high)
+        same = clamped == place
         inside = same[..., 0] & same[..., 1]
-        values = functional.grid_sample(self.tall, held[None], padding_mode="border", align_corners=False)
+        values = functional.grid_sample(self.tall, clamped[None], padding_mode="border", align_corners=False)
         return values[0], inside
 
 
 def inward(
-    field: Maps, image: Tensor, circles: Tensor, steps_px: Sequence[float] = (0.0,)
+    vectors: Maps, image: Tensor, circles: Tensor, steps_px: Sequence[float] = (0.0,)
 ) -> tuple[Tensor, Tensor]:
-    """Read the component of a vector field, by row and col, towards the centre, on the rims.
+    """Read the component of vectors (row, col) towards the centre, on the edges.
 
     Parameters
     ----------
     steps_px : sequence of length s
-        Distances from the rim, outwards, at which it is read.
+        Distances from the edge, outwards, at which it is read.
 
     Returns
     -------
@@ -118,13 +142,13 @@ def inward(
     sin, cos = directions(circles)
     radius = circles[:, 2, None] + circles.new_tensor(steps_px)  # (n, s)
     offsets = (radius[..., None, None] * torch.stack([cos, sin], 1)).flatten(1, 2)
-    values, inside = field.read(image, circles, offsets)
+    values, inside = vectors.read(image, circles, offsets)
     along_row, along_col = values.view(2, *radius.shape, ANGLES)
     return -(along_row * sin + along_col * cos), inside.view(*radius.shape, ANGLES)
 
 
 def interior(grey: Maps, image: Tensor, circles: Tensor, fraction: float) -> Tensor:
-    """Return the ``fraction`` quantile of the grey values inside each circle (n,); a dark gap pulls it down."""
+    """Return the quantile ``fraction`` of the grey values inside each circle (n,); a dark gap lowers it."""
     turn = np.concatenate([np.arange(n) / n for n in INTERIOR[:, 1]]) * 2 * math.pi
     fraction_of_radius = np.repeat(INTERIOR[:, 0], INTERIOR[:, 1].astype(int))[:, None]
     pattern = torch.from_numpy(fraction_of_radius * np.stack([np.cos(turn), np.sin(turn)], 1)).to(circles)
@@ -135,7 +159,7 @@ def interior(grey: Maps, image: Tensor, circles: Tensor, fraction: float) -> Ten
 
 
 def neighbours(image: Tensor, circles: Tensor, reach_px: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """List pairs of circles of one image whose rims are less than ``reach_px`` apart, in both orders.
+    """List pairs of circles of one image whose edges are less than ``reach_px`` apart, in both orders.
 
     Returns
     -------
@@ -162,10 +186,10 @@ def fit_circles(
     *,
     rounds: int,
     width_px: Tensor,
-    explain: bool = True,
+    subtract_neighbours: bool = True,
     overlapping: bool = False,
-) -> Rims:
-    """Move circles to where the mean inward gradient on their rims is greatest, by Newton steps.
+) -> EdgeFit:
+    """Move circles to where the mean inward gradient on their edges is greatest, by Newton steps.
 
     Parameters
     ----------
@@ -174,16 +198,17 @@ def fit_circles(
     rounds : int
         Newton steps.
     width_px : Tensor of shape (B,)
-        Width of the rims, to subtract what neighbours add.
-    explain : bool
-        Subtract it.
+        Width of the edges, for what neighbours add.
+    subtract_neighbours : bool
+        Subtract what the blurred edges of neighbours add to the gradient.
     overlapping : bool
-        Leave out the rim inside other circles: right once all circles are real, else false ones feel free.
+        Leave out edge points inside other circles. For circles that are all real: a false circle inside a
+        disc would be left with points where nothing contradicts it.
     """
     count = len(width_px)
-    edge, curvature, oval_px = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    steepness, curvature, elongation_px = torch.zeros(()), torch.zeros(()), torch.zeros(())
     for step in range(rounds):
-        if explain and step % 3 == 0:  # neighbours hardly change from one step to the next
+        if subtract_neighbours and step % 3 == 0:  # neighbours hardly change from one step to the next
             pairs = torch.from_numpy(neighbours(image, circles, NEIGHBOUR_REACH_PX)[0]).to(image.device)
             if overlapping:
                 free = ~_covered(circles, pairs)
@@ -191,28 +216,31 @@ def fit_circles(
         inside = inside[:, 0] & inside[:, 1] & inside[:, 2]
         if overlapping:
             inside = inside & free
-        if explain:
+        if subtract_neighbours:
             if step == 0:
-                edge = _arc_mean(profile, inside)[:, 1].clamp_min(0)
-            profile = profile - _from_neighbours(profile, image, circles, edge, width_px, pairs)
+                steepness = _arc_mean(profile, inside)[:, 1].clamp_min(0)
+            profile = profile - _from_neighbours(profile, image, circles, steepness, width_px, pairs)
         mean = _arc_mean(profile, inside)
-        edge = mean[:, 1].clamp_min(0)
+        steepness = mean[:, 1].clamp_min(0)
         curvature = (2 * mean[:, 1] - mean[:, 0] - mean[:, 2]) / STEP_PX**2
-        curvature = curvature.clamp_min(0.1 * edge + 1e-6)  # where the rim is no maximum: a cautious step
+        curvature = curvature.clamp_min(0.1 * steepness + 1e-6)  # no maximum at the edge: a cautious step
         if step == rounds - 1:
-            oval_px = _oval(profile, inside, curvature)
+            elongation_px = _elongation(profile, inside, curvature)
         if step == 0:
-            prior = _radius_hold(circles, inside, image, count)
+            prior = _radius_prior(circles, inside, image, count)
         circles = circles + _newton_step(profile, inside, curvature, circles[:, 2], prior)
-    return Rims(circles, edge, oval_px, _rim_width(curvature / edge.clamp_min(1e-6), image, width_px, count))
+    width_px = _edge_width(curvature / steepness.clamp_min(1e-6), image, width_px, count)
+    return EdgeFit(circles, steepness, elongation_px, width_px)
 
 
-def halves(circles: Tensor, oval_px: Tensor) -> Tensor:
-    """Two circles (2n, 3) along the long axis of each oval: the start of a fit of two merged discs.
+def halves(circles: Tensor, elongation_px: Tensor) -> Tensor:
+    """Two circles (2n, 3) along the long axis of each elongated one: the start of a fit of two merged discs.
 
     Only the axis is measured well; the rest is the geometry of two discs at 2/3 of the sum of their radii.
     """
-    angle = 0.5 * torch.atan2(oval_px[:, 1], oval_px[:, 0])  # of the long axis, from the cols to the rows
+    angle = 0.5 * torch.atan2(
+        elongation_px[:, 1], elongation_px[:, 0]
+    )  # of the long axis, from the cols to the rows
     bulge_px = 0.25 * circles[:, 2:]
     shift = 2 * bulge_px * torch.stack([angle.sin(), angle.cos()], 1)
     radius = circles[:, 2:] - bulge_px
@@ -220,9 +248,9 @@ def halves(circles: Tensor, oval_px: Tensor) -> Tensor:
 
 
 def true_radius(circles: Tensor, image: Tensor, width_px: Tensor) -> Tensor:
-    """Undo the inward shift of a blurred rim: the steepest place of a blurred disc lies inside its rim.
+    """Undo the inward shift of a blurred edge: a blurred disc is steepest inside the edge of the sharp one.
 
-    Returns circles (n, 3) with the radius of the sharp disc; ``width_px`` (B,) as in `Rims`.
+    Returns circles (n, 3) with the radius of the sharp disc; ``width_px`` (B,) is `EdgeFit.edge_width_px`.
     """
     fixed = circles.clone()
     for index in image.unique().tolist():
@@ -241,7 +269,7 @@ def select(
     threshold: float,
     min_separation: float,
 ) -> tuple[Tensor, Tensor]:
-    """Choose circles, the strongest first; each accepted one explains away the rims inside it.
+    """Select circles, the strongest first; each accepted one explains the edges inside it.
 
     Parameters
     ----------
@@ -251,23 +279,23 @@ def select(
         Least mean of ``values`` on the visible arc.
     min_separation : float
         Circles closer than this fraction of the sum of their radii are two readings of one disc. Keep it
-        below the overlap that must still be seen.
+        below the separation of overlapping discs that must still be found.
 
     Returns
     -------
-    chosen : bool Tensor of shape (n,)
+    selected : bool Tensor of shape (n,)
     score : Tensor of shape (n,)
         Mean of ``values`` on the visible arc, at most 1.
     """
     pairs, distance = neighbours(image, circles)
-    radius, rim = circles[:, 2].cpu().numpy(), values.cpu().numpy()
+    radius, edge_values = circles[:, 2].cpu().numpy(), values.cpu().numpy()
     first, second = pairs.T
     same = distance < min_separation * (radius[first] + radius[second])
     hidden = _hidden(circles.cpu().numpy(), first, second)
     visible = inside.cpu().numpy().copy()
     in_image = visible.sum(1)
-    score, strength = _arc_score(rim, visible, radius, in_image, threshold)
-    undecided, chosen = strength > 0, np.zeros(len(radius), bool)
+    score, strength = _arc_score(edge_values, visible, radius, in_image, threshold)
+    undecided, selected = strength > 0, np.zeros(len(radius), bool)
     while undecided.any():
         # Everything that beats all its undecided rivals is accepted at once, in all images.
         rivals = undecided[first] & undecided[second]
@@ -276,18 +304,18 @@ def select(
         accepted = undecided & (strength >= strongest_rival)
         tied = rivals & accepted[first] & accepted[second] & (first > second)
         accepted[first[tied]] = False
-        chosen |= accepted
+        selected |= accepted
         undecided &= ~accepted
         explained = accepted[second] & undecided[first]
         undecided[first[explained & same]] = False
         np.logical_and.at(visible, first[explained], ~hidden[explained])
         changed = np.unique(first[explained])
         score[changed], strength[changed] = _arc_score(
-            rim[changed], visible[changed], radius[changed], in_image[changed], threshold
+            edge_values[changed], visible[changed], radius[changed], in_image[changed], threshold
         )
         undecided &= strength > 0
     device = circles.device
-    return torch.from_numpy(chosen).to(device), torch.from_numpy(score).to(circles)
+    return torch.from_numpy(selected).to(device), torch.from_numpy(score).to(circles)
 
 
 def median_of_image(values: Tensor, image: Tensor, count: int) -> Tensor:
@@ -316,7 +344,7 @@ def usual_radius(
 
 
 def directions(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Sine (to the rows) and cosine (to the cols) of the ANGLES directions of a rim."""
+    """Sine (to the rows) and cosine (to the cols) of the ANGLES directions of an edge."""
     angle = torch.arange(ANGLES, dtype=like.dtype, device=like.device) * (2 * math.pi / ANGLES)
     return angle.sin(), angle.cos()
 
@@ -326,59 +354,59 @@ def _arc_mean(profile: Tensor, inside: Tensor) -> Tensor:
 
 
 def _from_neighbours(
-    profile: Tensor, image: Tensor, circles: Tensor, edge: Tensor, width_px: Tensor, pairs: Tensor
+    profile: Tensor, image: Tensor, circles: Tensor, steepness: Tensor, width_px: Tensor, pairs: Tensor
 ) -> Tensor:
-    """What the blurred rims of other discs (Gaussian across the rim) add to ``profile``, (n, 3, ANGLES)."""
-    mine, other = pairs.T
+    """What the blurred edges of neighbours (Gaussian across the edge) add to ``profile``, (n, 3, ANGLES)."""
+    own, neighbour = pairs.T
     offset = torch.tensor([-STEP_PX, 0.0, STEP_PX]).to(profile)
-    radius = (circles[mine, 2, None] + offset)[:, :, None]  # (m, 3, 1)
-    between = circles[mine, :2] - circles[other, :2]
-    # The place on the rim seen from the other centre is between + radius * direction.
+    radius = (circles[own, 2, None] + offset)[:, :, None]  # (m, 3, 1)
+    between = circles[own, :2] - circles[neighbour, :2]
+    # From the neighbour's centre, the place on the edge is between + radius * direction.
     outwards = (between @ torch.stack(directions(profile)))[:, None] + radius  # (m, 3, ANGLES)
     square = 2 * radius * outwards + (between.square().sum(1)[:, None, None] - radius.square())
     distance = square.clamp_min_(0.01).sqrt_()
-    across = (distance - circles[other, 2, None, None]) / width_px[image[other], None, None]
+    across = (distance - circles[neighbour, 2, None, None]) / width_px[image[neighbour], None, None]
     bell = across.square_().mul_(-0.5).clamp_min_(-30.0).exp_()  # no subnormal numbers: they are slow
-    added = bell.mul_(outwards).div_(distance).mul_(edge[other, None, None])
-    return torch.zeros_like(profile).index_add(0, mine, added)
+    added = bell.mul_(outwards).div_(distance).mul_(steepness[neighbour, None, None])
+    return torch.zeros_like(profile).index_add(0, own, added)
 
 
-def _radius_hold(circles: Tensor, inside: Tensor, image: Tensor, count: int) -> Tensor:
-    """The usual radius around each circle, and the weight with which it holds a disc that is cut; (n, 2).
+def _radius_prior(circles: Tensor, inside: Tensor, image: Tensor, count: int) -> Tensor:
+    """The usual radius around each circle, and its weight, greater the less of the disc is visible; (n, 2).
 
-    Of a short arc only the position is measured; its radius would run away.
+    A short arc measures the position only; its radius would run away.
     """
-    seen = inside.to(circles.dtype).mean(1)
-    usual, spread = usual_radius(circles, image, count, whole=seen > 0.9)
-    weight = (RIM_NOISE_PX / spread.clamp_min(0.1)).square().clamp_max(MOST_PRIOR)
-    return torch.stack([usual, weight * (1 - seen) * (usual > 0)], 1)
+    visible = inside.to(circles.dtype).mean(1)
+    usual, spread = usual_radius(circles, image, count, whole=visible > 0.9)
+    weight = (EDGE_NOISE_PX / spread.clamp_min(0.1)).square().clamp_max(MOST_PRIOR_POINTS)
+    return torch.stack([usual, weight * (1 - visible) * (usual > 0)], 1)
 
 
 def _newton_step(profile: Tensor, inside: Tensor, curvature: Tensor, radius: Tensor, prior: Tensor) -> Tensor:
     sin, cos = directions(profile)
-    moves = torch.stack([sin, cos, torch.ones_like(sin)], 1)  # rim displacement per row, col, radius
+    moves = torch.stack([sin, cos, torch.ones_like(sin)], 1)  # edge displacement per row, col, radius
     slope = (profile[:, 2] - profile[:, 0]) / (2 * STEP_PX) * inside
     weight = inside.to(profile.dtype)
     normal = (weight @ (moves[:, :, None] * moves[:, None]).flatten(1)).view(-1, 3, 3)
     # The ridge keeps a disc of which little is visible from running away.
     ridge = 0.1 * weight.sum(1).clamp_min(1)[:, None, None] * torch.eye(3).to(profile)
     wanted = slope @ moves / curvature[:, None]
-    usual, hold = prior.unbind(1)
-    wanted[:, 2] += hold * (usual - radius)
-    normal[:, 2, 2] += hold
+    usual, prior_weight = prior.unbind(1)
+    wanted[:, 2] += prior_weight * (usual - radius)
+    normal[:, 2, 2] += prior_weight
     step = RELAX * torch.linalg.solve(normal + ridge, wanted)
     return step.clamp(-LONGEST_MOVE_PX, LONGEST_MOVE_PX)
 
 
-def _oval(profile: Tensor, inside: Tensor, curvature: Tensor) -> Tensor:
-    """Second harmonic of the rim's displacement, (n, 2)."""
+def _elongation(profile: Tensor, inside: Tensor, curvature: Tensor) -> Tensor:
+    """Second harmonic of the edge's displacement, (n, 2)."""
     angle = torch.arange(ANGLES, dtype=profile.dtype, device=profile.device) * (4 * math.pi / ANGLES)
     slope = (profile[:, 2] - profile[:, 0]) / (2 * STEP_PX) * inside
-    seen = inside.sum(1, keepdim=True).clamp_min(ANGLES * MIN_VISIBLE)
-    return 2 * (slope @ torch.stack([angle.cos(), angle.sin()], 1)) / seen / curvature[:, None]
+    visible = inside.sum(1, keepdim=True).clamp_min(ANGLES * MIN_VISIBLE)
+    return 2 * (slope @ torch.stack([angle.cos(), angle.sin()], 1)) / visible / curvature[:, None]
 
 
-def _rim_width(sharpness: Tensor, image: Tensor, default: Tensor, count: int) -> Tensor:
+def _edge_width(sharpness: Tensor, image: Tensor, default: Tensor, count: int) -> Tensor:
     """Width of a Gaussian edge g from its finite second difference at the top, -g''/g = ``sharpness``."""
     ratio = (median_of_image(sharpness, image, count) * STEP_PX**2 / 2).clamp(0.02, 0.95)
     width = torch.sqrt(-(STEP_PX**2) / (2 * torch.log(1 - ratio)))
@@ -388,7 +416,7 @@ def _rim_width(sharpness: Tensor, image: Tensor, default: Tensor, count: int) ->
 
 @lru_cache(maxsize=256)
 def _steepest(width_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Radii of sharp discs, and where `fit_circles` sees the rim of each after a blur of ``width_px``.
+    """Radii of sharp discs, and where `fit_circles` puts the edge of each after a blur of ``width_px``.
 
     The gradient of a disc of radius r blurred by a Gaussian of width s is, at distance p from the centre,
     r/s^2 exp(-(p^2 + r^2) / 2 s^2) I1(p r / s^2); the fit balances it one step inside and outside.
@@ -401,18 +429,18 @@ def _steepest(width_px: float) -> tuple[np.ndarray, np.ndarray]:
         at, r = np.abs(at), radius[:, None]
         return np.asarray(np.exp(-0.5 * ((at - r) / width_px) ** 2) * ive(1, at * r / width_px**2))
 
-    balance = slope(place - STEP_PX) - slope(place + STEP_PX)  # falls, then rises through 0 at the rim
-    rim = np.array([place[i, np.argmin(np.abs(b))] for i, b in enumerate(balance)])
-    return radius, np.maximum.accumulate(rim)
+    balance = slope(place - STEP_PX) - slope(place + STEP_PX)  # falls, then rises through 0 at the edge
+    edge = np.array([place[i, np.argmin(np.abs(b))] for i, b in enumerate(balance)])
+    return radius, np.maximum.accumulate(edge)
 
 
 def _covered(circles: Tensor, pairs: Tensor) -> Tensor:
-    """Which rim points (n, ANGLES) lie in another circle, where overlapping discs show no rim."""
+    """Which edge points (n, ANGLES) lie in another circle, where overlapping discs have no edge."""
     table, (first, second) = circles.cpu().numpy(), pairs.cpu().numpy().T
     covered = np.zeros((len(table), ANGLES), bool)
     apart = np.hypot(*(table[first, :2] - table[second, :2]).T)
     overlap_px = table[first, 2] + table[second, 2] - apart
-    depth_px = np.where(overlap_px > NOTCH_FROM, -NOTCH, 0.0)
+    depth_px = np.where(overlap_px > NOTCH_FROM_PX, -NOTCH_PX, 0.0)
     np.logical_or.at(covered, first, _hidden(table, first, second, depth_px=depth_px))
     return torch.from_numpy(covered).to(circles.device)
 
@@ -420,7 +448,7 @@ def _covered(circles: Tensor, pairs: Tensor) -> Tensor:
 def _hidden(
     circles: np.ndarray, first: np.ndarray, second: np.ndarray, depth_px: np.ndarray | float = HIDDEN_DEPTH_PX
 ) -> np.ndarray:
-    """Which rim points of ``first`` lie ``depth_px`` inside ``second``, (m, ANGLES)."""
+    """Which edge points of ``first`` lie ``depth_px`` inside ``second``, (m, ANGLES)."""
     angle = np.arange(ANGLES) * (2 * math.pi / ANGLES)
     centre, radius = circles[first, :2] - circles[second, :2], circles[first, 2, None]
     row, col = centre[:, :1] + radius * np.sin(angle), centre[:, 1:] + radius * np.cos(angle)
@@ -429,15 +457,15 @@ def _hidden(
 
 
 def _arc_score(
-    rim: np.ndarray, visible: np.ndarray, radius: np.ndarray, in_image: np.ndarray, threshold: float
+    edge_values: np.ndarray, visible: np.ndarray, radius: np.ndarray, in_image: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean on the visible arc, and the strength by which circles are ranked: 0 or less means none.
 
     A long arc is better evidence than a short one at the same mean.
     """
-    seen = visible.sum(1)
-    score = np.minimum((rim * visible).sum(1) / np.maximum(seen, 1), 1.0)
-    hidden = 1 - seen / np.maximum(in_image, 1)
-    strength = (score - threshold - HIDDEN_PENALTY * hidden) * (radius * seen) ** LENGTH_POWER
-    seen_enough = (seen >= MIN_VISIBLE * ANGLES) & (hidden <= MAX_HIDDEN)
-    return score, np.where(seen_enough, strength, -1.0)
+    points = visible.sum(1)
+    score = np.minimum((edge_values * visible).sum(1) / np.maximum(points, 1), 1.0)
+    hidden = 1 - points / np.maximum(in_image, 1)
+    strength = (score - threshold - HIDDEN_PENALTY * hidden) * (radius * points) ** LENGTH_EXPONENT
+    is_enough = (points >= MIN_VISIBLE * ANGLES) & (hidden <= MAX_HIDDEN)
+    return score, np.where(is_enough, strength, -1.0)

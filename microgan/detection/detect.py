@@ -1,13 +1,12 @@
 """Finding discs in images: one signature for all detectors.
 
-`ring` is ours and the default. `opencv` and `watershed` are there to compare with: the one is what everybody
-takes, the other shares nothing with the rings and so can judge them.
+`ring` is ours and the default. `opencv` and `watershed` are there to compare with: `opencv` is the common
+choice; `watershed` shares nothing with the ring detector, so it is an independent check of it.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,33 +16,28 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from microgan.core.errors import UserError
-from microgan.detection.circles import Circles, DetectorConfig, Polarity
+from microgan.detection.circles import Circles
+from microgan.detection.detector import Detector
 from microgan.detection.opencv import detect_opencv
 from microgan.detection.ring import detect_ring
-from microgan.detection.watershed import watershed_circles
+from microgan.detection.watershed import detect_watershed
 
-WRAP_RADII = 4  # by which a periodic image is continued: a disc and its neighbours must be seen whole
+WRAP_RADII = 4  # by which a periodic image is continued, so that each disc and its neighbours are whole
 BORDER_PX = 1.0  # by which two readings of a disc on the border differ at most, in either direction
-BATCH_PX = 1 << 18  # pixels worked on at once on a CPU: the accumulator of more leaves the cache
+BATCH_PX = 1 << 18  # pixels detected at once on a CPU: the accumulator of more leaves the cache
+PROGRESS_IMAGES = 256  # images between two steps of a progress bar: enough for all cores
+
+BACKENDS = {"ring": detect_ring, "opencv": detect_opencv, "watershed": detect_watershed}
 
 
-def detect(
-    images: Tensor,
-    radius_px: tuple[float, float],
-    polarity: Polarity = "bright",
-    config: DetectorConfig | None = None,
-    *,
-    periodic: bool = False,
-) -> list[Circles]:
+def detect(images: Tensor, detector: Detector, *, periodic: bool = False) -> list[Circles]:
     """Find discs, those cut by the border too: centres may lie outside of the image.
 
     Parameters
     ----------
     images : Tensor of shape (B, 1, H, W), float, grey values in [-1, 1]
-    radius_px : (smallest, largest)
-        Band in which discs are searched; its ends are soft by half a pixel.
-    polarity : {"bright", "dark"}
-    config : DetectorConfig
+    detector : Detector
+        Radius band, polarity and settings.
     periodic : bool
         Opposite borders fit together: no disc is cut, each is found once, with its centre in the image,
         which reaches from -0.5 to H - 0.5 and W - 0.5.
@@ -55,71 +49,76 @@ def detect(
     Raises
     ------
     UserError
-        If the band is empty or below 1 px.
+        If a periodic image is too small for the radius band.
 
     Examples
     --------
     >>> axis = torch.arange(32.0)
     >>> distance = ((axis[:, None] - 15.0) ** 2 + (axis - 18.0) ** 2).sqrt()
-    >>> (circles,) = detect((6.0 - distance).clamp(-0.5, 0.5)[None, None], (4, 8))
+    >>> (circles,) = detect((6.0 - distance).clamp(-0.5, 0.5)[None, None], Detector((4, 8)))
     >>> circles.table()[:, :3].round().tolist()
     [[15.0, 18.0, 6.0]]
     """
-    config = config or DetectorConfig()
-    if not 1 <= radius_px[0] < radius_px[1]:
-        raise UserError(
-            "radius_px", tuple(radius_px), "must be (smallest, largest) with 1 <= smallest < largest"
-        )
     if images.ndim != 4 or images.shape[1] != 1:
         raise ValueError(f"images: shape {tuple(images.shape)}: must be (B, 1, H, W)")
     if periodic:
-        return _detect_wrapped(images, radius_px, polarity, config)
-    find = {"ring": detect_ring, "opencv": detect_opencv, "watershed": _detect_watershed}[config.backend]
+        return _detect_wrapped(images, detector)
+    find = BACKENDS[detector.settings.backend]
     at_once = max(1, BATCH_PX * (16 if images.is_cuda else 1) // max(1, images.shape[-1] * images.shape[-2]))
     parts = images.split(at_once)
 
-    def found(part: Tensor) -> list[Circles]:
+    def circles_in(part: Tensor) -> list[Circles]:
         with torch.no_grad():
-            return find(part.to(torch.float32), radius_px, polarity, config)
+            return find(part.to(torch.float32), detector)
 
-    return [circles for circles_of_part in _map(found, parts, images.is_cuda) for circles in circles_of_part]
+    return [circles for in_part in _map(circles_in, parts, images.is_cuda) for circles in in_part]
+
+
+def detect_all(
+    images: Tensor, detector: Detector, progress: bool = True, *, periodic: bool = False
+) -> list[Circles]:
+    """Find the discs of many images (N, 1, H, W), with a progress bar; ``periodic`` as in `detect`."""
+    circles: list[Circles] = []
+    bar = tqdm(total=len(images), desc="detect", unit="img", disable=None if progress else True)
+    with bar:
+        for part in images.split(PROGRESS_IMAGES):
+            circles += detect(part, detector, periodic=periodic)
+            bar.update(len(part))
+    return circles
 
 
 def _map(
-    found: Callable[[Tensor], list[Circles]], parts: Sequence[Tensor], is_cuda: bool
+    circles_in: Callable[[Tensor], list[Circles]], parts: Sequence[Tensor], is_cuda: bool
 ) -> list[list[Circles]]:
-    """Work on the parts in threads: their arrays are too small for the threads within torch's operators."""
+    """Detect in the parts in threads: their arrays are too small for the threads within torch's operators."""
     threads = torch.get_num_threads()
     if is_cuda or min(threads, len(parts)) < 2:
-        return [found(part) for part in parts]
+        return [circles_in(part) for part in parts]
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(found, parts))
+            return list(pool.map(circles_in, parts))
     finally:
         torch.set_num_threads(threads)  # torch counts them for the whole process
 
 
-def _detect_wrapped(
-    images: Tensor, radius_px: tuple[float, float], polarity: Polarity, config: DetectorConfig
-) -> list[Circles]:
-    """Detect in images continued beyond their borders, and keep one of each disc."""
+def _detect_wrapped(images: Tensor, detector: Detector) -> list[Circles]:
+    """Detect in images continued beyond their borders, and keep one reading of each disc."""
     shape = (images.shape[-2], images.shape[-1])
-    margin_px = math.ceil(WRAP_RADII * radius_px[1])
+    margin_px = math.ceil(WRAP_RADII * detector.radius_px[1])
     if margin_px > min(shape):
-        raise UserError("radius_px", tuple(radius_px), f"must be at most 1/{WRAP_RADII} of a periodic image")
+        rule = f"must be at most 1/{WRAP_RADII} of a periodic image"
+        raise UserError("radius_px", tuple(detector.radius_px), rule)
     wrapped = functional.pad(images, (margin_px,) * 4, mode="circular")
-    found = detect(wrapped, radius_px, polarity, config)
-    return [
-        Circles.from_table(_once(circles.table() - (margin_px, margin_px, 0, 0), shape)) for circles in found
-    ]
+    tables = [circles.table() for circles in detect(wrapped, detector)]
+    return [Circles.from_table(_once(table - (margin_px, margin_px, 0, 0), shape)) for table in tables]
 
 
 def _once(table: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Keep one reading of each disc of a continued image, (n, 4) by falling score, its centre inside.
 
-    A disc on the border is seen on both sides of the image, a little differently: both readings may be just
-    inside, or both just outside. All that are within BORDER_PX are therefore moved inside, and of two that
-    come to lie on one another the better one stays.
+    A disc on the border shows on both sides of the image, a little differently: both readings may be just
+    inside, or both just outside. So all that are within BORDER_PX are moved inside, and of two that then
+    coincide the one of higher score is kept.
     """
     near = ((table[:, :2] >= -0.5 - BORDER_PX) & (table[:, :2] < np.add(shape, BORDER_PX - 0.5))).all(axis=1)
     table = table[near]
@@ -132,35 +131,3 @@ def _once(table: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     apart_wrapped = np.linalg.norm(offset - shape * np.rint(offset / shape), axis=2)
     copies = np.tril((apart_wrapped < 2 * BORDER_PX) & (apart > 2 * BORDER_PX), -1)
     return inside[~copies.any(axis=1)]
-
-
-def _detect_watershed(
-    images: Tensor, radius_px: tuple[float, float], polarity: Polarity, config: DetectorConfig
-) -> list[Circles]:
-    tables = [
-        watershed_circles(image, radius_px, polarity, threshold=config.threshold)
-        for image in images[:, 0].cpu().numpy()
-    ]
-    return [Circles.from_table(table) for table in tables]
-
-
-AT_ONCE = 256  # images between two steps of a progress bar: enough for all cores
-
-
-def detect_all(
-    images: Tensor,
-    radius_px: tuple[float, float],
-    polarity: Literal["bright", "dark"],
-    detector: DetectorConfig,
-    progress: bool = True,
-    *,
-    periodic: bool = False,
-) -> list[Circles]:
-    """Find the discs of many images (N, 1, H, W), with a progress bar; ``periodic`` as in `detect`."""
-    circles: list[Circles] = []
-    bar = tqdm(total=len(images), desc="detect", unit="img", disable=None if progress else True)
-    with bar:
-        for part in images.split(AT_ONCE):
-            circles += detect(part, radius_px, polarity, detector, periodic=periodic)
-            bar.update(len(part))
-    return circles

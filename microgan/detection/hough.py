@@ -1,11 +1,17 @@
-"""The circle Hough transform: one differentiable accumulator, for the detection of discs and for losses.
+"""The circle Hough transform: an accumulator whose maxima are at the centres and radii of discs.
 
     n = grad(g_s * u) / sqrt(|grad|^2 + eps^2)      unit gradient; eps relative to the image's own contrast
     K_r(x) = -w_r(|x|) x / |x|                      ring kernel; w_r a unit-sum Gaussian annulus
     A_r = (n correlated with K_r) / (fraction of the ring inside the image)
 
-A is near 1 at the centre of a bright disc of radius r. Coordinates are (row, col) in pixels, pixel centres at
-integers.
+A is near 1 at the centre of a bright disc of radius r.
+
+`microgan.detection.ring` and `microgan.gan.soft_circles` look for the maxima; they call `unit_gradient` and
+`correlate` one by one, as they also need what `smoothed` returns. The physical loss takes from the maxima
+where its fits start, as constants: no derivative of the accumulator is used in training. `accumulate` is the
+whole transform in one call, differentiable; no other module calls it.
+
+Coordinates are (row, col) in pixels, pixel centres at integers.
 """
 
 import math
@@ -19,9 +25,9 @@ from scipy.special import j0, j1
 from torch import Tensor
 from torch.nn import functional
 
-from microgan.detection.circles import Polarity
+from microgan.detection.detector import Polarity
 
-CONTRAST_FRACTION = 0.5  # eps over the usual gradient on rims: weaker edges count less
+CONTRAST_FRACTION = 0.5  # eps over the usual gradient on edges: weaker edges count less
 GRADIENT_FLOOR = 1e-3  # grey per pixel, on [-1, 1]: what is fainter is no structure, and blank stays blank
 MIN_COVERAGE = 0.3  # fraction of a ring inside the image below which a disc cannot be judged
 
@@ -105,19 +111,19 @@ def _along_axis(grey: Tensor, weights: Tensor, axis: int) -> Tensor:
 def unit_gradient(gradient: Tensor) -> Tensor:
     # The root of the sum of squares, unlike |grad| + eps, has a derivative where the gradient vanishes.
     square = gradient.square().sum(1, keepdim=True)
-    # The mean of g^2, weighted by g^2: the usual rim, however much of the image is empty.
+    # The mean of g^2, weighted by g^2: the usual edge, however much of the image is empty.
     floor = GRADIENT_FLOOR**2
-    rim_square = square.square().mean((1, 2, 3), keepdim=True) / (
+    edge_square = square.square().mean((1, 2, 3), keepdim=True) / (
         square.mean((1, 2, 3), keepdim=True) + floor
     )
-    return gradient / (square + CONTRAST_FRACTION**2 * rim_square + floor).sqrt()
+    return gradient / (square + CONTRAST_FRACTION**2 * edge_square + floor).sqrt()
 
 
 class _Rings(NamedTuple):
     """In Fourier space: the ring kernels (R, h, w//2+1) and the inward divergence, by row and col.
 
-    ``inverse_coverage`` (R, h', w') is 1 / the fraction of each ring inside the image. ``size`` is that of the
-    padded image, ``grid`` that of the accumulator.
+    ``inverse_coverage`` (R, h', w') is 1 / the fraction of each ring inside the image. ``size`` is that of
+    the padded image, ``grid`` that of the accumulator.
     """
 
     kernels: Tensor
@@ -176,7 +182,7 @@ def _rings(
 
 
 def _lowest(spectrum: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The lowest frequencies of a real transform (..., h, w//2+1): those that a coarser grid can hold."""
+    """The lowest frequencies of a real transform (..., h, w//2+1): those that a coarser grid has."""
     half = grid[0] // 2
     if grid[0] < spectrum.shape[-2]:
         spectrum = torch.cat([spectrum[..., : grid[0] - half, :], spectrum[..., -half:, :]], -2)

@@ -1,13 +1,12 @@
-"""Discs by threshold, distance transform and watershed: a second judge that shares nothing with the rings.
+"""Discs by threshold, distance transform and watershed: an independent check of the ring detector.
 
-Otsu's threshold parts the phases. Peaks of the distance transform are seeds, the watershed gives each its
+A threshold separates the phases. Peaks of the distance transform are seeds, the watershed gives each its
 region, and a circle is fitted to the part of the region's outline where it borders on matrix: neither the
-image's border nor a neighbour in contact shortens the disc. Coordinates are (row, col) in pixels, pixel
+image's border nor a neighbour in contact makes the disc smaller. Coordinates are (row, col) in pixels, pixel
 centres at integers.
 """
 
 import math
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,28 +15,38 @@ from skimage.filters import threshold_otsu
 from skimage.measure import find_contours
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import expand_labels, watershed
+from torch import Tensor
+
+from microgan.detection.circles import Circles
+from microgan.detection.detector import BAND_SLACK_PX, Detector, Polarity
 
 SCALE = 2  # magnification: the distance transform knows whole pixels only
 LEAST_CONTRAST = 0.01  # range of the smoothed grey on [-1, 1] below which an image is blank
-BAND_SLACK_PX = 0.5  # the ends of the radius band are soft by this much
 PURE = 0.25  # quantile of the grey on either side of Otsu's threshold that stands for the phase there
 # Seeds are sought above the threshold by this fraction of the way to the discs, so that necks break: more in
 # small discs, whose necks the blur fills; of larger ones, it would break out dark middles.
 CORE, MOST_CORE, CORE_RADIUS_PX = 0.3, 0.6, 4.0
 OUTLIER_PX = 0.8  # outline further from the circle is a neck to a neighbour
 GOOD_FIT = 0.5  # least score of a fitted circle; below, the outline was torn and the region itself counts
-LEAST_ARC = 0.25  # fraction of a circle's outline below which nothing can be fitted to it
-HOLE_FRACTION = (
-    0.04  # of the smallest disc's area: smaller holes are filled, they are noise or a fibre's own core
-)
-HOLLOW_FRACTION = 0.1  # of the same: smaller hollows within the discs are filled before seeds are sought
-PATCH_FRACTION = 0.25  # of the same: smaller patches are dropped
+LEAST_ARC = 0.25  # fraction of a circle with outline, below which nothing can be fitted to it
+# Of the smallest disc's area. Smaller holes are filled: they are noise or a fibre's own core. Smaller hollows
+# within the discs are filled before seeds are sought. Smaller patches are dropped.
+HOLE_FRACTION, HOLLOW_FRACTION, PATCH_FRACTION = 0.04, 0.1, 0.25
+
+
+def detect_watershed(images: Tensor, detector: Detector) -> list[Circles]:
+    """Find discs by watershed; parameters as of `microgan.detection.detect.detect`."""
+    tables = [
+        watershed_circles(image, detector.radius_px, detector.polarity, threshold=detector.settings.threshold)
+        for image in images[:, 0].cpu().numpy()
+    ]
+    return [Circles.from_table(table) for table in tables]
 
 
 def watershed_circles(
     image: np.ndarray,
     radius_px: tuple[float, float],
-    polarity: Literal["bright", "dark"] = "bright",
+    polarity: Polarity = "bright",
     *,
     smoothing_px: float = 0.9,
     depth: float = 0.05,
@@ -83,19 +92,10 @@ def watershed_circles(
     grey = ndimage.gaussian_filter((-image if polarity == "dark" else image).astype(float), smoothing_px)
     if np.ptp(grey) < LEAST_CONTRAST:
         return np.zeros((0, 4))
-    split = threshold_otsu(grey)
-    # Halfway between the phases is where a blurred rim is. Many pixels are rims: the others tell the phases.
-    dark, bright = np.quantile(grey[grey <= split], PURE), np.quantile(grey[grey > split], 1 - PURE)
-    level = float(dark + bright) / 2
+    level, bright = _phase_levels(grey)
     # Pixel p of the image is at SCALE (p + 1/2) - 1/2 in the magnified one.
     large = cv2.resize(grey, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
-    least_px = math.pi * (SCALE * radius_px[0]) ** 2
-    phase = _without_small(large <= level, HOLE_FRACTION * least_px)
-    phase = _without_small(~phase, PATCH_FRACTION * least_px)
-    fraction = min(CORE * max(1, CORE_RADIUS_PX / radius_px[0]) ** 1.5, MOST_CORE)
-    core = _without_hollows(
-        phase & (large > level + fraction * (bright - level)), phase, HOLLOW_FRACTION * least_px
-    )
+    phase, core = _phase_and_core(large, level, bright, radius_px[0])
     regions = _regions(phase, core, depth)
     if not regions.any():
         return np.zeros((0, 4))
@@ -105,6 +105,28 @@ def watershed_circles(
     in_band = (table[:, 2] > radius_px[0] - BAND_SLACK_PX) & (table[:, 2] < radius_px[1] + BAND_SLACK_PX)
     table = table[in_band & (table[:, 3] >= threshold)]
     return table[np.argsort(-table[:, 3], kind="stable")]
+
+
+def _phase_levels(grey: np.ndarray) -> tuple[float, np.floating]:
+    """Return the grey halfway between the phases, where a blurred edge is, and the grey of the discs.
+
+    Many pixels are edges: the grey of a phase is that of the pixels far from Otsu's threshold.
+    """
+    split = threshold_otsu(grey)
+    dark, bright = np.quantile(grey[grey <= split], PURE), np.quantile(grey[grey > split], 1 - PURE)
+    return float(dark + bright) / 2, bright
+
+
+def _phase_and_core(
+    large: np.ndarray, level: float, bright: np.floating, least_radius_px: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the magnified image is disc phase, and the part of it in which seeds are sought."""
+    least_px = math.pi * (SCALE * least_radius_px) ** 2
+    phase = _without_small(large <= level, HOLE_FRACTION * least_px)
+    phase = _without_small(~phase, PATCH_FRACTION * least_px)
+    fraction = min(CORE * max(1, CORE_RADIUS_PX / least_radius_px) ** 1.5, MOST_CORE)
+    core = phase & (large > level + fraction * (bright - level))
+    return phase, _without_hollows(core, phase, HOLLOW_FRACTION * least_px)
 
 
 def _without_small(mask: np.ndarray, least_px: float) -> np.ndarray:
@@ -162,12 +184,12 @@ def _fitted(points: np.ndarray) -> np.ndarray | None:
             break
         points = near
     angle = np.arctan2(*(points - circle[:2]).T)
-    seen = len(np.unique(((angle + math.pi) / (2 * math.pi) * 36).astype(int))) / 36
-    return circle if seen >= LEAST_ARC else None
+    arc = len(np.unique(((angle + math.pi) / (2 * math.pi) * 36).astype(int))) / 36
+    return circle if arc >= LEAST_ARC else None
 
 
 def _score(circle: np.ndarray, inside: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Twice the area common to a circle and its region over that of both together, less 1; as far as seen."""
+    """Twice the area common to a circle and its region over that of both together, less 1; in the image."""
     row, col, radius = circle
     rows = np.arange(max(math.floor(row - radius), 0), min(math.ceil(row + radius) + 1, shape[0]))
     cols = np.arange(max(math.floor(col - radius), 0), min(math.ceil(col + radius) + 1, shape[1]))

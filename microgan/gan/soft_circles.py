@@ -7,26 +7,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from microgan.detection.detector import BAND_SLACK_PX
 from microgan.detection.hough import correlate
+from microgan.detection.peaks import (
+    SEARCH_ABOVE_PX,
+    along,
+    greatest_around,
+    search_margin_px,
+    smallest_searched_px,
+    vertex,
+)
 
-SEARCH_BELOW_PX, SEARCH_ABOVE_PX = 1.5, 1.0  # dense packing pulls the votes to smaller radii
-BAND_SLACK_PX = 0.5  # the ends of the radius band are soft by this much
-RADIUS_STEP_PX = 1.0  # of the accumulator's planes
-RING_WIDTH_PX = 0.8
-MARGIN = 0.6  # centres are sought so many radii outside of the image
+RADIUS_STEP_PX = 1.0  # of the accumulator's planes; coarser than in detection, to save time in each step
+RING_WIDTH_PX = 0.8  # narrower than in detection: there are no candidates for a selection to discard
 LEAST_VOTE = 0.28  # weaker maxima are no circles
 VOTE, VOTE_WIDTH = 0.38, 0.04  # confidence is the sigmoid of (vote - VOTE) / VOTE_WIDTH
 MIN_SEPARATION = 0.55  # circles closer than this x (r1 + r2) are one disc read twice; below all overlaps
-SUPPRESSIONS = 3  # rounds after which it is settled who suppresses whom, but for long chains
-LEAST_BEND = 1e-4  # of a parabola through votes
-VOTE_BIAS_PX = 0.4  # votes see radii too small by 0.2 px (a disc alone) to 0.8 px (dense packing)
-RIM_PX = 0.42  # the soft phase crosses a rim like a sigmoid of this scale
+SUPPRESSIONS = 3  # rounds of suppression of close circles: enough, but for long chains of them
+LEAST_BEND, MOST_STEPS = 1e-4, 0.6  # see `peaks.vertex`; rounding noise of flat votes must not move a circle
+VOTE_BIAS_PX = 0.4  # radii by votes are too small by 0.2 px (a disc alone) to 0.8 px (dense packing)
+EDGE_PX = 0.42  # the soft phase crosses an edge like a sigmoid of this scale
 CELL_RADII = 0.4  # phase and circles are compared in cells about this wide
 NEWTON_STEPS, LONGEST_MOVE_PX = 2, 1.0
-HOLD = 0.15  # fraction of a whole rim that holds a circle where it was
-PROOF, PROOF_WIDTH = 0.6, 0.05  # fraction of a circle that must be phase and no other circle's
-REACH_PX = 2.5  # around the rim, in which a circle looks for what it does not explain
-NEAR_PX = 1.5  # beyond its rim, up to which phase belongs to a circle
+HOLD = 0.15  # of the response of a whole edge, added to each step's: keeps it short where little edge is seen
+OWN_PHASE, OWN_PHASE_WIDTH = 0.6, 0.05  # least fraction of a circle that is phase and no other circle's
+REACH_PX = 2.5  # misfit farther than this from the edge of a circle does not move it
+NEAR_PX = 1.5  # phase up to here beyond its edge belongs to a circle
 
 
 # Circles -----------------------------------------------------------------------------------------------
@@ -49,10 +55,12 @@ def voted_circles(unit: Tensor, radius_px: tuple[float, float]) -> tuple[Tensor,
         In [0, 1]; 0 for circles that are none.
     """
     radii = _radii(radius_px)
-    margin_px = math.ceil(MARGIN * radius_px[1])
+    margin_px = search_margin_px(radius_px)
     votes, _ = correlate(unit, radii, RING_WIDTH_PX, margin_px)
     plane, row, col, real = _maxima(votes)
-    offsets = [_vertex(*_along(votes, axis, plane, row, col)) for axis in (1, 2, 3)]
+    image = torch.arange(len(votes), device=votes.device)[:, None]
+    triples = [along(votes, axis, image, plane, row, col) for axis in (1, 2, 3)]
+    offsets = [vertex(*triple, LEAST_BEND, MOST_STEPS) for triple in triples]
     circles = torch.stack(
         [
             row + offsets[1] - margin_px,
@@ -61,13 +69,13 @@ def voted_circles(unit: Tensor, radius_px: tuple[float, float]) -> tuple[Tensor,
         ],
         2,
     )
-    vote = _along(votes, 1, plane, row, col)[0]
+    vote = triples[0][0]
     confidence = torch.sigmoid((vote - VOTE) / VOTE_WIDTH)
     return _packed(circles, confidence, _unsuppressed(circles, real))
 
 
 def _radii(radius_px: tuple[float, float]) -> tuple[float, ...]:
-    lowest = max(radius_px[0] - SEARCH_BELOW_PX, 1.2)
+    lowest = smallest_searched_px(radius_px)
     count = math.ceil((radius_px[1] + SEARCH_ABOVE_PX - lowest) / RADIUS_STEP_PX) + 1
     return tuple(lowest + RADIUS_STEP_PX * k for k in range(count))
 
@@ -75,7 +83,7 @@ def _radii(radius_px: tuple[float, float]) -> tuple[float, ...]:
 def _maxima(votes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Plane, row, col (B, K) of maxima over 3 x 3 places, the strongest first, and which are no padding."""
     best, plane = votes[:, 1:-1].max(1)  # each has neighbours along all axes
-    around = functional.max_pool2d(best, 3, 1)
+    around = greatest_around(best)
     inner = best[:, 1:-1, 1:-1]
     strength = torch.where((inner == around) & (inner > LEAST_VOTE), inner, 0).flatten(1)
     most = max(int((strength > 0).sum(1).max()), 1)
@@ -83,19 +91,6 @@ def _maxima(votes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     width = around.shape[-1]
     row, col = place.div(width, rounding_mode="floor") + 1, place % width + 1
     return plane.flatten(1).gather(1, row * votes.shape[-1] + col) + 1, row, col, strength > 0
-
-
-def _along(votes: Tensor, axis: int, plane: Tensor, row: Tensor, col: Tensor) -> tuple[Tensor, ...]:
-    """Votes (B, K) at a place, one before and one after it along ``axis``."""
-    _, _, height, width = votes.shape
-    here, step = (plane * height + row) * width + col, (height * width, width, 1)[axis - 1]
-    flat = votes.flatten(1)
-    return flat.gather(1, here), flat.gather(1, here - step), flat.gather(1, here + step)
-
-
-def _vertex(middle: Tensor, below: Tensor, above: Tensor) -> Tensor:
-    bend = (2 * middle - below - above).clamp_min(LEAST_BEND)
-    return (0.5 * (above - below) / bend).clamp(-0.6, 0.6)
 
 
 def _unsuppressed(circles: Tensor, real: Tensor) -> Tensor:
@@ -159,8 +154,8 @@ class Around(NamedTuple):
         index = near[..., None] + torch.arange(-reach, reach + 1, device=circles.device)  # (B, K, 2, S)
         border = 2 * reach + 1
         limit = torch.tensor([[height], [width]], device=circles.device) + border - 1
-        held = torch.minimum(index, limit).clamp_min(-border) + border
-        place = held[:, :, 0, :, None] * (width + 2 * border) + held[:, :, 1, None, :]
+        on_canvas = torch.minimum(index, limit).clamp_min(-border) + border
+        place = on_canvas[:, :, 0, :, None] * (width + 2 * border) + on_canvas[:, :, 1, None, :]
         at = index.to(circles.dtype) * side + centre
         return cls(at[:, :, 0], at[:, :, 1], place.flatten(1), border, (height, width))
 
@@ -180,27 +175,27 @@ class Around(NamedTuple):
 
 
 def signed_edge_distance_px(circles: Tensor, around: Around) -> tuple[Tensor, Tensor, Tensor]:
-    """Signed distance to the rim (B, K, S, S), and the direction of it from the centre, by row and by col."""
+    """Signed distance to the edge (B, K, S, S), and the direction from the centre, by row and by col."""
     rows, cols = around.rows - circles[..., :1], around.cols - circles[..., 1:2]
     reach = (rows.square()[..., None] + cols.square()[..., None, :] + 1e-3).sqrt()
     return reach - circles[..., 2, None, None], rows[..., None] / reach, cols[..., None, :] / reach
 
 
 def edge_width_px(side_px: int) -> float:
-    """Scale of the sigmoid of a rim in cells: its sd is pi / sqrt(3) times that, of a cell 1 / sqrt(12)."""
-    return math.hypot(RIM_PX, side_px / (2 * math.pi))
+    """Scale of the sigmoid of an edge in cells: its sd is pi / sqrt(3) times that, of a cell 1 / sqrt(12)."""
+    return math.hypot(EDGE_PX, side_px / (2 * math.pi))
 
 
-def fitted(
+def fit(
     circles: Tensor, confidence: Tensor, cells: Cells, radius_px: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Move circles by Newton steps until the phase near each rim has the mass and the moments of theirs.
+    """Move circles by Newton steps until the phase near each edge has the mass and the moments of theirs.
 
     The steps also find the second moments, of a disc that is longer than wide, but the circle stays one.
 
     Each cell belongs to the circle in which it lies deepest, softly, so that neighbours in contact do not
-    take from each other; of discs cut by the image's border only what is seen counts. Circles whose area is
-    neither phase nor their own lose their confidence.
+    take from each other. Of discs cut by the image's border only the part inside counts. The confidence is
+    multiplied by a sigmoid of the fraction of the circle that is phase of its own, which has a gradient.
 
     Parameters
     ----------
@@ -211,32 +206,32 @@ def fitted(
     -------
     circles, confidence
     non_circularity : Tensor of shape (B, K)
-        How far the rim goes outwards along one axis, and inwards along the other, over the radius.
+        How far the edge goes outwards along one axis, and inwards along the other, over the radius.
     """
     circles = _in_band(circles, radius_px)
-    around, rim_px = Around.of(circles, cells, radius_px[1]), edge_width_px(cells.side_px)
-    seen, phase = around.gathered(torch.ones_like(cells.phase)), around.gathered(cells.phase)
+    around, edge_px = Around.of(circles, cells, radius_px[1]), edge_width_px(cells.side_px)
+    inside, phase = around.gathered(torch.ones_like(cells.phase)), around.gathered(cells.phase)
     hold = HOLD * 2 * math.pi * torch.diag(circles.new_tensor([0.5, 0.5, 1.0, 0.5, 0.5]))
     weight = confidence
     for _ in range(NEWTON_STEPS):
         beyond, by_row, by_col = signed_edge_distance_px(circles, around)
-        disc = torch.sigmoid(-beyond / rim_px) * seen
+        disc = torch.sigmoid(-beyond / edge_px) * inside
         depth = weight[..., None, None] * torch.exp(-beyond)
         own = depth / (around.gathered(around.summed(depth)) + math.exp(-NEAR_PX))
-        claimed = around.gathered(around.summed(weight[..., None, None] * disc).clamp_max(1))
-        near = own * torch.sigmoid(3 * (REACH_PX - beyond.abs())) * seen
-        slope = near * disc * (1 - disc) / rim_px
-        # How far the rim goes outwards for each unknown: row, col, radius, and the two of an non_circularity
+        covered = around.gathered(around.summed(weight[..., None, None] * disc).clamp_max(1))
+        near = own * torch.sigmoid(3 * (REACH_PX - beyond.abs())) * inside
+        slope = near * disc * (1 - disc) / edge_px
+        # How far the edge goes outwards for each unknown: row, col, radius, and the two of an ellipse
         along, across = by_row.square() - by_col.square(), 2 * by_row * by_col
         normal = torch.stack([by_row, by_col, torch.ones_like(by_row), along, across], 2).flatten(3)
-        lacking = normal @ (near * (phase - claimed)).flatten(2)[..., None]
+        missing = normal @ (near * (phase - covered)).flatten(2)[..., None]
         response = (normal * slope.flatten(2)[:, :, None]) @ normal.transpose(2, 3)
         scale = circles[..., 2, None, None] / cells.side_px**2
-        move = torch.linalg.solve(response + hold * scale, lacking)[..., 0]
+        move = torch.linalg.solve(response + hold * scale, missing)[..., 0]
         non_circularity = ((move[..., 3:].square().sum(2) + 1e-6).sqrt() / circles[..., 2]).clamp_max(1)
         circles = _in_band(circles + LONGEST_MOVE_PX * torch.tanh(move[..., :3] / LONGEST_MOVE_PX), radius_px)
-        proof = (own * disc * phase).sum((2, 3)) / disc.sum((2, 3)).clamp_min(1)
-        weight = confidence * torch.sigmoid((proof - PROOF) / PROOF_WIDTH)
+        own_phase = (own * disc * phase).sum((2, 3)) / disc.sum((2, 3)).clamp_min(1)
+        weight = confidence * torch.sigmoid((own_phase - OWN_PHASE) / OWN_PHASE_WIDTH)
     return circles, weight, non_circularity
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.detector import Counts, compare
 from benchmarks.scenes import Condition, scenes, wide_band
 from microgan.core.errors import UserError
-from microgan.detection.circles import DetectorConfig
 from microgan.detection.detect import _once, detect
-from microgan.report.figures import circle_overlay
+from microgan.detection.detector import Detector, DetectorConfig
+from microgan.report.figures.windows import circle_overlay
 from tests.helpers import drawn
 
 
@@ -23,13 +23,13 @@ from tests.helpers import drawn
 @pytest.mark.parametrize("polarity", ["bright", "dark"])
 def test_a_drawn_disc_is_recovered_to_a_tenth_of_a_pixel(radius: float, polarity: str) -> None:
     image = drawn((30.3, 20.6, radius)) * (1 if polarity == "bright" else -1)
-    (circles,) = detect(image, (3.5, 8.5), polarity)
+    (circles,) = detect(image, Detector((3.5, 8.5), polarity))
     np.testing.assert_allclose(circles.table()[:, :3], [[30.3, 20.6, radius]], atol=0.15)
     assert circles.score[0] > 0.6
 
 
 def test_a_disc_cut_by_the_border_is_found_with_its_centre_outside() -> None:
-    (circles,) = detect(drawn((-1.5, 30.0, 7.0), (40.0, 63.0, 6.0)), (5, 8))
+    (circles,) = detect(drawn((-1.5, 30.0, 7.0), (40.0, 63.0, 6.0)), Detector((5, 8)))
     order = circles.row.argsort()
     truth = [[-1.5, 30.0, 7.0], [40.0, 63.0, 6.0]]
     np.testing.assert_allclose(circles.table()[order, :3], truth, atol=0.6)
@@ -38,7 +38,7 @@ def test_a_disc_cut_by_the_border_is_found_with_its_centre_outside() -> None:
 @pytest.mark.parametrize("overlap", [0.1, 0.2, 0.3, 0.4])
 def test_overlapping_discs_are_both_reported(overlap: float) -> None:
     apart = (1 - overlap) * 12
-    (circles,) = detect(drawn((32.0, 26.0, 6.0), (32.0, 26.0 + apart, 6.0)), (4, 8))
+    (circles,) = detect(drawn((32.0, 26.0, 6.0), (32.0, 26.0 + apart, 6.0)), Detector((4, 8)))
     assert len(circles) == 2
     assert np.ptp(circles.col) == pytest.approx(apart, abs=0.8)
     np.testing.assert_allclose(circles.radius_px, 6, atol=0.3)
@@ -47,32 +47,32 @@ def test_overlapping_discs_are_both_reported(overlap: float) -> None:
 def test_the_gap_between_touching_discs_is_no_disc() -> None:
     """Four discs around a dark gap whose rim is round too."""
     around = [(32 + r, 32 + c, 7.0) for r, c in ((-11, 0), (11, 0), (0, -11), (0, 11))]
-    (circles,) = detect(drawn(*around), (3, 8))
+    (circles,) = detect(drawn(*around), Detector((3, 8)))
     assert len(circles) == 4
     assert np.hypot(circles.row - 32, circles.col - 32).min() > 9
 
 
 @pytest.mark.parametrize("image", [torch.zeros(2, 1, 64, 64), torch.full((1, 1, 32, 40), 0.7)])
 def test_blank_images_hold_nothing(image: Tensor) -> None:
-    assert [len(circles) for circles in detect(image, (4, 8))] == [0] * len(image)
+    assert [len(circles) for circles in detect(image, Detector((4, 8)))] == [0] * len(image)
 
 
 def test_a_batch_is_its_images_one_by_one() -> None:
     images = torch.cat([drawn((20 + i, 30.0, 5.0 + i / 3), (45.0, 20 + 3 * i, 6.0)) for i in range(5)])
-    for together, image in zip(detect(images, (4, 8)), images, strict=True):
-        (alone,) = detect(image[None], (4, 8))
+    for together, image in zip(detect(images, Detector((4, 8))), images, strict=True):
+        (alone,) = detect(image[None], Detector((4, 8)))
         np.testing.assert_allclose(np.sort(together.table(), 0), np.sort(alone.table(), 0), atol=1e-3)
 
 
 def test_opencv_finds_easy_discs_too() -> None:
     truth = np.array([[20.0, 20.0, 6.0], [45.0, 40.0, 7.0]])
-    (circles,) = detect(drawn(*truth), (5, 8), config=DetectorConfig(backend="opencv"))
+    (circles,) = detect(drawn(*truth), Detector((5, 8), settings=DetectorConfig(backend="opencv")))
     found = circles.table()[circles.row.argsort(), :3]
     np.testing.assert_allclose(found, truth, atol=0.6)
 
 
 def test_the_overlay_draws_each_circle(tmp_path: Path) -> None:
-    (circles,) = detect(drawn((20.0, 20.0, 6.0), (45.0, 40.0, 7.0)), (5, 8))
+    (circles,) = detect(drawn((20.0, 20.0, 6.0), (45.0, 40.0, 7.0)), Detector((5, 8)))
     circle_overlay(
         drawn((20.0, 20.0, 6.0), (45.0, 40.0, 7.0))[0, 0].numpy(), circles, tmp_path / "overlay.png"
     )
@@ -85,7 +85,7 @@ def test_the_overlay_draws_each_circle(tmp_path: Path) -> None:
 
 def test_a_band_that_is_none_is_told() -> None:
     with pytest.raises(UserError, match=r"radius_px: .*must be"):
-        detect(drawn((30.0, 30.0, 6.0)), (8, 4))
+        detect(drawn((30.0, 30.0, 6.0)), Detector((8, 4)))
 
 
 def test_a_periodic_image_shows_each_disc_once_wherever_the_border_cuts_it() -> None:
@@ -99,7 +99,7 @@ def test_a_periodic_image_shows_each_disc_once_wherever_the_border_cuts_it() -> 
     rims = torch.stack([r - square.sqrt() for square, (_, _, r) in zip(wrapped, truth, strict=True)])
     image = 1.2 * (rims.amax(0) + 0.5).clamp(0, 1)[None, None] - 0.6
     for shift in rng.integers(0, 64, (4, 2)).tolist():
-        (circles,) = detect(image.roll(shift, (2, 3)), (4, 8), periodic=True)
+        (circles,) = detect(image.roll(shift, (2, 3)), Detector((4, 8)), periodic=True)
         places = (truth[:, :2] + shift + 0.5) % 64 - 0.5
         apart = np.abs(circles.table()[:, None, :2] - places).max(2)
         assert circles.table().shape == (3, 4)
@@ -113,7 +113,7 @@ def test_a_disc_on_the_very_border_is_found_once(
     image = drawn((20.0, 20.0, 6.0), (50.0, 34.0, 6.5), side=72)
     for shift in (-21, -20):  # the first disc's centre comes to -1 and 0, then half a pixel to the border
         rolled = image.roll((shift, shift), (2, 3))
-        (circles,) = detect(rolled, (4, 8), config=DetectorConfig(backend=backend), periodic=True)
+        (circles,) = detect(rolled, Detector((4, 8), settings=DetectorConfig(backend=backend)), periodic=True)
         truth = (np.array([[20.0, 20.0], [50.0, 34.0]]) + shift + 0.5) % 72 - 0.5
         found = circles.table()[np.argsort(circles.radius_px)]
         assert np.all((found[:, :2] >= -0.5) & (found[:, :2] < 71.5))
@@ -132,9 +132,9 @@ def test_two_readings_of_a_disc_on_the_border_become_one() -> None:
 def test_a_rolled_image_has_rolled_circles() -> None:
     """By whole steps of the accumulator; radii rest on the mean width of rims, continued ones among them."""
     image = drawn((3.0, 30.0, 6.0), (30.0, 62.0, 5.5), (45.0, 20.0, 6.5), side=72).roll((-10, 25), (2, 3))
-    (before,) = detect(image, (4, 8), periodic=True)
+    (before,) = detect(image, Detector((4, 8)), periodic=True)
     for shift in (24, 36, 48):
-        (after,) = detect(image.roll((shift, shift), (2, 3)), (4, 8), periodic=True)
+        (after,) = detect(image.roll((shift, shift), (2, 3)), Detector((4, 8)), periodic=True)
         one, other = (circles.table()[np.argsort(circles.radius_px)] for circles in (before, after))
         places = (one[:, :2] + shift + 0.5) % 72 - 0.5
         np.testing.assert_allclose(other[:, :2], places, atol=1e-4)
@@ -143,7 +143,7 @@ def test_a_rolled_image_has_rolled_circles() -> None:
 
 def test_a_periodic_image_must_hold_its_discs() -> None:
     with pytest.raises(UserError, match="periodic"):
-        detect(drawn((16.0, 16.0, 6.0), side=32), (4, 9), periodic=True)
+        detect(drawn((16.0, 16.0, 6.0), side=32), Detector((4, 9)), periodic=True)
 
 
 # Simulated tomography ----------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def _found(condition: Condition) -> Found:
     """Detect in scenes of 128 x 128 px at signal-to-noise 4, with the radius band of the condition."""
     source = scenes(condition, scans=1, seed=5)
     images = torch.from_numpy(np.stack([scene.image for scene in source]))[:, None]
-    circles = detect(images, condition.band_px, condition.polarity)
+    circles = detect(images, Detector(condition.band_px, condition.polarity))
     total = Counts()
     for one, scene in zip(circles, source, strict=True):
         total += compare(one.table(), scene.truth, scene.image.shape)

@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
-from microgan.detection.circles import DetectorConfig
 from microgan.detection.detect import detect
+from microgan.detection.detector import Detector, DetectorConfig
 from microgan.detection.watershed import watershed_circles
 
 
@@ -77,7 +77,7 @@ def test_it_is_a_back_end_of_the_detector() -> None:
     image = _drawn((20, 20, 6), (45, 40, 7))
     batch = torch.from_numpy(np.stack([image, image.T])[:, None]).float()
     for config in (DetectorConfig(backend="watershed"), DetectorConfig(backend="watershed", threshold=0.99)):
-        both = detect(batch, (5, 8), config=config)
+        both = detect(batch, Detector((5, 8), settings=config))
         expected = [watershed_circles(x.numpy(), (5, 8), threshold=config.threshold) for x in batch[:, 0]]
         for circles, table in zip(both, expected, strict=True):
             np.testing.assert_array_equal(circles.table(), table)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from microgan.detection.circles import Polarity
+from microgan.detection.detector import Polarity
 from microgan.gan import physical_loss as physics
-from microgan.gan.physical_loss import Material, Terms, physical_loss
+from microgan.gan.physical_loss import TERMS, Material, PhysicalLoss, PhysicsConfig, physical_loss
 from tests.helpers import drawn
 
 BAND = (4.0, 8.0)
@@ -34,9 +34,13 @@ def material(polarity: Polarity = "bright") -> Material:
     return Material.of(windows if polarity == "bright" else -windows, BAND, polarity, 0.0)
 
 
-def score(images: Tensor) -> Terms:
+def score(images: Tensor) -> PhysicalLoss:
     with torch.no_grad():
         return physical_loss(images, material())
+
+
+def values(loss: PhysicalLoss) -> list[Tensor]:
+    return [loss.total, *loss.terms.values()]
 
 
 def blurred(image: Tensor, sd_px: float) -> Tensor:
@@ -52,49 +56,52 @@ def hull() -> Tensor:
 
 
 def test_discs_apart_cost_next_to_nothing() -> None:
-    terms = score(packing(99))
+    loss = score(packing(99))
     for name in ("overlap", "double_coverage"):
-        assert float(getattr(terms, name)) < 1e-6
-    assert float(terms.uncovered_phase) < 2e-3
-    assert float(terms.empty_circle) < 2e-3
-    assert float(terms.total) < 4
+        assert float(loss.terms[name]) < 1e-6
+    assert float(loss.terms["uncovered_phase"]) < 2e-3
+    assert float(loss.terms["empty_circle"]) < 2e-3
+    assert float(loss.total) < 4
 
 
 def test_overlap_grows_with_its_degree() -> None:
     apart = [12.5, 11.0, 10.0, 9.0, 8.0]  # of two discs of radius 6: overlaps of 0, 8, 17, 25, 33 %
     pairs = torch.cat([drawn((32, 32 - d / 2, 6), (32, 32 + d / 2, 6)) for d in apart])
-    terms = score(pairs)
-    assert (terms.overlap.diff() > 0).all() or float(terms.overlap[0]) == 0
-    assert (terms.overlap[1:].diff() > 0).all()
+    loss = score(pairs)
+    assert (loss.terms["overlap"].diff() > 0).all() or float(loss.terms["overlap"][0]) == 0
+    assert (loss.terms["overlap"][1:].diff() > 0).all()
     # To where circles are found: squared, over discs of this radius that fill the image.
-    tolerated = material().tolerated["overlap"]
+    tolerated = material().tolerated["overlap"][1]
     expected = (1 - torch.tensor(apart[2:]) / 12 - tolerated).square() * torch.pi * 36 / 64**2
-    torch.testing.assert_close(terms.overlap[2:], expected, rtol=0.35, atol=0)
-    assert (terms.double_coverage[1:].diff() > 0).all()
+    torch.testing.assert_close(loss.terms["overlap"][2:], expected, rtol=0.35, atol=0)
+    assert (loss.terms["double_coverage"][1:].diff() > 0).all()
 
 
 def test_what_real_windows_show_is_tolerated() -> None:
     touching = torch.cat([drawn((32, 26.5, 6), (32, 37.5, 6), (12, 12, 6)) for _ in range(4)])  # by 8 %
     lenient = Material.of(touching, BAND, "bright", 0.0)
-    assert lenient.tolerated["overlap"] > material().tolerated["overlap"] + 0.03
-    assert float(physical_loss(touching, lenient).overlap.max()) < float(score(touching).overlap.min()) / 3
+    assert lenient.tolerated["overlap"][1] > material().tolerated["overlap"][1] + 0.03
+    assert (
+        float(physical_loss(touching, lenient).terms["overlap"].max())
+        < float(score(touching).terms["overlap"].min()) / 3
+    )
     noisy = torch.cat([packing(seed) for seed in range(12)])
     noisy = noisy + 0.3 * torch.randn(noisy.shape, generator=torch.Generator().manual_seed(0))
     assert (
-        Material.of(noisy, BAND, "bright", 0.0).tolerated["uncovered_phase"]
-        > material().tolerated["uncovered_phase"]
+        Material.of(noisy, BAND, "bright", 0.0).tolerated["uncovered_phase"][1]
+        > material().tolerated["uncovered_phase"][1]
     )
 
 
 def test_a_merged_pair_costs_more_than_two_discs() -> None:
-    terms = score(torch.cat([hull(), drawn((32, 25.5, 6), (32, 38.5, 6))]))
-    misfit = terms.uncovered_phase + terms.empty_circle + terms.double_coverage
+    loss = score(torch.cat([hull(), drawn((32, 25.5, 6), (32, 38.5, 6))]))
+    misfit = loss.terms["uncovered_phase"] + loss.terms["empty_circle"] + loss.terms["double_coverage"]
     assert float(misfit[0]) > 3 * float(misfit[1])
-    assert float(terms.total[0]) > float(terms.total[1])
+    assert float(loss.total[0]) > float(loss.total[1])
 
 
 def ellipse(by: float, radius_px: float = 6.0, turned: float = 0.0) -> Tensor:
-    """Draw one disc whose half-axes, by row and by col, are longer and shorter than its radius by a fraction."""
+    """Draw one disc whose half-axes, by row and by col, are longer and shorter than its radius by ``by``."""
     axis = torch.arange(64.0) - 32
     cos, sin = math.cos(turned), math.sin(turned)
     row = (cos * axis[:, None] - sin * axis) / (1 + by)
@@ -102,29 +109,36 @@ def ellipse(by: float, radius_px: float = 6.0, turned: float = 0.0) -> Tensor:
     return 1.2 * (radius_px - (row.square() + col.square()).sqrt() + 0.5).clamp(0, 1)[None, None] - 0.6
 
 
-def test_oval_is_what_an_ellipse_is_off_its_circle() -> None:
+def test_non_circularity_is_what_an_ellipse_is_off_its_circle() -> None:
     flat = [0.0, 0.1, 0.15, 0.2, 0.25]
-    terms = score(torch.cat([ellipse(by) for by in flat]))
-    assert float(terms.non_circularity[0]) < 1e-6
-    found = (
-        material().tolerated["non_circularity"] + (terms.non_circularity[1:] * 64**2 / (torch.pi * 36)).sqrt()
+    loss = score(torch.cat([ellipse(by) for by in flat]))
+    assert float(loss.terms["non_circularity"][0]) < 1e-6
+    measured = (
+        material().tolerated["non_circularity"][1]
+        + (loss.terms["non_circularity"][1:] * 64**2 / (torch.pi * 36)).sqrt()
     )
-    torch.testing.assert_close(found, torch.tensor(flat[1:]), rtol=0.3, atol=0)
+    torch.testing.assert_close(measured, torch.tensor(flat[1:]), rtol=0.3, atol=0)
     torch.testing.assert_close(
-        score(ellipse(-0.2)).non_circularity, terms.non_circularity[3:4], rtol=1e-3, atol=1e-7
+        score(ellipse(-0.2)).terms["non_circularity"],
+        loss.terms["non_circularity"][3:4],
+        rtol=1e-3,
+        atol=1e-7,
     )
     for turned in (math.pi / 8, math.pi / 4):
         torch.testing.assert_close(
-            score(ellipse(0.2, turned=turned)).non_circularity, terms.non_circularity[3:4], rtol=0.15, atol=0
+            score(ellipse(0.2, turned=turned)).terms["non_circularity"],
+            loss.terms["non_circularity"][3:4],
+            rtol=0.15,
+            atol=0,
         )
 
 
 def test_descent_rounds_a_long_disc() -> None:
     image = blurred(ellipse(0.2), 0.7).requires_grad_(True)
-    before = float(score(image).non_circularity)
-    (gradient,) = torch.autograd.grad(physical_loss(image, material()).non_circularity.sum(), image)
+    before = float(score(image).terms["non_circularity"])
+    (gradient,) = torch.autograd.grad(physical_loss(image, material()).terms["non_circularity"].sum(), image)
     moved = image.detach() - 0.05 * gradient / gradient.abs().max()
-    assert float(score(moved).non_circularity) < 0.9 * before
+    assert float(score(moved).terms["non_circularity"]) < 0.9 * before
     # It takes away at the ends, along the rows, and adds at the sides.
     assert float(gradient[0, 0, 39, 32]) > 0
     assert float(gradient[0, 0, 32, 37]) < 0
@@ -142,8 +156,8 @@ def test_what_is_no_packing_of_discs_is_worse(defect: str) -> None:
         "blurred": blurred(good, 3.0),
         "soft": blurred(good, 1.8),
     }[defect]
-    terms = score(torch.cat([good, bad]))
-    assert float(terms.total[1]) > float(terms.total[0]) + 1
+    loss = score(torch.cat([good, bad]))
+    assert float(loss.total[1]) > float(loss.total[0]) + 1
 
 
 @pytest.mark.parametrize("grey", [-1.0, -0.6, 0.0, 1.0])
@@ -170,10 +184,10 @@ def test_the_derivative_is_that_of_finite_differences(monkeypatch: pytest.Monkey
     monkeypatch.setattr(physics, "voted_circles", lambda *_: votes)
 
     def total(image: Tensor) -> Tensor:
-        terms = physical_loss(image, material())
+        loss = physical_loss(image, material())
         # Nor have confidences in overlap and non_circularity.
-        without = {"total", "overlap", "non_circularity"}
-        return sum(getattr(terms, name).sum() for name in Terms._fields if name not in without)
+        constant_confidence = {"overlap", "non_circularity"}
+        return sum(term.sum() for name, term in loss.terms.items() if name not in constant_confidence)
 
     image.requires_grad_(True)
     (gradient,) = torch.autograd.grad(total(image), image)
@@ -190,14 +204,14 @@ def test_the_fit_has_the_derivative_of_finite_differences() -> None:
     phase = torch.sigmoid(8 * image[:, 0]).requires_grad_(True)
 
     def fit(phase: Tensor) -> tuple[Tensor, ...]:
-        return physics.fitted(*votes, physics.Cells(phase, 1), BAND)
+        return physics.fit(*votes, physics.Cells(phase, 1), BAND)
 
     assert torch.autograd.gradcheck(fit, (phase,), fast_mode=True)
 
 
 def test_the_derivative_of_overlap_parts_the_discs() -> None:
     image = drawn((32, 27.5, 6), (32, 36.5, 6)).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(physical_loss(image, material()).overlap.sum(), image)
+    (gradient,) = torch.autograd.grad(physical_loss(image, material()).terms["overlap"].sum(), image)
     apart = drawn((32, 27.3, 6), (32, 36.7, 6)) - drawn((32, 27.5, 6), (32, 36.5, 6))
     assert float((gradient * apart).sum()) < 0
 
@@ -205,23 +219,23 @@ def test_the_derivative_of_overlap_parts_the_discs() -> None:
 def test_flips_and_turns_change_nothing() -> None:
     image = packing(97, (31.5, 31.5, 6.0))
     turned = torch.cat([image, image.flip(2), image.flip(3), image.transpose(2, 3)])
-    terms = score(turned)
-    for term in terms:
-        torch.testing.assert_close(term, term[:1].expand(4), rtol=1e-3, atol=1e-6)
+    loss = score(turned)
+    for value in values(loss):
+        torch.testing.assert_close(value, value[:1].expand(4), rtol=1e-3, atol=1e-6)
 
 
 def test_dark_discs_are_bright_ones_of_the_negated_image() -> None:
     image = packing(96, (31.5, 31.5, 6.0))
     dark = physical_loss(-image, material("dark"))
-    for one, other in zip(dark, score(image), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+    for of_dark, of_bright in zip(values(dark), values(score(image)), strict=True):
+        torch.testing.assert_close(of_dark, of_bright, rtol=1e-4, atol=1e-7)
 
 
 def test_an_image_does_not_depend_on_the_rest_of_the_batch() -> None:
     batch = torch.cat([packing(95), hull(), torch.zeros(1, 1, 64, 64), packing(94, (31.5, 31.5, 6.0))])
     for index, alone in enumerate(batch.split(1)):
-        for one, other in zip(score(alone), score(batch), strict=True):
-            torch.testing.assert_close(one[0], other[index], rtol=1e-4, atol=1e-7)
+        for by_itself, in_batch in zip(values(score(alone)), values(score(batch)), strict=True):
+            torch.testing.assert_close(by_itself[0], in_batch[index], rtol=1e-4, atol=1e-7)
 
 
 def test_autocast_changes_nothing() -> None:
@@ -238,14 +252,44 @@ def test_descent_parts_a_merged_pair() -> None:
     optimiser = torch.optim.Adam([image], lr=0.03)
     for _ in range(40):
         optimiser.zero_grad()
-        terms = physical_loss(image, material())
-        (terms.uncovered_phase + terms.empty_circle + terms.double_coverage).sum().backward()
+        loss = physical_loss(image, material())
+        (
+            loss.terms["uncovered_phase"] + loss.terms["empty_circle"] + loss.terms["double_coverage"]
+        ).sum().backward()
         optimiser.step()
     after = image.detach()[0, 0]
     assert after[28:37, 25].mean() > 0.3
     assert after[28:37, 39].mean() > 0.3
     assert after[27, 32] < 0
     assert after[37, 32] < 0
+
+
+def test_each_term_has_its_weight_in_the_parameters_and_its_place_in_the_total() -> None:
+    """The table of terms and the explicit fields of the parameters agree, in order too."""
+    rest = ("weight", "images", "warm_up", "ramp")
+    assert [name for name in PhysicsConfig.model_fields if name not in rest] == list(TERMS)
+    image = packing(98, (31.5, 31.5, 6.0)) + 0.3
+    expected, zero = score(image), dict.fromkeys(TERMS, 0.0)
+    assert set(material().tolerated) == set(material().scale) == set(expected.terms) == set(TERMS)
+    for name, term in expected.terms.items():
+        assert float(term) > 0, name
+        alone = physical_loss(image, material(), PhysicsConfig.model_validate({**zero, name: 2.0})).total
+        torch.testing.assert_close(alone, 2 * torch.log1p(term / material().scale[name]))
+    usual = sum(
+        getattr(PhysicsConfig(), name) * torch.log1p(expected.terms[name] / material().scale[name])
+        for name in TERMS
+    )
+    torch.testing.assert_close(expected.total, usual)
+
+
+def test_real_windows_cost_about_one_a_term() -> None:
+    """The scale of a term of circles is its mean over the windows that it was measured on."""
+    windows = torch.cat([packing(seed, without=seed % 3) for seed in range(12)])
+    for name in ("uncovered_phase", "empty_circle", "double_coverage"):
+        mean = max(float(score(windows).terms[name].mean()), physics.LEAST_SCALE)
+        assert material().scale[name] == pytest.approx(mean, rel=1e-4)
+    fraction = score(windows).terms["volume_fraction"]
+    assert (fraction == 0).sum() == 10  # all but those beyond the 5 % and 95 % quantiles of twelve
 
 
 def test_wrong_arguments_are_named() -> None:

@@ -1,0 +1,70 @@
+"""A detector of discs: which discs are searched for, and how."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import Field
+
+from microgan.core.config import Config
+from microgan.core.errors import UserError
+
+Polarity = Literal["bright", "dark"]  # of the discs against the matrix
+
+BAND_SLACK_PX = 0.5  # the ends of the radius band are soft by this much: a radius is measured that well
+
+
+class DetectorConfig(Config):
+    """How discs are detected. Scores run from 0 to 1 (an ideal disc)."""
+
+    backend: Literal["ring", "opencv", "watershed"] = Field(
+        default="ring", description="ring: ours; opencv: HoughCircles; watershed: an independent judge"
+    )
+    smoothing: float = Field(
+        default=0.28, gt=0, le=1, description="Gaussian smoothing over the smallest radius; 0.7 to 1.5 px"
+    )
+    ring_width_px: float = Field(default=1.0, ge=0.5, le=5, description="sd of the ring kernels")
+    threshold: float = Field(default=0.3, gt=0, lt=1, description="least score of a disc")
+    min_separation: float = Field(
+        default=0.55, gt=0, lt=1, description="circles closer than this x (r1 + r2) are one disc read twice"
+    )
+    min_fill: float = Field(
+        default=0.3, ge=0, lt=1, description="grey inside a disc, 0: dark, 1: bright end of the image"
+    )
+    opencv_method: Literal["gradient", "gradient_alt"] = Field(default="gradient", description="HOUGH_...")
+    opencv_scale: int = Field(default=4, ge=1, le=8, description="magnification before HoughCircles")
+    opencv_threshold: float = Field(
+        default=0.3, gt=0, lt=1, description="votes over the edge's pixels, or perfectness for gradient_alt"
+    )
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Radius band, polarity and settings of a detector, as `microgan.detection.detect.detect` takes them.
+
+    Attributes
+    ----------
+    radius_px : (smallest, largest)
+        Band in which discs are searched; its ends are soft by `BAND_SLACK_PX`.
+    polarity : {"bright", "dark"}
+        Whether discs are brighter or darker than the matrix.
+    settings : DetectorConfig
+
+    Raises
+    ------
+    UserError
+        If the band is empty or begins below 1 px.
+
+    Examples
+    --------
+    >>> Detector((4, 8)).settings.backend
+    'ring'
+    """
+
+    radius_px: tuple[float, float]
+    polarity: Polarity = "bright"
+    settings: DetectorConfig = field(default_factory=DetectorConfig)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.radius_px[0] < self.radius_px[1]:
+            rule = "must be (smallest, largest) with 1 <= smallest < largest"
+            raise UserError("radius_px", tuple(self.radius_px), rule)
