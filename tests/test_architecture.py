@@ -53,7 +53,7 @@ def _file(module: str) -> str:
 def _imported(stage: str) -> set[str]:
     """Return the files of all modules that a stage imports, itself or through others."""
     modules = {f"stages.{stage}"} | _graph().find_upstream_modules(f"stages.{stage}")
-    return {_file(module) for module in modules} - {"microgan/__init__.py"}  # which has the version alone
+    return {_file(module) for module in modules} - {"microgan/__init__.py"}  # which imports nothing by itself
 
 
 def _dvc() -> dict:
@@ -107,9 +107,10 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 for file in sorted(Path("microgan").rglob("*.py")):
     importlib.import_module(".".join(file.with_suffix("").parts).removesuffix(".__init__"))
+from microgan.core.domain import Domain
 from microgan.gan.networks import Generator, NetworkConfig
 from microgan.gan.sampling import sample
-print(tuple(sample(Generator(NetworkConfig(base_channels=4)), 2, (40, 24), seed=0).shape))
+print(tuple(sample(Generator(NetworkConfig(base_channels=4)), 2, Domain((40, 24)), seed=0).shape))
 """
 
 

@@ -1,0 +1,90 @@
+"""`microgan sample`: seeds, cards, repair, models in MLflow."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from microgan.core.domain import Domain
+from microgan.detection.circles import Circles
+from microgan.samples import model_store
+from microgan.samples.repair import Repaired
+from microgan.validity.judging import Verdict
+from microgan.validity.large_images import LargeImageVerdict
+from tests.commands.helpers import csv_rows, json_result, run_command
+
+NO_CIRCLES = Circles.from_table(np.zeros((0, 4)))
+
+
+def test_sample_is_a_scan_like_stack_that_its_seed_fixes(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stacks = []
+    for name, seed in (("a.tif", 5), ("b.tif", 5), ("c.tif", 6)):
+        words = ("--count", 3, "--size", 40, 56, "--seed", seed, "--out", tmp_path / name)
+        assert run_command(monkeypatch, "sample", material / "model", *words) == 0
+        stacks.append(tifffile.imread(tmp_path / name))
+    assert stacks[0].shape == (3, 40, 56)
+    assert stacks[0].dtype == np.uint16  # as the scan
+    assert np.array_equal(stacks[0], stacks[1])
+    assert not np.array_equal(stacks[0], stacks[2])
+
+
+def test_a_card_takes_no_other_files_place(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reference.json").write_text("{}")
+    assert run_command(monkeypatch, "sample", material / "model", "--out", tmp_path / "reference.tif") == 2
+    assert "reference.json: exists" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["reference.json"]
+
+
+def test_a_model_in_mlflow_needs_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(model_store, "find_spec", lambda name: None)
+    assert run_command(monkeypatch, "sample", "models:/microgan-discs@best", "--out", tmp_path / "x.tif") == 2
+    text = capsys.readouterr().err
+    assert text.startswith("microgan: models:/microgan-discs@best: MLflow is not installed: ")
+    assert text.count("\n") == 1
+
+
+def test_repaired_images_are_judged_as_they_are_written(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference, out = ("--reference", material / "reference.json"), tmp_path / "large.tif"
+    words = ("sample", material / "model", "--count", 2, "--size", 96, 128, "--periodic", "--out", out)
+    repair = ("--repair", material / "reference.json", "--rounds", 1)
+    repaired = json_result(monkeypatch, capsys, *words, *repair)["repaired"]
+    assert (repaired["windows"], repaired["valid"], repaired["rounds"]) == (12, 0, 1)
+    verdicts = tmp_path / "verdicts.csv"
+    assert (
+        run_command(monkeypatch, "validate", out, *reference, "--periodic", "--out", verdicts, "--strict")
+        == 1
+    )
+    invalid = [int(row["invalid_windows"]) for row in csv_rows(verdicts)]
+    assert np.mean(invalid) == repaired["invalid_windows_after"] > 0
+    assert json.loads(out.with_suffix(".json").read_text())["repaired"] == repaired
+    rules = (material / "reference.json").read_bytes()
+    assert repaired["reference_sha256"] == hashlib.sha256(rules).hexdigest()
+    assert run_command(monkeypatch, *words, *repair, "--strict") == 1
+
+
+def test_a_large_image_whose_discs_overlap_as_a_whole_is_not_counted_as_valid(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def overlaps_only(*_: object, **__: object) -> Repaired:
+        image, verdict = torch.zeros(1, 1, 64, 64), Verdict(True, (), {}, NO_CIRCLES)
+        overlap = np.array([[0, 1]])
+        large = LargeImageVerdict(np.array([0]), np.array([0]), [verdict], NO_CIRCLES, overlap)
+        return Repaired(image, image, image, large, large, Domain((64, 64), True), 1, 0.0, 0.0)
+
+    monkeypatch.setattr("microgan.commands.sample.sample_and_repair", overlaps_only)
+    words = ("sample", material / "model", "--count", 1, "--repair", material / "reference.json")
+    repaired = json_result(monkeypatch, capsys, *words, "--out", tmp_path / "a.tif")["repaired"]
+    assert (repaired["valid"], repaired["invalid_windows_after"]) == (0, 0)
+    assert run_command(monkeypatch, *words, "--out", tmp_path / "a.tif", "--strict") == 1
