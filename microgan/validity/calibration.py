@@ -69,8 +69,9 @@ class CalibrationConfig(Config):
 
     def load_reference(self, path: Path) -> Reference:
         """Load a reference; its own rules are allowed if they are the ones that this user has named here."""
-        named_here = Reference.load(path).own == self.own
-        return Reference.load(path, allow_own_rules=named_here)
+        reference = Reference.load(path)
+        named_here = reference.own == self.own
+        return reference.with_own_rules(import_own_rules(self.own)) if named_here else reference
 
 
 # Calibration -------------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ def calibrate(planes: Planes, window_px: int, config: CalibrationConfig) -> Refe
             f"fits nothing: {info.polarity} discs of these radii differ from the disc phase on {mismatch:.0%}"
             f" of their area, must be at most {LARGEST_ONE_MINUS_IOU:.0%} (or is the polarity wrong?)"
         )
-        raise UserError(f"scans.{info.name}.radius_px", list(info.radius_px), rule)
+        raise UserError("radius_px", list(info.radius_px), rule)
     limits, uncertainty = _all_limits(measured, rules, config)
     passed = [not broken_rules(measures, limits, rules) for measures in measured]
     reference = Reference(
