@@ -24,12 +24,12 @@ class Contender:
 
     name: str
     find: Callable[..., list[np.ndarray]]
-    choices: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def settings(self, quick: bool = False) -> list[dict[str, Any]]:
-        """Return all combinations of choices; the first two of each when ``quick``."""
-        values = [choice[:2] if quick else choice for choice in self.choices.values()]
-        return [dict(zip(self.choices, combination, strict=True)) for combination in product(*values)]
+        """Return all combinations of values; the first two of each setting when ``quick``."""
+        values = [tried[:2] if quick else tried for tried in self.values.values()]
+        return [dict(zip(self.values, combination, strict=True)) for combination in product(*values)]
 
 
 def by_microgan(images: np.ndarray, band_px: Band, polarity: Polarity, **settings: Any) -> list[np.ndarray]:
@@ -40,9 +40,9 @@ def by_microgan(images: np.ndarray, band_px: Band, polarity: Polarity, **setting
 
 
 def by_opencv(method: int) -> Callable[..., list[np.ndarray]]:
-    """`cv2.HoughCircles` after a Gaussian blur and a magnification; it knows no polarity.
+    """`cv2.HoughCircles` after a Gaussian blur and a magnification; it has no parameter for the polarity.
 
-    ``votes`` is over the rim's pixels for the gradient method, the perfectness for the other;
+    ``votes`` is over the edge's pixels for the gradient method, the perfectness for the other;
     ``apart`` the least distance of centres over the smallest radius.
     """
 
@@ -62,7 +62,7 @@ def by_opencv(method: int) -> Callable[..., list[np.ndarray]]:
             smooth = cv2.GaussianBlur(image, (0, 0), blur_px)
             low, high = np.percentile(smooth, (0.5, 99.5))
             levels = np.clip((smooth - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
-            found = cv2.HoughCircles(
+            rows = cv2.HoughCircles(
                 cv2.resize(levels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC),
                 method,
                 dp=1.0,
@@ -72,7 +72,7 @@ def by_opencv(method: int) -> Callable[..., list[np.ndarray]]:
                 minRadius=math.floor(smallest),
                 maxRadius=math.ceil(largest),
             )
-            circles = np.zeros((0, 3)) if found is None else found.reshape(-1, found.shape[-1])[:, :3]
+            circles = np.zeros((0, 3)) if rows is None else rows.reshape(-1, rows.shape[-1])[:, :3]
             col, row, radius = circles.astype(float).T
             at = [(row + 0.5) / scale - 0.5, (col + 0.5) / scale - 0.5, radius / scale, np.ones(len(row))]
             tables.append(np.column_stack(at))
@@ -84,7 +84,7 @@ def by_opencv(method: int) -> Callable[..., list[np.ndarray]]:
 def by_skimage(
     images: np.ndarray, band_px: Band, polarity: Polarity, sigma: float, threshold: float, scale: int
 ) -> list[np.ndarray]:
-    """`skimage.transform.hough_circle` on Canny edges; it knows no polarity."""
+    """`skimage.transform.hough_circle` on Canny edges; it has no parameter for the polarity."""
     radii = np.arange(round(band_px[0] * scale), round(band_px[1] * scale) + 1)
     apart = int(1.1 * band_px[0] * scale)
     tables = []

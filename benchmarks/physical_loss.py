@@ -3,7 +3,7 @@
 Pairs of trainings with equal seeds, one with the physical loss of params.yaml and one without, are judged by
 their samples before any filtering: by the filter with the ring detector, and by the same rules calibrated for
 the watershed, a detector that works in another way and that no training has seen. Both filters reject about
-5 % of real calibration windows. The last generator is judged, not a chosen one.
+5 % of real calibration windows. The last generator is judged, without checkpoint selection.
 
 A ratio is the fraction of rejected samples with the loss over that without it: the geometric mean over the
 seeds, with the 95 % interval of Student's t for its logarithm. Each run is a line of
@@ -27,26 +27,29 @@ from scipy import stats
 from torch import Tensor
 
 from microgan.core.config import Config
+from microgan.core.domain import Domain
 from microgan.core.files import atomic, write_csv
 from microgan.gan.checkpoint_selection import two_point
+from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.sampling import sample
-from microgan.gan.training import ModelConfig, TrainConfig, train
+from microgan.gan.training import train
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.statistics.estimators import relative_distance
-from microgan.validity.calibration import calibrate
-from microgan.validity.judging import judge, phase_image, rejected_by
-from microgan.validity.reference import CalibrationConfig, Reference
+from microgan.validity.calibration import CalibrationConfig, calibrate
+from microgan.validity.judging import judge, rejected_by
+from microgan.validity.phase import phase_image
+from microgan.validity.reference import Reference
 from stages.project import git_commit
 from stages.train import material_of
 
 ROOT = Path(__file__).parents[1]
-JUDGES = ("ring", "watershed")
+DETECTORS = ("ring", "watershed")
 SAMPLE_SEED, REAL_SEED = 1000, 1001
 
 
 class Run(Config):
-    """One training, judged; fractions of rejected samples, relative errors of what they are like."""
+    """One training, judged: fractions of rejected samples, relative errors of their statistics."""
 
     model: str
     seed: int
@@ -62,17 +65,17 @@ class Run(Config):
 
 
 @dataclass(frozen=True)
-class Court:
-    """Who judges: a filter for each detector, on held-out windows (n, 1, S, S)."""
+class Filters:
+    """A filter for each detector, and held-out windows (n, 1, S, S)."""
 
     references: dict[str, Reference]
     real: Tensor
 
     @classmethod
-    def of(cls, planes: Planes, params: dict[str, Any], count: int) -> "Court":
+    def of(cls, planes: Planes, params: dict[str, Any], count: int) -> "Filters":
         """Calibrate both filters on the scan."""
         references = {}
-        for name in JUDGES:
+        for name in DETECTORS:
             values = {**params["calibrate"], "bootstrap": 0}
             values["detector"] = {**values["detector"], "backend": name}
             config = CalibrationConfig.from_mapping(values, "calibrate")
@@ -81,7 +84,7 @@ class Court:
         return cls(references, windows.draw(np.random.default_rng(REAL_SEED), count))
 
     def rejected(self, images: Tensor) -> dict[str, float]:
-        """Return the fractions of images that each judge rejects, for any reason and for an overlap."""
+        """Return the fractions of images that each filter rejects, for any reason and for an overlap."""
         fractions = {}
         for name, reference in self.references.items():
             verdicts = judge(images, reference, progress=False)
@@ -92,28 +95,34 @@ class Court:
     def errors(self, images: Tensor) -> dict[str, float]:
         """Return relative errors of volume fraction and two-point correlation."""
         reference = self.references["ring"]
-        one, other = (two_point(phase_image(group, reference)) for group in (images, self.real))
+        own, real = (two_point(phase_image(group, reference)) for group in (images, self.real))
         return {
-            "volume_fraction_error": float(one[0] / other[0] - 1),
-            "two_point_error": relative_distance(one, other),
+            "volume_fraction_error": float(own[0] / real[0] - 1),
+            "two_point_error": relative_distance(own, real),
         }
 
 
 def trained_and_judged(
-    planes: Planes, name: str, seed: int, physics: bool, config: TrainConfig, model: ModelConfig, court: Court
+    planes: Planes,
+    name: str,
+    seed: int,
+    physics: bool,
+    config: TrainConfig,
+    model: ModelConfig,
+    filters: Filters,
 ) -> Run:
     """Train once, and judge as many samples as there are real windows."""
-    reference = court.references["ring"]
+    reference = filters.references["ring"]
     windows = Windows(planes, "train", reference.window_px)
     material = material_of(windows, reference, seed)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.safetensors"
         config = config.model_copy(update={"seed": seed})
         done = train(windows, config, model, state, material=material if physics else None)
-    size_px = (reference.window_px, reference.window_px)
-    images = sample(done.last, len(court.real), size_px, SAMPLE_SEED, progress=False)
+    domain = Domain((reference.window_px, reference.window_px))
+    images = sample(done.last, len(filters.real), domain, SAMPLE_SEED, progress=False)
     about = {"model": name, "seed": seed, "physics": physics, "steps": done.steps, "seconds": done.seconds}
-    return Run.model_validate(about | court.rejected(images) | court.errors(images))
+    return Run.model_validate(about | filters.rejected(images) | filters.errors(images))
 
 
 def ratio(runs: Sequence[Run], measure: str) -> tuple[float, float, float]:
@@ -134,10 +143,10 @@ def ratio(runs: Sequence[Run], measure: str) -> tuple[float, float, float]:
     return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
 
-def table(runs: Sequence[Run], court: Court) -> str:
+def table(runs: Sequence[Run], filters: Filters) -> str:
     """Format the means over the seeds and the ratios in Markdown."""
     measures = ("ring", "ring_overlap", "watershed", "watershed_overlap")
-    real = court.rejected(court.real)
+    real = filters.rejected(filters.real)
     lines = ["| | " + " | ".join(f"rejected: {name.replace('_', ', ')}" for name in measures)]
     lines[0] += " | volume fraction error | two-point error | minutes |"
     lines.append("|---" * 8 + "|")
@@ -169,14 +178,19 @@ def read_runs(path: Path) -> list[Run]:
 
 
 def measured(
-    planes: Planes, models: dict[str, ModelConfig], seeds: int, config: TrainConfig, court: Court, path: Path
+    planes: Planes,
+    models: dict[str, ModelConfig],
+    seeds: int,
+    config: TrainConfig,
+    filters: Filters,
+    path: Path,
 ) -> list[Run]:
     """Train and judge all pairs that ``path`` does not hold yet; write each there at once."""
     runs = read_runs(path)
     for seed, (name, model), physics in product(range(seeds), models.items(), (False, True)):
         if (name, seed, physics) in [(run.model, run.seed, run.physics) for run in runs]:
             continue
-        runs.append(trained_and_judged(planes, name, seed, physics, config, model, court))
+        runs.append(trained_and_judged(planes, name, seed, physics, config, model, filters))
         write_csv(path, list(Run.model_fields), [list(run.model_dump().values()) for run in runs])
         print(runs[-1], flush=True)
     return runs
@@ -200,15 +214,15 @@ def main() -> None:
         for name in options.models or params["models"]
     }
     planes = Planes.load(options.planes)
-    court = Court.of(planes, params, options.samples)
-    runs = measured(planes, models, options.seeds, config, court, options.out / "physical_loss.csv")
+    filters = Filters.of(planes, params, options.samples)
+    runs = measured(planes, models, options.seeds, config, filters, options.out / "physical_loss.csv")
     command = f"python -m benchmarks.physical_loss --models {' '.join(models)}"
     command += f" --seeds {options.seeds} --steps {options.steps}"
     text = f"""# Trainings with and without the physical loss
 
 `{command}` at commit {git_commit() or "unknown"}, scan {planes.info.name}, {options.samples} samples each.
 
-{table(runs, court)}
+{table(runs, filters)}
 """
     with atomic(options.out / "physical_loss.md") as draft:
         draft.write_text(text)

@@ -27,8 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.networks import Critic, Generator, latent_cells
-from microgan.gan.training import ModelConfig, TrainConfig, choose_device
+from microgan.gan.runtime import choose_device
 from microgan.scan.planes import Planes
 
 OnStep = Callable[[], None]

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from microgan.gan.training import ModelConfig, TrainConfig, train
+from microgan.gan.config import ModelConfig, TrainConfig
+from microgan.gan.training import train
 from microgan.scan.symmetries import Augmentation
 from microgan.scan.windows import Windows
 
@@ -37,9 +38,9 @@ class _NamedWindows:
     def __init__(self, windows: Windows) -> None:
         self._windows, self.size_px = windows, windows.size_px
 
-    def draw(self, rng: np.random.Generator, count: int, symmetries: Augmentation = "none") -> Tensor:
+    def draw(self, rng: np.random.Generator, count: int, augmentation: Augmentation = "none") -> Tensor:
         with record_function("windows.draw"):
-            return self._windows.draw(rng, count, symmetries)
+            return self._windows.draw(rng, count, augmentation)
 
 
 def profile_table(windows: Windows, config: TrainConfig, model: ModelConfig, warm_up: int) -> str:

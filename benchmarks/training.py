@@ -2,7 +2,7 @@
 
 Ours is `microgan.gan.training.train` itself, timed from outside through its callback ``on_log`` in every step
 (which makes it read its losses in every step; by default it reads one in ten), without grids, states,
-checks or the physical loss. The other is `benchmarks.plain_training`; its docstring says what is plain.
+validation or the physical loss. The other is `benchmarks.plain_training`; its docstring says what is plain.
 Models, batch, precision and threads are those of params.yaml.
 
 Each block of steps runs in a process of its own, so that its peak memory is its own, and blocks of the two
@@ -37,7 +37,9 @@ from benchmarks.plain_training import OnStep, train_plainly
 from benchmarks.step_profile import profile_table
 from microgan.core.config import Config
 from microgan.core.files import atomic
-from microgan.gan.training import ModelConfig, TrainConfig, choose_device, choose_precision, train
+from microgan.gan.config import ModelConfig, TrainConfig
+from microgan.gan.runtime import choose_device, choose_precision
+from microgan.gan.training import train
 from microgan.scan.config import ScanConfig, SplitConfig
 from microgan.scan.ingest import ingest
 from microgan.scan.planes import Planes
@@ -158,11 +160,11 @@ def product_rate(dtype: torch.dtype, device: torch.device, sides: Sequence[int])
     """Return the best rate of `torch.mm`, operations a second."""
     best = 0.0
     for side in sides:
-        one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         for _ in range(4):  # the first one warms up
             _synchronise(device)
             start = time.perf_counter()
-            torch.mm(one, other)
+            torch.mm(left, right)
             _synchronise(device)
             best = max(best, 2 * side**3 / (time.perf_counter() - start))
     return best
@@ -203,7 +205,7 @@ class Row:
     @property
     def images_per_second(self) -> tuple[float, float]:
         """Ours and plain."""
-        ours, plain = (median(one.step_seconds for one in side) for side in (self.microgan, self.plain))
+        ours, plain = (median(block.step_seconds for block in side) for side in (self.microgan, self.plain))
         return self.batch / ours, self.batch / plain
 
     @property
@@ -228,10 +230,10 @@ def compare(
         for name in list(jobs)[:: -1 if number % 2 else 1]:
             blocks[name].append(run(jobs[name]))
         between()
-    sizes = {one.parameters for side in blocks.values() for one in side}
+    sizes = {block.parameters for side in blocks.values() for block in side}
     if len(sizes) > 1:
         raise RuntimeError(f"{model}: networks of {sizes} parameters, must be of the same size")
-    flops = {name: step_flops(one) for name, one in jobs.items()}
+    flops = {name: step_flops(job) for name, job in jobs.items()}
     return Row(
         model,
         job.train.base_channels,
@@ -325,7 +327,7 @@ def table(rows: Sequence[Row], peaks: dict[str, float]) -> str:
     lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
     for row in rows:
         ours, plain = row.images_per_second
-        memory = [max(one.peak_bytes for one in side) / 2**20 for side in (row.microgan, row.plain)]
+        memory = [max(block.peak_bytes for block in side) / 2**20 for side in (row.microgan, row.plain)]
         cells = [
             row.model,
             str(row.base_channels),
@@ -336,7 +338,7 @@ def table(rows: Sequence[Row], peaks: dict[str, float]) -> str:
             f"{row.plain_flops / 1e9:.3g}",
             f"{row.rate / 1e9:.3g}",
             *(f"{100 * row.rate / peaks[name]:.3g} %" if name in peaks else "-" for name in DTYPES),
-            *(f"{one:.0f}" for one in memory),
+            *(f"{mebibytes:.0f}" for mebibytes in memory),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -3,9 +3,9 @@
 Trains each model on the scan in data/planes, for which the pipeline has run up to ``calibrate``, from nothing
 and from the model of its name in the given folder (`train.init_from`), with what params.yaml says, the same
 seed and as many steps. Now and then samples of the averaged generator are judged on calibration windows, as
-training itself does, by its score: the pass rate over that of real windows, less what two-point correlation
-and texture are off beyond their noise floors (`microgan.gan.checkpoint_selection`). The pass rate alone would not tell: discs
-of another material may pass, too.
+training itself does, by the score of checkpoint selection (`microgan.gan.checkpoint_selection`): the pass
+rate over that of calibration windows, less the excess of the errors of two-point correlation and texture over
+their noise floors. The pass rate alone would not do: discs of another material may pass, too.
 ``warm_start.md`` is what is printed.
 """
 
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from microgan.core.files import atomic
 from microgan.gan.checkpoint_selection import CheckpointScore
-from microgan.gan.training import ModelConfig, TrainConfig, train
+from microgan.gan.config import ModelConfig, TrainConfig
+from microgan.gan.training import train
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.validity.reference import Reference
@@ -34,13 +35,13 @@ SCORES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
-class Check:
-    """Samples during a training, after so many steps and minutes without the checks themselves."""
+class Validation:
+    """Samples during a training, after so many steps and minutes without validation itself."""
 
     step: float
     minutes: float
     score: float
-    pass_rate_ratio: float
+    calibration_pass_rate_ratio: float
     two_point_error: float
     texture_error: float
 
@@ -51,11 +52,11 @@ class Run:
 
     model: str
     start: Path | None
-    checks: list[Check]
+    validations: list[Validation]
 
-    def reached(self, score: float) -> Check | None:
-        """Return the first check with at least that score."""
-        return next((check for check in self.checks if check.score >= score), None)
+    def reached(self, score: float) -> Validation | None:
+        """Return the first validation with at least that score."""
+        return next((validation for validation in self.validations if validation.score >= score), None)
 
 
 def trained(
@@ -68,23 +69,23 @@ def trained(
 ) -> Run:
     """Train once, and judge on the way."""
     windows = Windows(planes, "train", reference.window_px)
-    choice = CheckpointScore.on(planes, reference, config.seed)
+    score = CheckpointScore.on(planes, reference, config.seed)
     material = material_of(windows, reference, config.seed)
     started, judging = time.monotonic(), 0.0
 
-    def check(samples: Tensor) -> dict[str, float]:
+    def validate(samples: Tensor) -> dict[str, float]:
         nonlocal judging
         began = time.monotonic()
-        found = choice(samples)
+        figures = score(samples)
         judging += time.monotonic() - began
-        return {**found, "minutes": (time.monotonic() - started - judging) / 60}
+        return {**figures, "minutes": (time.monotonic() - started - judging) / 60}
 
     with tempfile.TemporaryDirectory() as folder:
         config = config.model_copy(update={"init_from": start})
         state = Path(folder) / "state.safetensors"
-        done = train(windows, config, model, state, check=check, material=material)
-    names = [field.name for field in fields(Check)]
-    return Run(name, start, [Check(**{key: row[key] for key in names}) for row in done.checks])
+        done = train(windows, config, model, state, validate=validate, material=material)
+    names = [field.name for field in fields(Validation)]
+    return Run(name, start, [Validation(**{key: row[key] for key in names}) for row in done.validations])
 
 
 def at_rate(model: ModelConfig, rate: float) -> ModelConfig:
@@ -110,13 +111,14 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def courses(runs: Sequence[Run]) -> str:
-    """Format all checks in Markdown, a training a line: pass rate, errors of correlation and texture."""
-    steps = [f"{check.step:.0f}" for check in runs[0].checks]
+    """Format all validations in Markdown, a training a line: pass rate, errors of correlation and texture."""
+    steps = [f"{validation.step:.0f}" for validation in runs[0].validations]
     lines = ["| steps | " + " | ".join(steps) + " |", "|---" * (len(steps) + 1) + "|"]
     for run in runs:
         cells = [
-            f"{check.pass_rate_ratio:.2f}, {100 * check.two_point_error:.1f} %, {check.texture_error:.2f}"
-            for check in run.checks
+            f"{validation.calibration_pass_rate_ratio:.2f}, {100 * validation.two_point_error:.1f} %, "
+            f"{validation.texture_error:.2f}"
+            for validation in run.validations
         ]
         lines.append(
             f"| {run.model}, from {'another' if run.start else 'nothing'} | " + " | ".join(cells) + " |"
@@ -124,8 +126,8 @@ def courses(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def _when(check: Check | None) -> str:
-    return f"{check.step:.0f}, {check.minutes:.1f}" if check else "not reached"
+def _when(validation: Validation | None) -> str:
+    return f"{validation.step:.0f}, {validation.minutes:.1f}" if validation else "not reached"
 
 
 def main() -> None:
@@ -136,7 +138,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, default=ROOT / "reference/reference.json")
     parser.add_argument("--models", nargs="+", help="of params.yaml; all by default")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--every", type=int, default=500, help="steps between checks")
+    parser.add_argument("--every", type=int, default=500, help="steps between validations")
     parser.add_argument(
         "--rate", type=float, default=1.0, help="learning rates with a start, over usual ones"
     )
@@ -161,12 +163,12 @@ def main() -> None:
     text = f"""# Trainings from nothing and from a model of another material
 
 `{command}` at commit {git_commit() or "unknown"},
-scan {planes.info.name}, {config.validation_count} samples a check, one seed.
+scan {planes.info.name}, {config.validation_count} samples a validation, one seed.
 
 {table(runs)}
 
-The whole course: pass rate over that of real windows, error of the two-point correlation, and of the texture
-in standard deviations (`microgan.gan.checkpoint_selection`).
+The whole course: pass rate over that of calibration windows, error of the two-point correlation, and of the
+texture in standard deviations (`microgan.gan.checkpoint_selection`).
 
 {courses(runs)}
 """

@@ -16,14 +16,16 @@ from PIL import Image
 from microgan.core.files import atomic, fingerprint, write_csv
 from microgan.gan.checkpoint import CRITIC, LAST, save_model
 from microgan.gan.checkpoint_selection import CheckpointScore
+from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.physical_loss import Material
-from microgan.gan.training import ModelConfig, TrainConfig, Trained, choose_device, choose_precision, train
+from microgan.gan.runtime import choose_device, choose_precision
+from microgan.gan.training import Trained, train
 from microgan.report.image_grid import image_grid
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.validity.reference import Reference
 from stages.project import git_commit, project_root
-from stages.stage import Stage, drafts, run
+from stages.stage import Stage, drafts, naming, run
 
 REFERENCE = Path("reference/reference.json")
 MATERIAL_WINDOWS = 400  # real ones, on which rests what the physical loss expects
@@ -48,26 +50,27 @@ def main(stage: Stage) -> None:
             Image.fromarray(grid).save(draft)
 
     windows = Windows(planes, "train", stage.window_px)
-    choice = CheckpointScore.on(planes, reference, config.seed)
+    validate = CheckpointScore.on(planes, reference, config.seed)
     material = material_of(windows, reference, config.seed)
     state = resume / "state.safetensors"
-    trained = train(windows, config, model, state, on_log, on_preview, choice, material)
+    with naming("train", TrainConfig):
+        trained = train(windows, config, model, state, on_log, on_preview, validate, material)
     if not stage.writes:
         return
 
     outputs = [f"models/{name}", f"metrics/{name}/training.csv", f"metrics/{name}/validation.csv"]
     outputs += [f"reports/train/{name}"]
-    with drafts(*outputs) as (weights, curve, checks, grids):
+    with drafts(*outputs) as (weights, curve, validations, grids):
         about = card(name, stage.window_px, planes, config, model, trained)
         save_model(weights, trained.generator, about, trained.last, trained.critic)
-        for path, rows in ((curve, trained.history), (checks, trained.checks)):
+        for path, rows in ((curve, trained.history), (validations, trained.validations)):
             write_csv(path, list(rows[0]), [list(row.values()) for row in rows])
         shutil.copytree(resume / "grids", grids, dirs_exist_ok=True)
     shutil.rmtree(resume)
     tracker.artifact(*outputs)
     tracker.model(stage.scan, Path("models") / name)
-    for row in trained.checks:
-        on_log({"step": row["step"]} | {f"check.{key}": row[key] for key in row if key != "step"})
+    for row in trained.validations:
+        on_log({"step": row["step"]} | {f"validation.{key}": row[key] for key in row if key != "step"})
     tracker.headline({f"{name}.steps": trained.steps, f"{name}.train_seconds": trained.seconds})
 
 
@@ -93,7 +96,7 @@ def card(
 ) -> dict[str, object]:
     """Say where the generator comes from, and why this one was kept."""
     device = choose_device(config.device)
-    reason = f"latest of {len(trained.checks)} checks on calibration windows that none clearly beats"
+    reason = f"last of {len(trained.validations)} checkpoints within one standard error of the best score"
     return {
         "model": name,
         "window_px": window_px,

@@ -14,7 +14,7 @@ from benchmarks.plain_training import Crops
 from benchmarks.scenes import Condition, Scene, scenes, signal_to_noise, wide_band, windows, with_overlap
 from benchmarks.step_profile import profile_step
 from benchmarks.training import Effort
-from microgan.gan.training import TrainConfig
+from microgan.gan.config import TrainConfig
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from tests.helpers import disc_planes
@@ -257,8 +257,8 @@ def test_a_second_call_measures_only_what_is_missing(tmp_path: Path, monkeypatch
 def test_a_start_is_worth_the_steps_it_saves() -> None:
     def course(start: Path | None, *scores: float) -> warm_start.Run:
         rest = (1.0, 1.0, 1.0)
-        checks = [warm_start.Check(100 * k, 0.5 * k, score, *rest) for k, score in enumerate(scores, 1)]
-        return warm_start.Run("dcgan", start, checks)
+        rows = [(100 * k, 0.5 * k, score, *rest) for k, score in enumerate(scores, 1)]
+        return warm_start.Run("dcgan", start, [warm_start.Validation(*row) for row in rows])
 
     runs = [course(None, 0.1, 0.2, 0.3, 0.55), course(Path("carbon"), 0.55, 0.4, 0.75)]
     rows = {row.split(" | ")[1]: row for row in warm_start.table(runs).splitlines()[2:]}

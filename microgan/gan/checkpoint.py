@@ -19,19 +19,19 @@ from microgan.gan.networks import Critic, Generator, NetworkConfig
 WEIGHTS = "generator.safetensors"
 LAST, CRITIC = "last.safetensors", "critic.safetensors"  # of the training's end; for going on from there
 CARD = "model.json"
-PROGRESS = ("step", "seconds", "history", "checks")
+PROGRESS = ("step", "seconds", "history", "validations")
 
 
 @dataclass
 class State:
-    """All that a training run is, besides its random numbers, which follow from (seed, step)."""
+    """All that a training needs to go on; its random numbers follow from (seed, step)."""
 
     modules: Mapping[str, nn.Module]  # generator, critic, average, best
     optimisers: Mapping[str, torch.optim.Optimizer]
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
-    checks: list[dict[str, float]] = field(default_factory=list)
+    validations: list[dict[str, float]] = field(default_factory=list)
 
 
 def save_state(path: Path, state: State) -> None:
@@ -88,12 +88,11 @@ def save_model(
     with atomic(folder) as draft:
         draft.mkdir()
         _write_tensors(_weights(generator), draft / WEIGHTS)
-        for name, other in ((LAST, last), (CRITIC, critic)):
-            if other is not None:
-                _write_tensors(_weights(other), draft / name)
-        network = generator.config.model_dump()
-        sha256 = file_sha256(draft / WEIGHTS)
-        write_json(draft / CARD, {**card, "network": network, "weights_sha256": sha256})
+        for name, network in ((LAST, last), (CRITIC, critic)):
+            if network is not None:
+                _write_tensors(_weights(network), draft / name)
+        size, sha256 = generator.config.model_dump(), file_sha256(draft / WEIGHTS)
+        write_json(draft / CARD, {**card, "network": size, "weights_sha256": sha256})
 
 
 def load_model(folder: Path) -> tuple[Generator, dict[str, Any]]:

@@ -1,11 +1,14 @@
-"""What says which of a training's generators to keep: how well physics and statistics like its samples.
+"""Checkpoint selection: a score of samples on calibration windows, and which step's generator is kept by it.
 
-Physics alone would keep an early one: its discs are cleaner than real ones, break no rule, are all of one
-grey with sharp rims, and have no grain. So a pass rate counts no higher than that of real windows from
-another place, and what correlation and texture are off beyond what such windows are off is taken away.
+The rule (`selected`): the last checkpoint is kept whose score is within one standard error of the best.
 
-Texture is told by the grey values and by the details of some sizes, the bands of a Laplacian pyramid, each by
-its distribution.
+The score (`CheckpointScore`): the pass rate over that of calibration windows, at most what training windows
+attain, minus the excess of two errors, of the two-point correlation and of texture, over their noise floors.
+The pass rate alone would keep an early checkpoint: its discs are cleaner than real ones and break no rule,
+but are all of one grey with sharp edges, and have no noise.
+
+Texture is the distribution of grey values, and those of the details of some sizes, the bands of a Laplacian
+pyramid.
 
 References
 ----------
@@ -15,6 +18,7 @@ distributions look alike.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,15 +30,43 @@ from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.statistics.estimators import relative_distance
 from microgan.statistics.phase_descriptors import two_point_correlation
-from microgan.validity.judging import judge, pass_rate, phase_image
+from microgan.validity.judging import judge, pass_rate
+from microgan.validity.phase import phase_image
 from microgan.validity.reference import Reference
-from microgan.validity.rules import RULES
 
 REAL_WINDOWS = 1000  # on which the figures of the scan rest
 DETAILS = 3  # sizes of details: 1 to 2, 2 to 4 and 4 to 8 px
 QUANTILES = np.linspace(0.001, 0.999, 500)  # by which distributions are compared
 LEAST_PASS_RATE = 1e-9  # of the scan, where not even its own windows pass
 LEAST_SPREAD = 1e-6  # of grey values or details, where there are none
+
+
+def selected(validations: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the last checkpoint whose score is within one standard error of the best; empty without any.
+
+    "Within" is less than its own standard error below the best of all. Where errors are 0, or left out,
+    the first of the best is kept.
+
+    Parameters
+    ----------
+    validations
+        One row for each checkpoint, in the order of steps: ``score`` and its standard error ``score_error``.
+
+    Examples
+    --------
+    >>> rows = [{"score": score, "score_error": 0.1} for score in (0.5, 0.9, 0.85, 0.7)]
+    >>> selected(rows)["score"]
+    0.85
+    """
+    kept: dict[str, float] = {}
+    best = -math.inf
+    # In one pass: whatever is within reach of the best of all is within reach of the best before it, too, and
+    # of what takes over here the last one is within reach of the best of all.
+    for row in validations:
+        if row["score"] + row.get("score_error", 0.0) > best:
+            kept = row
+        best = max(best, row["score"])
+    return kept
 
 
 @dataclass(frozen=True)
@@ -62,29 +94,29 @@ class Texture:
     def error(self, real: "Texture") -> float:
         """Return the sum of the Wasserstein-1 distances, each over the standard deviation in real images."""
         return sum(
-            float(wasserstein_distance(own, other)) / float(spread)
-            for own, other, spread in zip(self.quantiles, real.quantiles, real.spread, strict=True)
+            float(wasserstein_distance(own, expected)) / float(spread)
+            for own, expected, spread in zip(self.quantiles, real.quantiles, real.spread, strict=True)
         )
 
 
 @dataclass(frozen=True)
 class CheckpointScore:
-    """Judges samples on calibration windows; the held-out ones are for the final figures alone.
+    """Scores samples against calibration windows; the held-out ones are for the final figures alone.
 
     Attributes
     ----------
     reference
-        The rules of validity. Those of the user's own do not take part.
+        The rules of validity, without those of the user's own.
     pass_rate
-        Fraction of calibration windows that pass.
+        Fraction of calibration windows that pass; they are those on which the limits were calibrated.
     attainable
-        Fraction of training windows that pass, over that, at most 1: as good as real.
+        Fraction of training windows that pass, over ``pass_rate``, at most 1.
     two_point
         Two-point correlation of calibration windows, by lag.
     texture
         Distributions of grey values and details of calibration windows.
     two_point_floor, texture_floor
-        Distance of those of training windows from them.
+        Noise floors: the distances of training windows from calibration windows.
     """
 
     reference: Reference
@@ -99,8 +131,7 @@ class CheckpointScore:
     def on(cls, planes: Planes, reference: Reference, seed: int) -> "CheckpointScore":
         """Measure the calibration windows of a scan, and the training windows for the floor."""
         rng = np.random.default_rng(seed)
-        limits = {name: limit for name, limit in reference.limits.items() if name in RULES}
-        reference = reference.model_copy(update={"own": {}, "limits": limits})
+        reference = reference.without_own_rules()
         real, train = (
             Windows(planes, role, reference.window_px).draw(rng, REAL_WINDOWS)
             for role in ("calibration", "train")
@@ -119,30 +150,31 @@ class CheckpointScore:
         )
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
-        """Judge samples (n, 1, H, W) in [-1, 1].
+        """Score samples (n, 1, H, W) in [-1, 1].
 
         Returns
         -------
         dict
-            ``pass_rate_ratio``: fraction of samples that pass, over that of calibration windows.
+            ``calibration_pass_rate_ratio``: fraction of samples that pass, over that of calibration
+            windows. (``pass_rate_ratio`` of ``validity.json`` is over that of held-out windows.)
             ``two_point_error``: relative L2 distance of the two-point correlations.
             ``texture_error``: sum, over grey values and details of each size, of the distances of the
             distributions in standard deviations.
-            ``score``: the first, at most what training windows attain, minus what the others are above their
-            noise floors, which training windows have, too.
-            ``score_error``: standard error of the first, from as many samples.
+            ``score``: the first, at most what training windows attain, minus the excess of the others over
+            their noise floors.
+            ``score_error``: standard error of the first, from so many samples.
         """
         fraction = pass_rate(judge(samples, self.reference, progress=False))
         real = max(self.pass_rate, LEAST_PASS_RATE)
         ratio = fraction / real
         two_point_error = relative_distance(two_point(phase_image(samples, self.reference)), self.two_point)
         texture_error = Texture.of(samples).error(self.texture)
-        beyond = (two_point_error - self.two_point_floor, texture_error - self.texture_floor)
+        excesses = (two_point_error - self.two_point_floor, texture_error - self.texture_floor)
         return {
-            "pass_rate_ratio": ratio,
+            "calibration_pass_rate_ratio": ratio,
             "two_point_error": two_point_error,
             "texture_error": texture_error,
-            "score": min(ratio, self.attainable) - sum(max(excess, 0.0) for excess in beyond),
+            "score": min(ratio, self.attainable) - sum(max(excess, 0.0) for excess in excesses),
             "score_error": math.sqrt(fraction * (1 - fraction) / len(samples)) / real,
         }
 
@@ -153,10 +185,10 @@ def two_point(phase: Tensor) -> np.ndarray:
 
 
 def details(images: Tensor) -> list[Tensor]:
-    """Return what images (n, 1, H, W) lose at each halving: (n, 1, H, W), (n, 1, H/2, W/2) and so on."""
-    lost = []
+    """Return the `DETAILS` bands of a Laplacian pyramid of images (n, 1, H, W), each half as large."""
+    bands = []
     for _ in range(DETAILS):
         half = avg_pool2d(images, 2)
-        lost.append(images - interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False))
+        bands.append(images - interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False))
         images = half
-    return lost
+    return bands

@@ -52,7 +52,7 @@ def shard(batch: Tensor) -> Tensor:
         If it cannot be divided equally, as means over equal fractions alone are means over the batch.
     """
     if len(batch) % world_size():
-        raise UserError("train.batch", len(batch), f"must be a multiple of the {world_size()} processes")
+        raise UserError("batch", len(batch), f"must be a multiple of the {world_size()} processes")
     return batch.chunk(world_size())[rank()]
 
 

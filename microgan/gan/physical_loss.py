@@ -1,22 +1,31 @@
-"""The physical loss on soft circles: how far images are from discs in a matrix that do not overlap.
+"""The physical loss: how far images are from discs in a matrix that do not overlap.
 
-Maxima of the accumulator (`microgan.detection.hough`) say which circles there are and how sure they are; a few Newton
-steps against the soft phase make them fit: in dense packings the rims of touching neighbours pull the votes
-towards radii that are 0.8 px too small. Then circles and phase must explain each other, no area may be
-claimed twice, and no disc may be longer than real ones are.
+Maxima of the accumulator (`microgan.detection.hough`) give circles and their confidence. A few Newton steps
+fit the circles to the soft phase: in dense packings the edges of touching neighbours pull the votes towards
+radii that are 0.8 px too small. Then each image is compared with its circles, by the terms in `TERMS`.
 
-The gradient flows through the phase alone, not through the votes. Descent through votes draws dark rings into
-sound discs, which ruin their votes or raise others; descent through the phase parts discs where they overlap.
+Where gradients flow
+--------------------
+None flows through the votes. Descent through votes draws dark rings into sound discs, which ruin their votes
+or raise others. So which circles there are, where the fit starts, and their confidence before it are
+constants.
 
+Gradients flow through the soft phase: directly, through the fitted centres and radii, and through the
+fraction of each circle that is phase of its own. The last one is a factor of the fitted confidence. Overlap
+and non-circularity take the fitted confidence as a constant. In the area that circles cover (uncovered phase,
+empty circle, double coverage) its gradient counts.
+
+Where the loss belongs
+----------------------
 The loss is the generator's alone. Added to the critic's output instead, for real and generated images, it
-would change nothing in the end: a critic is free to learn its negative too, and at its optimum the sum is
-what the critic would have been without it.
+would change nothing in the end. A critic is free to learn its negative, and at its optimum the sum is what
+the critic would have been without it.
 
 Coordinates are (row, col) in pixels, pixel centres at integers; inside, discs are bright.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -27,31 +36,38 @@ from torch import Tensor
 from torch.nn import functional
 
 from microgan.core.config import Config
-from microgan.detection.circles import Polarity
+from microgan.detection.detector import Polarity
 from microgan.detection.hough import smoothed, unit_gradient
 from microgan.gan.soft_circles import (
     Around,
     Cells,
     centre_distances_px,
     edge_width_px,
-    fitted,
+    fit,
     signed_edge_distance_px,
     voted_circles,
 )
 
 SMOOTHING, LEAST_SMOOTHING_PX, MOST_SMOOTHING_PX = 0.2, 0.7, 1.5  # of the grey, over the smallest radius
 PHASE_WIDTH = 0.14  # of the soft phase, over the contrast
-BAND = 0.05  # quantile of real windows, and 1 - it, at which a fraction is as expected; of cells, a misfit
-SURE = 0.5  # confidence of circles whose overlaps and non_circularities in real windows count
-LEAST_USUAL = 1e-5  # of a term's mean on real windows
-AT_ONCE = 32  # windows
-CIRCLE_TERMS = ("overlap", "non_circularity", "uncovered_phase", "empty_circle", "double_coverage")
+BAND = 0.05  # the quantiles BAND and 1 - BAND of real windows bound what is tolerated
+CONFIDENT = 0.5  # least confidence of circles whose overlaps and non-circularity in real windows count
+LEAST_SCALE = 1e-5  # of a term
+WINDOWS_AT_ONCE = 32
+
+Interval = tuple[float, float]
 
 
 class PhysicsConfig(Config):
-    """The physical loss in a training, and the weights of its terms; see `Terms`."""
+    """The physical loss in a training: its size, its schedule, and the weights of its terms (`TERMS`).
 
-    weight: float = Field(default=1.0, ge=0, description="its gradient over the adversarial one")
+    The gradient of the whole loss is scaled to ``weight`` times the size of the adversarial gradient. So the
+    weights of the terms matter by their ratios alone: to double all of them changes nothing.
+    """
+
+    weight: float = Field(
+        default=1.0, ge=0, description="size of its gradient at the images over that of the adversarial loss"
+    )
     images: int = Field(default=8, ge=1, description="of a batch, at most, that it judges")
     warm_up: int = Field(default=500, ge=0, description="steps before it begins, in which circles come to be")
     ramp: int = Field(default=500, ge=1, description="steps in which its weight then rises")
@@ -68,29 +84,16 @@ class PhysicsConfig(Config):
     )
 
 
-class Terms(NamedTuple):
-    """The physical loss of each image, tensors (B,); each term is a mean over the image, 0 at best.
+class PhysicalLoss(NamedTuple):
+    """The physical loss of each image, tensors (B,).
 
-    ``total`` is the sum of weight x log(1 + term / what is usual of it in real windows): of order 1 in real
-    windows of any material, and its gradient stays of that order on images that are far off.
-
-    ``overlap``: over pairs, c_i c_j (1 - d / (r_i + r_j) - tolerated)_+^2, over the number of discs that
-    would fill the image (c: confidence, without a gradient); ``non_circularity``: over discs, c_i (a_i / r_i -
-    tolerated)_+^2, over the same number (a: how far the rim goes out along one axis and in along the other);
-    ``uncovered_phase``, ``empty_circle``: squared misfit of phase and rendered circles above what is tolerated;
-    ``double_coverage``: squared area of two circles; ``volume_fraction``, ``intermediate_grey``: squared distance from what
-    real windows have. Without the last two a blank image would be the best of all, and a slightly blurred
-    one as good as a sharp one.
+    ``total`` is the sum over `TERMS` of weight x log(1 + term / scale), where the scale is the usual size of
+    the term in real windows. So it is of order 1 in real windows of any material, and its gradient stays of
+    that order on images that are far off.
     """
 
     total: Tensor
-    overlap: Tensor
-    non_circularity: Tensor
-    uncovered_phase: Tensor
-    empty_circle: Tensor
-    double_coverage: Tensor
-    volume_fraction: Tensor
-    intermediate_grey: Tensor
+    terms: Mapping[str, Tensor]  # by name, before weight, scale and logarithm; 0 at best
 
 
 @dataclass(frozen=True)
@@ -105,29 +108,22 @@ class Material:
         Grey on [-1, 1] between the phases.
     contrast : float
         Mean grey of the brighter phase minus that of the darker one.
-    volume_fraction : (least, largest)
-        Of the soft disc phase in an image: 5 % and 95 % quantiles.
-    intermediate_grey : (median, largest)
-        Of the mean of 4 p (1 - p) of the soft phase p, 1 where the grey is halfway between the phases: 50 %
-        and 95 % quantiles.
     tolerated : Mapping
-        Term in `Terms` -> what costs nothing: of ``overlap`` the median of the largest in each window, of
-        ``non_circularity`` the 95 % quantile over discs, of ``uncovered_phase`` and ``empty_circle`` that over cells. Noise and
-        irregular discs of real windows then cost little, and defects stand out.
-    usual : Mapping
-        Term in `Terms` -> its size in real windows.
+        Name of a term -> least and largest value of what it measures that cost nothing. Noise and irregular
+        discs of real windows then cost little, and defects stand out.
+    scale : Mapping
+        Name of a term -> its usual size in real windows.
     """
 
     radius_px: tuple[float, float]
     polarity: Polarity
     phase_threshold: float
     contrast: float
-    volume_fraction: tuple[float, float] = (0.0, 1.0)
-    intermediate_grey: tuple[float, float] = (1.0, 1.0)
-    tolerated: Mapping[str, float] = field(default_factory=dict)
-    usual: Mapping[str, float] = field(default_factory=dict)
+    tolerated: Mapping[str, Interval] = field(default_factory=dict)
+    scale: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
+    @torch.no_grad()
     def of(
         cls, windows: Tensor, radius_px: tuple[float, float], polarity: Polarity, phase_threshold: float
     ) -> "Material":
@@ -146,12 +142,11 @@ class Material:
             raise ValueError(f"phase_threshold: {phase_threshold}: must lie between the windows' grey values")
         contrast = float(smooth[above].mean() - smooth[~above].mean())
         material = cls(radius_px, polarity, phase_threshold, contrast)
-        phase = material.soft_phase(smooth).flatten(1)
-        fraction = _quantiles(phase.mean(1), BAND, 1 - BAND)
-        intermediate_grey = _quantiles(_intermediate_grey(phase), 0.5, 1 - BAND)
-        material = replace(material, volume_fraction=fraction, intermediate_grey=intermediate_grey)
-        material = replace(material, tolerated=_tolerated(windows, material))
-        return replace(material, usual=_usual(windows, material))
+        batches = [FittedCircles.of(batch, material) for batch in windows.split(WINDOWS_AT_ONCE)]
+        real = RealWindows(material.soft_phase(smooth).flatten(1), batches)
+        tolerated = {name: term.tolerated(real) for name, term in TERMS.items()}
+        scale = {name: max(term.scale(real, tolerated[name]), LEAST_SCALE) for name, term in TERMS.items()}
+        return replace(material, tolerated=tolerated, scale=scale)
 
     def soft_phase(self, bright: Tensor) -> Tensor:
         """Fraction of the disc phase in each pixel of smoothed grey, negated already for dark discs."""
@@ -159,50 +154,7 @@ class Material:
         return torch.sigmoid((bright - threshold) / (PHASE_WIDTH * self.contrast))
 
 
-@torch.no_grad()
-def _tolerated(windows: Tensor, material: Material) -> dict[str, float]:
-    overlaps, non_circularities, misfits = [], [], []
-    for part in windows.split(AT_ONCE):
-        found = _Found.of(part, material)
-        sure = found.confidence > SURE
-        pairs = (sure[:, :, None] & sure[:, None]).triu(1)
-        overlaps.append(torch.where(pairs, _overlaps(found.circles), 0).flatten(1).amax(1))
-        non_circularities.append(found.non_circularity[sure])
-        misfits.append(_softened(found.cells.phase - found.claimed.clamp_max(1)).flatten())
-    non_circularity = torch.cat(non_circularities).numpy()
-    misfit = torch.cat(misfits).numpy()  # torch.quantile has a limit on how many values there are
-    return {
-        "overlap": max(float(torch.cat(overlaps).median()), 0.0),
-        "non_circularity": float(np.quantile(non_circularity, 1 - BAND)) if len(non_circularity) else 0.0,
-        "uncovered_phase": float(np.quantile(misfit.clip(min=0), 1 - BAND)),
-        "empty_circle": float(np.quantile((-misfit).clip(min=0), 1 - BAND)),
-    }
-
-
-@torch.no_grad()
-def _usual(windows: Tensor, material: Material) -> dict[str, float]:
-    """Mean of the terms of circles in real windows, and squared half-widths of what fractions are expected."""
-    terms = [_terms(part, material) for part in windows.split(AT_ONCE)]
-    circles = {
-        name: max(float(torch.cat([one[name] for one in terms]).mean()), LEAST_USUAL) for name in CIRCLE_TERMS
-    }
-    half_width = (material.volume_fraction[1] - material.volume_fraction[0]) / 2
-    intermediate_grey = material.intermediate_grey[1] - material.intermediate_grey[0]
-    fractions = {"volume_fraction": half_width**2, "intermediate_grey": intermediate_grey**2}
-    return circles | {name: max(square, LEAST_USUAL) for name, square in fractions.items()}
-
-
-def _quantiles(values: Tensor, low: float, high: float) -> tuple[float, float]:
-    least, largest = torch.quantile(values, values.new_tensor([low, high])).tolist()
-    return least, largest
-
-
-def weight_at(step: int, config: PhysicsConfig) -> float:
-    """Return the weight of the physical loss in a training step: 0, then rising, then full."""
-    return config.weight * min(max((step - config.warm_up) / config.ramp, 0.0), 1.0)
-
-
-def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | None = None) -> Terms:
+def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | None = None) -> PhysicalLoss:
     """Judge each image by itself, differentiably, in float32 also under autocast.
 
     Parameters
@@ -213,7 +165,7 @@ def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | No
 
     Returns
     -------
-    Terms of tensors of shape (B,)
+    PhysicalLoss of tensors of shape (B,)
 
     Raises
     ------
@@ -222,63 +174,119 @@ def physical_loss(images: Tensor, material: Material, config: PhysicsConfig | No
 
     Notes
     -----
-    Which circles there are, where they start and how sure they are is decided without a gradient; where one
-    appears or goes, the loss jumps.
+    Where a circle appears or goes, the loss jumps: which circles there are is decided without a gradient.
     """
     if images.ndim != 4 or images.shape[1] != 1:
         raise ValueError(f"images: shape {tuple(images.shape)}: must be (B, 1, H, W)")
     config = config or PhysicsConfig()
-    terms = _terms(images, material)
-    costs = [getattr(config, name) * torch.log1p(term / material.usual[name]) for name, term in terms.items()]
-    return Terms(total=torch.stack(costs).sum(0), **terms)
-
-
-def _terms(images: Tensor, material: Material) -> dict[str, Tensor]:
     with torch.autocast(images.device.type, enabled=False):
-        found = _Found.of(images if images.dtype == torch.float64 else images.float(), material)
-        counts = _counts(found, (images.shape[2], images.shape[3]))
-        discs = _discs_that_fill(found, counts)
-        overlap = _overlap(found, counts, material.tolerated["overlap"]) / discs
-        non_circularity = _non_circularity(found, counts, material.tolerated["non_circularity"]) / discs
-        phase = found.phase.flatten(1)
-        fractions = {
-            "volume_fraction": _outside(phase.mean(1), *material.volume_fraction),
-            "intermediate_grey": _outside(_intermediate_grey(phase), 0, material.intermediate_grey[0]),
-        }
-        return (
-            dict(zip(CIRCLE_TERMS, (overlap, non_circularity, *_misfit(found, material)), strict=True))
-            | fractions
-        )
+        fitted = FittedCircles.of(images if images.dtype == torch.float64 else images.float(), material)
+        terms = {name: term.value(fitted, material.tolerated[name]) for name, term in TERMS.items()}
+    costs = [getattr(config, name) * torch.log1p(term / material.scale[name]) for name, term in terms.items()]
+    return PhysicalLoss(torch.stack(costs).sum(0), terms)
 
 
 def _smoothing_px(radius_px: tuple[float, float]) -> float:
     return min(max(SMOOTHING * radius_px[0], LEAST_SMOOTHING_PX), MOST_SMOOTHING_PX)
 
 
-# Terms -------------------------------------------------------------------------------------------------
+# What the terms are measured on ------------------------------------------------------------------------
 
 
-class _Found(NamedTuple):
-    """What images hold: soft phase, whole and in cells, circles, how non-circular, how often they claim each cell."""
+class FittedCircles(NamedTuple):
+    """Circles that are fitted to images, and how images and circles differ.
 
-    phase: Tensor
-    cells: Cells
+    Attributes
+    ----------
+    circles : Tensor of shape (B, K, 3)
+        Row, col, radius.
+    confidence : Tensor of shape (B, K)
+        In [0, 1], after the fit; 0 for circles that are none.
+    weight : Tensor of shape (B, K)
+        Confidence, smaller for centres near the border or outside; without a gradient.
+    non_circularity : Tensor of shape (B, K)
+        How far the edge goes outwards along one axis, and inwards along the other, over the radius.
+    coverage : Tensor of shape (B, h, w)
+        How many circles cover each cell, by confidence.
+    misfit : Tensor of shape (B, h, w)
+        Phase minus coverage, at most 1, of cells, softened.
+    phase : Tensor of shape (B, H W)
+        Soft phase of pixels.
+    filling_discs : Tensor of shape (B,)
+        How many discs as large as those of the image would fill it; infinitely many where there are none.
+    """
+
     circles: Tensor
     confidence: Tensor
+    weight: Tensor
     non_circularity: Tensor
-    claimed: Tensor
+    coverage: Tensor
+    misfit: Tensor
+    phase: Tensor
+    filling_discs: Tensor
 
     @classmethod
-    def of(cls, images: Tensor, material: Material) -> "_Found":
+    def of(cls, images: Tensor, material: Material) -> "FittedCircles":
+        """Find and fit the circles of images (B, 1, H, W)."""
         smooth, gradient = smoothed(images, _smoothing_px(material.radius_px), material.polarity)
         phase = material.soft_phase(smooth)
         cells = Cells.of(phase, material.radius_px)
         circles, confidence = voted_circles(unit_gradient(gradient), material.radius_px)
-        circles, confidence, non_circularity = fitted(circles, confidence, cells, material.radius_px)
+        circles, confidence, non_circularity = fit(circles, confidence, cells, material.radius_px)
         around = Around.of(circles, cells, material.radius_px[1])
         disc = torch.sigmoid(-signed_edge_distance_px(circles, around)[0] / edge_width_px(cells.side_px))
-        claimed = around.summed(confidence[..., None, None] * disc)
-        return cls(phase, cells, circles, confidence, non_circularity, claimed)
+        coverage = around.summed(confidence[..., None, None] * disc)
+        weight = _weight(circles.detach(), confidence.detach(), (images.shape[2], images.shape[3]))
+        misfit = _softened(cells.phase - coverage.clamp_max(1))
+        phase = phase.flatten(1)
+        discs = _filling_discs(circles.detach(), weight, phase.shape[1])
+        return cls(circles, confidence, weight, non_circularity, coverage, misfit, phase, discs)
+
+
+class RealWindows(NamedTuple):
+    """Real windows, on which tolerances and scales are measured."""
+
+    phase: Tensor  # (N, H W), soft
+    batches: list[FittedCircles]
+
+
+def _weight(circles: Tensor, confidence: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Weight (B, K) of circles: the confidence, less where the centre is less than half a radius inside."""
+    centres, radius = circles[..., :2], circles[..., 2]
+    inset_px = torch.minimum(centres, centres.new_tensor(shape) - 1 - centres).amin(2)
+    return confidence * (2 * inset_px / radius).clamp(0, 1)
+
+
+def _filling_discs(circles: Tensor, weight: Tensor, pixels: int) -> Tensor:
+    square_px = (weight * circles[..., 2].square()).sum(1) / weight.sum(1).clamp_min(1e-3)
+    return pixels / (math.pi * square_px)
+
+
+def _softened(maps: Tensor) -> Tensor:
+    """Average maps (B, h, w) over 3 x 3 cells by 1 2 1: an edge a little too soft is bright beside dark."""
+    maps = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
+    rows = (maps[:, :-2] + 2 * maps[:, 1:-1] + maps[:, 2:]) / 4
+    return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 4
+
+
+# Terms: the value of each image, (B,), and what real windows show -----------------------------------------
+
+
+def _overlap(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    """Sum over pairs of c_i c_j (1 - d / (r_i + r_j) - tolerated)_+^2, over the number of filling discs."""
+    pairs = fitted.weight[:, :, None] * fitted.weight[:, None]
+    excess = (_overlaps(fitted.circles) - tolerated[1]).clamp_min(0)
+    return (pairs * excess.square()).triu(1).sum((1, 2)) / fitted.filling_discs
+
+
+def _tolerated_overlap(real: RealWindows) -> Interval:
+    """Median, over windows, of the largest overlap of two confident circles."""
+    largest = []
+    for fitted in real.batches:
+        confident = fitted.confidence > CONFIDENT
+        pairs = (confident[:, :, None] & confident[:, None]).triu(1)
+        largest.append(torch.where(pairs, _overlaps(fitted.circles), 0).flatten(1).amax(1))
+    return -math.inf, max(float(torch.cat(largest).median()), 0.0)
 
 
 def _overlaps(circles: Tensor) -> Tensor:
@@ -287,54 +295,122 @@ def _overlaps(circles: Tensor) -> Tensor:
     return 1 - centre_distances_px(circles) / (radius[:, :, None] + radius[:, None])
 
 
-def _counts(found: _Found, shape: tuple[int, int]) -> Tensor:
-    """How much each circle (B, K) counts: as sure as it is; centres near the border or outside count less."""
-    centres, radius = found.circles[..., :2].detach(), found.circles[..., 2].detach()
-    inset_px = torch.minimum(centres, centres.new_tensor(shape) - 1 - centres).amin(2)
-    return found.confidence.detach() * (2 * inset_px / radius).clamp(0, 1)
+def _non_circularity(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    """Sum over discs of c_i (non-circularity - tolerated)_+^2, over the number of filling discs."""
+    excess = (fitted.non_circularity - tolerated[1]).clamp_min(0)
+    return (fitted.weight * excess.square()).sum(1) / fitted.filling_discs
 
 
-def _overlap(found: _Found, counts: Tensor, tolerated: float) -> Tensor:
-    """Sum over pairs of what they overlap beyond the tolerated, squared."""
-    pairs = counts[:, :, None] * counts[:, None]
-    excess = (_overlaps(found.circles) - tolerated).clamp_min(0)
-    return (pairs * excess.square()).triu(1).sum((1, 2))
+def _tolerated_non_circularity(real: RealWindows) -> Interval:
+    """95 % quantile over confident circles."""
+    values = torch.cat([fitted.non_circularity[fitted.confidence > CONFIDENT] for fitted in real.batches])
+    return 0.0, float(np.quantile(values.numpy(), 1 - BAND)) if len(values) else 0.0
 
 
-def _non_circularity(found: _Found, counts: Tensor, tolerated: float) -> Tensor:
-    """Sum over discs of what they are non_circularity beyond the tolerated, squared."""
-    excess = (found.non_circularity - tolerated).clamp_min(0)
-    return (counts * excess.square()).sum(1)
+def _uncovered_phase(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    return (fitted.misfit - tolerated[1]).clamp_min(0).square().mean((1, 2))
 
 
-def _discs_that_fill(found: _Found, counts: Tensor) -> Tensor:
-    """How many discs as large as those of each image would fill it; infinitely many where there are none."""
-    square_px = (counts * found.circles[..., 2].detach().square()).sum(1) / counts.sum(1).clamp_min(1e-3)
-    return found.phase[0].numel() / (math.pi * square_px)
+def _tolerated_uncovered_phase(real: RealWindows) -> Interval:
+    """95 % quantile over cells, where circles that have too little phase count as 0."""
+    return 0.0, float(np.quantile(_misfits(real).clip(min=0), 1 - BAND))
 
 
-def _misfit(found: _Found, material: Material) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean square of phase in no circle, of circle without phase, and of area that circles claim twice."""
-    misfit = _softened(found.cells.phase - found.claimed.clamp_max(1))
-    uncovered_phase = (misfit - material.tolerated["uncovered_phase"]).clamp_min(0)
-    empty_circle = (-misfit - material.tolerated["empty_circle"]).clamp_min(0)
-    twice = (found.claimed - 1).clamp_min(0)
-    uncovered_phase, empty_circle, twice = (
-        part.square().mean((1, 2)) for part in (uncovered_phase, empty_circle, twice)
-    )
-    return uncovered_phase, empty_circle, twice
+def _empty_circle(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    return (-fitted.misfit - tolerated[1]).clamp_min(0).square().mean((1, 2))
 
 
-def _softened(maps: Tensor) -> Tensor:
-    """Average maps (B, h, w) over 3 x 3 cells by 1 2 1: a rim a little too soft is bright beside dark."""
-    maps = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
-    rows = (maps[:, :-2] + 2 * maps[:, 1:-1] + maps[:, 2:]) / 4
-    return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 4
+def _tolerated_empty_circle(real: RealWindows) -> Interval:
+    """95 % quantile over cells, where phase in no circle counts as 0."""
+    return 0.0, float(np.quantile((-_misfits(real)).clip(min=0), 1 - BAND))
 
 
-def _intermediate_grey(phase: Tensor) -> Tensor:
+def _misfits(real: RealWindows) -> np.ndarray:
+    # For numpy: torch.quantile has a limit on how many values there are.
+    return torch.cat([fitted.misfit.flatten() for fitted in real.batches]).numpy()
+
+
+def _double_coverage(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    return (fitted.coverage - tolerated[1]).clamp_min(0).square().mean((1, 2))
+
+
+def _volume_fraction(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    return _outside(fitted.phase.mean(1), tolerated)
+
+
+def _tolerated_volume_fraction(real: RealWindows) -> Interval:
+    """5 % and 95 % quantiles over windows."""
+    return _quantiles(real.phase.mean(1), BAND, 1 - BAND)
+
+
+def _squared_half_width(real: RealWindows, tolerated: Interval) -> float:
+    return ((tolerated[1] - tolerated[0]) / 2) ** 2
+
+
+def _intermediate_grey(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    return _outside(_mean_intermediate(fitted.phase), tolerated)
+
+
+def _mean_intermediate(phase: Tensor) -> Tensor:
+    """Mean of 4 p (1 - p) of the soft phase p, which is 1 where the grey is halfway between the phases."""
     return (4 * phase * (1 - phase)).mean(1)
 
 
-def _outside(fraction: Tensor, least: float, largest: float) -> Tensor:
+def _tolerated_intermediate_grey(real: RealWindows) -> Interval:
+    """From none to the median over windows."""
+    return 0.0, _quantiles(_mean_intermediate(real.phase), 0.5, 1 - BAND)[0]
+
+
+def _squared_upper_width(real: RealWindows, tolerated: Interval) -> float:
+    """Squared distance of the 95 % quantile over windows from the median."""
+    median, largest = _quantiles(_mean_intermediate(real.phase), 0.5, 1 - BAND)
+    return (largest - median) ** 2
+
+
+def _quantiles(values: Tensor, low: float, high: float) -> Interval:
+    least, largest = torch.quantile(values, values.new_tensor([low, high])).tolist()
+    return least, largest
+
+
+def _outside(fraction: Tensor, tolerated: Interval) -> Tensor:
+    """Squared distance from the interval."""
+    least, largest = tolerated
     return ((least - fraction).clamp_min(0) + (fraction - largest).clamp_min(0)).square()
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the physical loss; the field of its name in `PhysicsConfig` is its weight.
+
+    Attributes
+    ----------
+    value : callable
+        Maps fitted circles, and what is tolerated, to the term of each image, (B,).
+    tolerated : callable
+        Maps real windows to the least and largest value of what is measured that cost nothing.
+    squared_width : callable, optional
+        Maps real windows, and what is tolerated, to the scale of the term; by default its mean over them.
+    """
+
+    value: Callable[[FittedCircles, Interval], Tensor]
+    tolerated: Callable[[RealWindows], Interval]
+    squared_width: Callable[[RealWindows, Interval], float] | None = None
+
+    def scale(self, real: RealWindows, tolerated: Interval) -> float:
+        """Return the usual size of the term in real windows."""
+        if self.squared_width:
+            return self.squared_width(real, tolerated)
+        return float(torch.cat([self.value(fitted, tolerated) for fitted in real.batches]).mean())
+
+
+# In the order in which they are summed. Without the last two a blank image would be the best of all, and a
+# slightly blurred one as good as a sharp one.
+TERMS: Mapping[str, Term] = {
+    "overlap": Term(_overlap, _tolerated_overlap),
+    "non_circularity": Term(_non_circularity, _tolerated_non_circularity),
+    "uncovered_phase": Term(_uncovered_phase, _tolerated_uncovered_phase),
+    "empty_circle": Term(_empty_circle, _tolerated_empty_circle),
+    "double_coverage": Term(_double_coverage, lambda real: (0.0, 1.0)),
+    "volume_fraction": Term(_volume_fraction, _tolerated_volume_fraction, _squared_half_width),
+    "intermediate_grey": Term(_intermediate_grey, _tolerated_intermediate_grey, _squared_upper_width),
+}

@@ -49,9 +49,7 @@ def latent_rows(seed: int, index: int, rows: Sequence[int], width: int, channels
     return torch.from_numpy(drawn).permute(2, 0, 1)
 
 
-def sample(
-    generator: Generator, count: int, domain: Domain, seed: int, progress: bool = True
-) -> Tensor:
+def sample(generator: Generator, count: int, domain: Domain, seed: int, progress: bool = True) -> Tensor:
     """Draw images.
 
     Parameters

@@ -44,17 +44,18 @@ def test_two_processes_train_what_one_trains(model: str, tmp_path: Path) -> None
     train(DiscWindows(), FOUR_STEPS, MODELS[model], tmp_path / "one")
     one_step = FOUR_STEPS.model_copy(update={"steps": 1})
     train(DiscWindows(), one_step, MODELS[model], tmp_path / "start")
-    before, one, both = (load_file(tmp_path / name) for name in ("start", "one", "two"))
-    for name in [name for name in one if name.startswith(("generator/", "critic/")) and one[name].ndim]:
+    before, by_one, by_two = (load_file(tmp_path / name) for name in ("start", "one", "two"))
+    weights = [name for name in by_one if name.startswith(("generator/", "critic/")) and by_one[name].ndim]
+    for name in weights:
         # By the mean: Adam moves a weight whose gradient is rounding alone as far as any other.
-        moved, apart = (one[name] - before[name]).abs().mean(), (one[name] - both[name]).abs().mean()
+        moved, apart = (by_one[name] - before[name]).abs().mean(), (by_one[name] - by_two[name]).abs().mean()
         assert apart <= 0.05 * moved, name
 
 
-def test_a_batch_that_cannot_be_shared_is_told_in_one_line(tmp_path: Path) -> None:
-    told = _two_processes(tmp_path, "dcgan", 7)
-    assert told.returncode != 0
-    assert "train.batch: 7: must be a multiple of the 2 processes" in told.stderr
+def test_a_batch_that_cannot_be_divided_is_reported_in_one_line(tmp_path: Path) -> None:
+    refused = _two_processes(tmp_path, "dcgan", 7)
+    assert refused.returncode != 0
+    assert "batch: 7: must be a multiple of the 2 processes" in refused.stderr
 
 
 def test_alone_batch_norm_is_torch_s_own() -> None:

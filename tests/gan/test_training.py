@@ -1,10 +1,9 @@
-import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,13 @@ from torch import Tensor
 
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
-from microgan.gan import training
+from microgan.gan import runtime, schedule, training
 from microgan.gan.checkpoint import State, load_model, save_model
+from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.physical_loss import Material, PhysicsConfig
+from microgan.gan.runtime import choose_compile, choose_precision
 from microgan.gan.sampling import sample
-from microgan.gan.training import ModelConfig, TrainConfig, choose_compile, choose_precision, train
+from microgan.gan.training import train
 from microgan.scan.symmetries import Augmentation
 from tests.helpers import DiscWindows, weights_digest
 
@@ -36,7 +37,7 @@ def material() -> Material:
 
 
 def brightness(samples: Tensor) -> dict[str, float]:
-    """Stand for a check: the higher, the brighter the samples."""
+    """Stand for a validation: the higher, the brighter the samples."""
     return {"score": samples.mean().item()}
 
 
@@ -48,8 +49,8 @@ def _digest(trained: training.Trained) -> str:
 def test_same_seed_same_bits(model: ModelConfig, tmp_path: Path) -> None:
     once = train(DiscWindows(), TINY, model, tmp_path / "a")
     again = train(DiscWindows(), TINY, model, tmp_path / "b")
-    other = train(DiscWindows(), TINY.model_copy(update={"seed": 1}), model, tmp_path / "c")
-    assert _digest(once) == _digest(again) != _digest(other)
+    another_seed = train(DiscWindows(), TINY.model_copy(update={"seed": 1}), model, tmp_path / "c")
+    assert _digest(once) == _digest(again) != _digest(another_seed)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own
@@ -69,18 +70,18 @@ def test_compiled_networks_train_as_they_are(
         config = TINY.model_copy(update={"steps": 4, "precision": "fp32", "compile": compiled})
         trained.append(train(DiscWindows(), config, model, tmp_path / str(compiled)))
     assert len(traced) == 3  # generator, critic, and the critic's gradient
-    plain, other = (one.last.state_dict() | one.critic.state_dict(prefix="critic.") for one in trained)
-    torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)
+    plain, compiled = (done.last.state_dict() | done.critic.state_dict(prefix="critic.") for done in trained)
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_compiling_is_for_gpus_and_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
-    monkeypatch.setattr(training, "find_spec", lambda name: name == "triton")
+    monkeypatch.setattr(runtime, "find_spec", lambda name: name == "triton")
     assert [choose_compile(wanted, cpu) for wanted in ("auto", True, False)] == [False, True, False]
     assert [choose_compile(wanted, gpu) for wanted in ("auto", True, False)] == [True, True, False]
-    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    monkeypatch.setattr(runtime, "find_spec", lambda name: None)
     assert not choose_compile("auto", gpu)
-    monkeypatch.setattr(training, "world_size", lambda: 2)
+    monkeypatch.setattr(runtime, "world_size", lambda: 2)
     assert not choose_compile(True, gpu)
 
 
@@ -92,9 +93,9 @@ def test_a_gpu_trains_what_a_cpu_trains(model: ModelConfig, tmp_path: Path) -> N
         update = {"steps": 8, "precision": "fp32", "device": device, "physics": PHYSICAL}
         config = TINY.model_copy(update=update)
         by[device] = train(DiscWindows(), config, model, tmp_path / device, material=material())
-    for own, other in zip(by["cpu"].history, by["cuda"].history, strict=True):
-        assert own["critic_loss"] == pytest.approx(other["critic_loss"], rel=0.1, abs=0.02)
-        assert own["generator_loss"] == pytest.approx(other["generator_loss"], rel=0.1, abs=0.02)
+    for on_cpu, on_gpu in zip(by["cpu"].history, by["cuda"].history, strict=True):
+        assert on_cpu["critic_loss"] == pytest.approx(on_gpu["critic_loss"], rel=0.1, abs=0.02)
+        assert on_cpu["generator_loss"] == pytest.approx(on_gpu["generator_loss"], rel=0.1, abs=0.02)
 
 
 @pytest.mark.parametrize("model", [DCGAN, WGAN_GP], ids=["dcgan", "wgan_gp"])
@@ -110,7 +111,7 @@ def test_score_penalty_holds_the_critic_near_doubt(model: ModelConfig, tmp_path:
 
 
 RUN = """
-import sys, time
+import os, signal, sys
 from pathlib import Path
 from microgan.gan.training import train
 from microgan.scan.symmetries import Augmentation
@@ -118,35 +119,29 @@ from tests.helpers import DiscWindows, weights_digest
 from tests.gan.test_training import DCGAN, PHYSICAL, TINY, WGAN_GP, brightness, material
 model = {"dcgan": DCGAN, "wgan_gp": WGAN_GP}[sys.argv[1]]
 config = TINY.model_copy(update={"steps": 40})
-print("ready", flush=True)
-slowly = lambda row: time.sleep(float(sys.argv[3]))
+def kill(row):
+    if row["step"] == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
 config = config.model_copy(update={"physics": PHYSICAL, "validation_every": 7, "validation_count": 2})
-done = train(DiscWindows(), config, model, Path(sys.argv[2]), slowly, check=brightness, material=material())
-print(weights_digest(done.generator), len(done.history), len(done.checks))
+done = train(DiscWindows(), config, model, Path(sys.argv[2]), kill, validate=brightness, material=material())
+print(weights_digest(done.generator), len(done.history), len(done.validations))
 """
 
 
-def _start(model: str, state: Path, delay: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", RUN, model, str(state), str(delay)]
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
+def _run(model: str, state: Path, killed_at: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", RUN, model, str(state), str(killed_at)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
 
 
 @pytest.mark.parametrize("model", ["dcgan", "wgan_gp"])
 def test_killed_and_resumed_equals_never_stopped(model: str, tmp_path: Path) -> None:
     """SIGKILL at a random step, run again: bit-identical weights and the same history."""
-    whole = _start(model, tmp_path / "whole", 0).communicate()[0].split()[1:]
-    killed = _start(model, tmp_path / "killed", 0.05)
-    assert killed.stdout is not None
-    killed.stdout.readline()
-    while not (tmp_path / "killed").exists():
-        time.sleep(0.01)
-    time.sleep(random.uniform(0, 1))
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    killed.stdout.close()
-    assert _start(model, tmp_path / "killed", 0).communicate()[0].split()[1:] == whole
-    assert whole[1:] == ["40", "6"]
+    whole = _run(model, tmp_path / "whole")
+    assert whole.stdout.split()[1:] == ["40", "6"], whole.stderr
+    step = random.randint(4, 39)  # states are saved at 3, 6, ...
+    assert _run(model, tmp_path / "killed", step).returncode == -signal.SIGKILL
+    assert (tmp_path / "killed").exists()
+    assert _run(model, tmp_path / "killed").stdout == whole.stdout, f"killed at step {step}"
 
 
 def test_ctrl_c_finishes_the_step_saves_and_goes_on_later(tmp_path: Path) -> None:
@@ -180,49 +175,49 @@ def test_the_physical_loss_begins_after_the_warm_up_and_changes_the_weights(tmp_
     )
 
 
-def test_the_generator_with_the_best_check_is_kept(tmp_path: Path) -> None:
+def test_the_generator_with_the_best_validation_is_kept(tmp_path: Path) -> None:
     config = TINY.model_copy(update={"validation_every": 3, "validation_count": 5})
-    seen: list[Tensor] = []
+    validated: list[Tensor] = []
 
-    def check(samples: Tensor) -> dict[str, float]:
-        seen.append(samples)
-        return {"score": float(len(seen) == 2)}
+    def validate(samples: Tensor) -> dict[str, float]:
+        validated.append(samples)
+        return {"score": float(len(validated) == 2)}
 
-    done = train(DiscWindows(), config, DCGAN, tmp_path / "s", check=check)
-    assert [row["step"] for row in done.checks] == [3, 6, 9, 12]
+    done = train(DiscWindows(), config, DCGAN, tmp_path / "s", validate=validate)
+    assert [row["step"] for row in done.validations] == [3, 6, 9, 12]
     assert done.kept == {"step": 6, "score": 1}
-    assert torch.equal(sample(done.generator, 5, Domain((64, 64)), config.seed), seen[1])
-    assert torch.equal(sample(done.last, 5, Domain((64, 64)), config.seed), seen[3])
+    assert torch.equal(sample(done.generator, 5, Domain((64, 64)), config.seed), validated[1])
+    assert torch.equal(sample(done.last, 5, Domain((64, 64)), config.seed), validated[3])
 
 
 def test_batch_norms_of_the_kept_generator_know_its_own_features(tmp_path: Path) -> None:
     """After twelve steps the statistics that went by still hold much of the 1 that they began with."""
-    done = train(DiscWindows(), TINY, DCGAN, tmp_path / "s", check=brightness)
+    done = train(DiscWindows(), TINY, DCGAN, tmp_path / "s", validate=brightness)
     for generator in (done.generator, done.last):
         convolution, norm = generator.layers[0], generator.layers[1]
         features = convolution(torch.randn(64, TINY.latent_channels, 16, 16))
         torch.testing.assert_close(norm.running_var, features.var((0, 2, 3)), rtol=0.15, atol=0)
 
 
-def test_a_later_generator_is_kept_unless_one_before_beats_it_by_more_than_chance(tmp_path: Path) -> None:
+def test_the_last_generator_within_a_standard_error_of_the_best_is_kept(tmp_path: Path) -> None:
     config = TINY.model_copy(update={"validation_every": 3, "validation_count": 2})
     scores = iter([0.5, 0.9, 0.85, 0.7])
 
-    def check(samples: Tensor) -> dict[str, float]:
+    def validate(samples: Tensor) -> dict[str, float]:
         return {"score": next(scores), "score_error": 0.1}
 
-    done = train(DiscWindows(), config, DCGAN, tmp_path / "s", check=check)
+    done = train(DiscWindows(), config, DCGAN, tmp_path / "s", validate=validate)
     assert done.kept["step"] == 9
 
 
 def test_learning_rates_fall_with_the_steps_that_are_left_or_the_time() -> None:
     state = State(modules={}, optimisers={}, step=80, seconds=80)
     config = TINY.model_copy(update={"steps": 100, "minutes": 5, "decay_fraction": 0.5})
-    assert training._decay(state, config) == pytest.approx(0.4)
+    assert schedule.learning_rate_factor(state, config) == pytest.approx(0.4)
     hurried = config.model_copy(update={"steps": 1000, "minutes": 100 / 60})
-    assert training._decay(state, hurried) == pytest.approx(0.4)
+    assert schedule.learning_rate_factor(state, hurried) == pytest.approx(0.4)
     state.step = 30
-    assert training._decay(state, config) == 1
+    assert schedule.learning_rate_factor(state, config) == 1
 
 
 def test_a_training_starts_from_another_model(tmp_path: Path) -> None:
@@ -279,26 +274,35 @@ def test_bf16_is_chosen_where_the_processor_multiplies_it(
     assert choose_precision("bf16", torch.device("cpu")) == "bf16"
 
 
-def test_minutes_end_a_run(tmp_path: Path) -> None:
-    config = TINY.model_copy(update={"steps": 10**9, "minutes": 0.02})
-    assert train(DiscWindows(), config, DCGAN, tmp_path / "s").seconds == pytest.approx(1.2, abs=1)
-    patient = DCGAN.model_copy(update={"time_factor": 3.0})
-    assert train(DiscWindows(), config, patient, tmp_path / "p").seconds == pytest.approx(3.6, abs=1)
+def test_minutes_end_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which each step takes 2 s."""
+    seconds = count(step=2)
+    monkeypatch.setattr(training, "monotonic", lambda: float(next(seconds)))
+    config = TINY.model_copy(update={"steps": 10**9, "minutes": 0.2})
+    done = train(DiscWindows(), config, DCGAN, tmp_path / "s")
+    assert (done.steps, done.seconds) == (6, 12)
+    patient = DCGAN.model_copy(update={"time_factor": 2.0})
+    done = train(DiscWindows(), config, patient, tmp_path / "p")
+    assert (done.steps, done.seconds) == (12, 24)
+    longer = config.model_copy(update={"minutes": 0.25})  # 15 s, of which 12 went by before the resume
+    assert train(DiscWindows(), longer, DCGAN, tmp_path / "s").steps == 8
 
 
 def test_nan_stops_with_one_line_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     class Poisoned(DiscWindows):
         def draw(
-            self, rng: np.random.Generator, count: int, symmetries: Augmentation = "none"
+            self, rng: np.random.Generator, count: int, augmentation: Augmentation = "none"
         ) -> torch.Tensor:
-            drawn = super().draw(rng, count, symmetries)
-            self.drawn = getattr(self, "drawn", 0) + 1
-            return drawn * (torch.nan if self.drawn == 8 else 1)
+            windows = super().draw(rng, count, augmentation)
+            self.batches = getattr(self, "batches", 0) + 1
+            return windows * (torch.nan if self.batches == 8 else 1)
 
     state = tmp_path / "state"
-    with pytest.raises(UserError, match=r"step 8: critic_loss: nan: must be finite; last good state") as told:
+    with pytest.raises(
+        UserError, match=r"step 8: critic_loss: nan: must be finite; last good state"
+    ) as error:
         train(Poisoned(), TINY, DCGAN, state)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     resumed = train(DiscWindows(), TINY, DCGAN, state)
     assert _digest(resumed) == _digest(train(DiscWindows(), TINY, DCGAN, tmp_path / "whole"))
 
@@ -309,7 +313,7 @@ def test_blank_images_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         train(DiscWindows(), TINY, DCGAN, tmp_path / "state")
 
 
-def test_a_damaged_state_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_damaged_state_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(b"no safetensors")
     with pytest.raises(UserError, match="state: unusable: delete it to train anew"):
         train(DiscWindows(), TINY, DCGAN, tmp_path / "state")
@@ -326,6 +330,6 @@ def test_a_damaged_state_is_told_in_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_bad_parameters_are_named(values: dict, line: str) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         ModelConfig.from_mapping(values, "models.x")
-    assert line in str(told.value)
+    assert line in str(error.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from microgan.gan.training import ModelConfig, TrainConfig
+from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.scan.planes import Planes
 from stages import train
 from tests.stages.helpers import ROOT, edit, lines, program, results, state_of
