@@ -1,1 +1,7 @@
-"""What every room uses: parameter classes, the one error that users read, files written whole or not at all."""
+"""What every room uses.
+
+- `config`: `Config`, the base of every parameter class.
+- `domain`: `Domain`, the size of an image and whether it is periodic.
+- `errors`: `UserError`, the one error that users read.
+- `files`: files written whole or not at all, their SHA-256, their natural order.
+"""

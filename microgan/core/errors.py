@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """Bad input, told in one line: which file or parameter, which value, which rule.
+    """Bad input, reported in one line: which file or parameter, which value, which rule.
 
     Entry points (``stages``, ``microgan.cli``) print its text and exit with status 2, without a traceback.
     Any other exception is a defect of microgan and keeps its traceback.
@@ -22,7 +22,7 @@ class UserError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """Say ``error`` in one line; an `OSError` names its file and its cause (a full disk, say)."""
+    """Return ``error`` as one line; an `OSError` names its file and its cause (a full disk, say)."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'disk'}: {error.strerror}"
     return " ".join(str(error).split())

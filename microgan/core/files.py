@@ -30,7 +30,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    draft = scratch / path.name  # keeps the suffix, which writers look at
+    draft = scratch / path.name  # keeps the suffix, from which writers take the format
     try:
         yield draft
         if draft.is_dir() and path.exists():
@@ -107,7 +107,7 @@ def write_tiff_in_bands(
         File to write. From 64 MiB on it is a BigTIFF. Pages are uncompressed and contiguous, so that
         `tifffile.memmap` opens them.
     bands
-        Consecutive rows of the pages, each band (some rows, cols), from the first page's top to the last
+        Consecutive rows of the pages, each band (rows, cols), from the first page's top to the last
         page's bottom. A band ends with its page at the latest.
     shape
         Of the stack.

@@ -1,1 +1,8 @@
-"""Finding discs in images: the circle Hough transform and detectors."""
+"""Detection of discs: the circles of an image.
+
+- `detect`: `detect` and `detect_all`, for every detector; `detector`: `Detector`, radius band, polarity and
+  settings; `circles`: `Circles`, the result.
+- `ring` (the default), `opencv`, `watershed`: the detectors.
+- `hough`: the accumulator; `peaks`: its maxima; `circle_fit`: fit and selection of circles. The physical loss
+  uses the first two as well.
+"""

@@ -60,7 +60,7 @@ NOTCH_PX = 1.5
 HIDDEN_DEPTH_PX = 1.0  # an edge point this deep in another disc can show no edge
 MIN_VISIBLE = 0.25  # least fraction of an edge that must be in the image and not hidden
 # Largest fraction of the edge in the image that other discs may hide: two discs at 0.6 (r1 + r2) hide at most
-# 0.4 of each other, but a circle seen between several discs is hidden more. The hidden fraction, times the
+# 0.4 of each other, but a circle between several discs is hidden more. The hidden fraction, times the
 # penalty, is added to the score that the rest needs.
 MAX_HIDDEN, HIDDEN_PENALTY = 0.5, 0.6
 LENGTH_EXPONENT = 0.6  # of an arc's length in its strength: 1/2 if noise decided, 1 for explained length

@@ -61,8 +61,8 @@ def vertex(middle: Tensor, below: Tensor, above: Tensor, least_bend: float, most
     middle, below, above : Tensor
         As of `along`.
     least_bend : float
-        Votes. A parabola that bends less, or upwards, counts as bent by this much: larger values hold flat
-        maxima to their pixel.
+        Votes. A parabola that bends less, or upwards, counts as bent by this much: larger values keep flat
+        maxima at their pixel.
     most : float
         Steps. The vertex is at most this far away.
     """

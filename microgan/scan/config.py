@@ -13,8 +13,8 @@ GREY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16",
 class SplitConfig(Config):
     """Which part of a scan serves which purpose; what is left is for training.
 
-    A list names planes (counted from 0). A fraction takes a band of rows, with that share of the field of
-    view, from every plane that no list names; ``margin_px`` rows between two bands belong to nobody.
+    A list names planes (counted from 0). A fraction takes a band of rows, with that fraction of the field
+    of view, from every plane that no list names; ``margin_px`` rows between two bands belong to no part.
     """
 
     held_out: list[int] | float = 0.2

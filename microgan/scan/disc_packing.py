@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from microgan.core.errors import UserError
 
-MOST_PUSHES = 5000  # of all discs, until they count as jammed; a dense packing takes some hundred
+MOST_PUSHES = 5000  # of all discs, until they count as jammed; a dense packing takes a few hundred
 
 Sides = float | tuple[float, float]  # of a box, in px: of a square, or rows and columns
 
@@ -27,7 +27,7 @@ def place(
     box_px : float or (float, float)
         Rows and columns of the box.
     gap_px : float
-        Least distance between the rims of two discs.
+        Least distance between the edges of two discs.
     rounds : int
         Of 16 tries for a disc, until it counts as jammed.
 

@@ -11,7 +11,7 @@ from microgan.core.errors import UserError
 from microgan.core.files import natural_order
 from microgan.scan.readers import open_image
 
-SUFFIXES = (".tif", ".tiff", ".png", ".npy")  # of the images that are looked for in folders
+SUFFIXES = (".tif", ".tiff", ".png", ".npy")  # of the images that are read from folders
 BATCH_PX = 1 << 18  # of the pages that are worked on, and in memory, at once; a larger page is alone
 
 
@@ -65,12 +65,12 @@ def stack(paths: Sequence[Path]) -> tuple[list[str], np.ndarray]:
     UserError
         If they are not all of one size.
     """
-    names, found = zip(*pages(paths), strict=True)
-    for name, page in zip(names, found, strict=True):
-        if page.shape != found[0].shape:
-            shape = "{} x {} px".format(*found[0].shape)
+    names, images = zip(*pages(paths), strict=True)
+    for name, page in zip(names, images, strict=True):
+        if page.shape != images[0].shape:
+            shape = "{} x {} px".format(*images[0].shape)
             raise UserError(name, "{} x {} px".format(*page.shape), f"must be {shape} as {names[0]}")
-    return list(names), np.stack(found)
+    return list(names), np.stack(images)
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ def stretch(image: np.ndarray) -> np.ndarray:
 
 
 def _images_of(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
-    if not found:
+    images = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    if not images:
         raise UserError(folder, "no images", f"must hold {', '.join(SUFFIXES)} files")
-    return sorted(found, key=natural_order)
+    return sorted(images, key=natural_order)

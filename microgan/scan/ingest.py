@@ -1,7 +1,7 @@
 """Make a scan ready: find its field of view, normalise its planes, split them into parts; write `Planes`.
 
-Memory stays bounded by a few planes: a scan is read twice, plane by plane, first for the field of view and the
-grey values, then to normalise.
+Memory stays bounded by a few planes: a scan is read twice, plane by plane, first for the field of view and
+the grey values, then to normalise.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from microgan.scan.config import ScanConfig, SplitConfig
 from microgan.scan.planes import ROLES, Box, Planes, ScanInfo, to_unit_range, window_corners
 from microgan.scan.readers import Scan, open_scan
 
-EDGE_PX = 3  # the field of view's rim, where scanners blend specimen and outside
-SAMPLE_VALUES = 2_000_000  # grey values, of the whole scan, on which the percentiles rest
+EDGE_PX = 3  # width of the field of view's edge, where scanners blend specimen and outside
+SAMPLE_VALUES = 2_000_000  # grey values of the whole scan from which the percentiles are computed
 
 
 def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Path) -> Planes:
     """Read the scan in ``folder``, normalise and split it, and write the folder ``out`` whole or not at all.
 
-    The intensity window rests on training regions alone, so held-out planes stay unseen.
+    The intensity window is computed from training regions alone, so held-out planes play no part in it.
 
     Parameters
     ----------
@@ -38,18 +38,18 @@ def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Pat
         Holds the raw scan.
     config : ScanConfig
     window_px : int
-        Side of the windows that every part must hold.
+        Side of the windows; every part must contain one.
     out : Path
         Folder, replaced as a whole.
 
     Raises
     ------
     UserError
-        If the scan cannot be read, a plane holds NaN or is constant, the region or the split do not suit the
-        scan, or a part holds no window.
+        If the scan cannot be read, a plane contains NaN or is constant, the region or the split do not suit
+        the scan, or a part contains no window.
     """
     with open_scan(folder, config) as scan, atomic(out) as draft:
-        box = _region(name, config, scan.shape)
+        box = _region(config, scan.shape)
         shape = (scan.shape[0], box[1] - box[0], box[3] - box[2])
         _check_sizes(name, config.split, window_px, shape)
         draft.mkdir()
@@ -97,7 +97,7 @@ def _first_pass(
     planes = scan.shape[0]
     sha = hashlib.sha256(f"{scan.shape} {scan.dtype}".encode())
     regions: dict[str, list[Box]] = {role: [] for role in ROLES}
-    served: set[str] = set()  # roles that hold a window
+    served: set[str] = set()  # roles that contain a window
     sample = []
     with _npy_writer(mask_path, np.bool_, (planes, box[1] - box[0], box[3] - box[2])) as write_mask:
         for index in range(planes):
@@ -113,14 +113,14 @@ def _first_pass(
                 if role not in served and window_corners(part, window_px).any():
                     served.add(role)
                 if role == "train":
-                    seen = raw[row0:row1, col0:col1][part]
-                    sample.append(seen[:: 1 + len(seen) * planes // SAMPLE_VALUES].copy())
+                    grey = raw[row0:row1, col0:col1][part]
+                    sample.append(grey[:: 1 + len(grey) * planes // SAMPLE_VALUES].copy())
             on_plane()
     for role in ROLES:
         if role not in served:
             rule = f"no window fits into the {role} part of {name} and its field of view"
             raise UserError("window_px", window_px, rule)
-    return _FirstPass(sha.hexdigest(), _intensity_window(name, np.concatenate(sample), config), regions)
+    return _FirstPass(sha.hexdigest(), _intensity_window(np.concatenate(sample), config), regions)
 
 
 # The field of view -------------------------------------------------------------------------------------
@@ -130,9 +130,9 @@ def field_of_view(plane: np.ndarray, kind: Literal["full", "circle", "auto"]) ->
     """Return where a plane shows the specimen, a bool ndarray of shape (H, W).
 
     ``auto`` removes the constant patches that touch the border, as scanners leave them round the
-    reconstruction, and a rim of ``EDGE_PX``; without such a patch nothing is removed. Nor is it when that
+    reconstruction, and an edge of ``EDGE_PX``; without such a patch nothing is removed. Nor is it when that
     would leave only pieces, as in a drawn or segmented image, whose matrix is constant too.
-    ``circle`` is the largest centred circle in what ``auto`` keeps, less the same rim. ``full``: everything.
+    ``circle`` is the largest centred circle in what ``auto`` keeps, less the same edge. ``full``: everything.
 
     Parameters
     ----------
@@ -144,7 +144,8 @@ def field_of_view(plane: np.ndarray, kind: Literal["full", "circle", "auto"]) ->
         return np.ones(plane.shape, bool)
     inside = ~_constant_outside(plane)
     if kind == "auto":
-        padded = np.pad(inside.astype(np.uint8), 1, constant_values=1)  # the plane's own border is no rim
+        # The plane's own border is no such edge.
+        padded = np.pad(inside.astype(np.uint8), 1, constant_values=1)
         return cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1] > EDGE_PX
     row0, row1, col0, col1 = _bounding_box(inside)
     radius_px = min(row1 - row0, col1 - col0) / 2 - EDGE_PX
@@ -217,13 +218,13 @@ def _crop(plane: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     return plane[box[0] : box[1], box[2] : box[3]]
 
 
-def _region(name: str, config: ScanConfig, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+def _region(config: ScanConfig, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
     if config.region is None:
         return 0, shape[1], 0, shape[2]
     row0, row1, col0, col1 = config.region
     if not (0 <= row0 < row1 <= shape[1] and 0 <= col0 < col1 <= shape[2]):
         rule = f"must be row0 < row1 <= {shape[1]} and col0 < col1 <= {shape[2]}, from 0"
-        raise UserError(f"scans.{name}.region", config.region, rule)
+        raise UserError("region", config.region, rule)
     return config.region
 
 
@@ -236,15 +237,11 @@ def _check_sizes(name: str, split: SplitConfig, window_px: int, shape: tuple[int
     for role, fraction in (("held_out", split.held_out), ("calibration", split.calibration)):
         beyond = [plane for plane in fraction if plane >= shape[0]] if isinstance(fraction, list) else []
         if beyond:
-            where = f"scans.{name}.split.{role}"
-            raise UserError(
-                where, beyond[0], f"must name planes below {shape[0]}, the scan's number of planes"
-            )
+            rule = f"must name planes below {shape[0]}, the scan's number of planes"
+            raise UserError(f"split.{role}", beyond[0], rule)
         named += len(fraction) if isinstance(fraction, list) else 0
     if named == shape[0]:
-        raise UserError(
-            f"scans.{name}.split", f"{named} of {shape[0]} planes", "must leave a plane for training"
-        )
+        raise UserError("split", f"{named} of {shape[0]} planes", "must leave a plane for training")
 
 
 def _check_values(raw: np.ndarray, scan: Scan, index: int) -> None:
@@ -255,11 +252,11 @@ def _check_values(raw: np.ndarray, scan: Scan, index: int) -> None:
         raise UserError(where, f"constant {raw.flat[0]}", "grey values must differ")
 
 
-def _intensity_window(name: str, sample: np.ndarray, config: ScanConfig) -> tuple[float, float]:
+def _intensity_window(sample: np.ndarray, config: ScanConfig) -> tuple[float, float]:
     low, high = np.percentile(sample, config.intensity_percentiles)
     if not high > low:
-        where, value = f"scans.{name}.intensity_percentiles", config.intensity_percentiles
-        raise UserError(where, value, f"grey values there must differ, both are {low:g}")
+        rule = f"grey values there must differ, both are {low:g}"
+        raise UserError("intensity_percentiles", config.intensity_percentiles, rule)
     return float(low), float(high)
 
 

@@ -1,6 +1,6 @@
 """Scans in the formats that scanners and their software write, read one plane at a time.
 
-Every format has one function that looks at the headers and returns a `Scan`, whose planes are read when
+Every format has one function that reads the headers and returns a `Scan`, whose planes are read when
 asked for. Arrays are ``(plane, row, col)``.
 """
 
@@ -72,7 +72,7 @@ class Scan:
         """
         if not 0 <= index < self.shape[0]:
             raise IndexError(f"plane {index} of {self.shape[0]}")
-        with _told_as_user_error(self.file_of(index)):
+        with _as_user_error(self.file_of(index)):
             return np.array(self.read_plane(index), self.dtype, order="C")
 
     def __enter__(self) -> Self:
@@ -103,14 +103,14 @@ def open_scan(folder: Path, config: ScanConfig) -> Scan:
     path = Path(folder) / config.path
     if not path.exists():
         raise UserError(path, "missing", "the scan's file or folder must exist")
-    scan = _open_slices(path) if path.is_dir() else _open_file(path, config, f"scans.{Path(folder).name}")
+    scan = _open_slices(path) if path.is_dir() else _open_file(path, config)
     if 0 in scan.shape:
         scan.close()
         raise UserError(path, f"shape {scan.shape}", "must hold at least one plane of at least one pixel")
     if str(scan.dtype) not in GREY_DTYPES:
         scan.close()
         raise UserError(path, f"values of type {scan.dtype}", f"must be one of {', '.join(GREY_DTYPES)}")
-    return _with_stated_voxel_size(scan, config, f"scans.{Path(folder).name}.voxel_size_um")
+    return _with_stated_voxel_size(scan, config)
 
 
 def open_image(path: Path) -> Scan:
@@ -124,22 +124,22 @@ def open_image(path: Path) -> Scan:
     return open_scan(path.parent, ScanConfig(path=path.name, radius_px=(1, 2)))  # the band is not used
 
 
-def _open_file(path: Path, config: ScanConfig, where: str) -> Scan:
+def _open_file(path: Path, config: ScanConfig) -> Scan:
     suffix = path.suffix.lower()
     if suffix not in (*TIFF, *PNG, *HDF5, *NPY, *RAW):
         raise UserError(path, f"suffix {suffix!r}", "must be a TIFF, PNG, HDF5, NPY or raw file")
     if path.stat().st_size == 0:
         raise UserError(path, "0 bytes", "must not be empty")
-    with _told_as_user_error(path):
+    with _as_user_error(path):
         if suffix in TIFF:
             return _open_tiff(path)
         if suffix in PNG:
             return _open_png_slices((path,))
         if suffix in HDF5:
-            return _open_hdf5(path, config.dataset, where)
+            return _open_hdf5(path, config.dataset)
         if suffix in NPY:
             return _open_npy(path)
-        return _open_raw(path, config, where)
+        return _open_raw(path, config)
 
 
 def _open_slices(folder: Path) -> Scan:
@@ -161,13 +161,13 @@ def _open_slices(folder: Path) -> Scan:
     if not suffixes <= set(TIFF):
         raise UserError(folder, "TIFF and PNG slices", "must hold slices of one format")
     if len(slices) == 1:
-        with _told_as_user_error(slices[0]):
+        with _as_user_error(slices[0]):
             return _open_tiff(slices[0])
     return _open_tiff_slices(slices)
 
 
 @contextmanager
-def _told_as_user_error(path: Path) -> Iterator[None]:
+def _as_user_error(path: Path) -> Iterator[None]:
     """Turn what the reading libraries raise on a broken file into one line."""
     try:
         yield
@@ -205,7 +205,7 @@ def _open_tiff(path: Path) -> Scan:
 def _open_tiff_slices(paths: tuple[Path, ...]) -> Scan:
     headers, voxel_sizes_um = [], set()
     for path in paths:
-        with _told_as_user_error(path), _whole_tiff(path) as tiff:
+        with _as_user_error(path), _whole_tiff(path) as tiff:
             series = _only_series(tiff, path)
             if len(series.shape) != 2:
                 raise UserError(
@@ -252,7 +252,7 @@ def _whole_tiff(path: Path) -> tifffile.TiffFile:
 def _only_series(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
     series = tiff.series[0]
     if len(tiff.series) > 1:
-        shapes = ", ".join(sorted({str(one.shape) for one in tiff.series}))
+        shapes = ", ".join(sorted({str(pages.shape) for pages in tiff.series}))
         raise UserError(path, f"pages of shape {shapes}", "must have pages of one size and type")
     if (
         "S" in series.axes
@@ -286,7 +286,7 @@ UNIT_UM |= {"mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0, "in": 25400.0}
 def _open_png_slices(paths: tuple[Path, ...]) -> Scan:
     headers = []
     for path in paths:
-        with _told_as_user_error(path), Image.open(path) as picture:
+        with _as_user_error(path), Image.open(path) as picture:
             # Pillow reads 16-bit grey as mode I;16, and older versions as I.
             dtype = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I": np.uint16}.get(picture.mode)
             if dtype is None:
@@ -307,17 +307,19 @@ def _stack_slices(
     read: Callable[[int], np.ndarray],
 ) -> Scan:
     (rows, cols), dtype = headers[0]
-    for path, (shape, other) in zip(paths, headers, strict=True):
-        if (shape, other) != headers[0]:
-            found = f"{shape[0]} x {shape[1]} {other}"
-            raise UserError(path, found, f"must be {rows} x {cols} {dtype} as {paths[0].name}")
+    for path, header in zip(paths, headers, strict=True):
+        if header != headers[0]:
+            shape = "{} x {}".format(*header[0])
+            raise UserError(
+                path, f"{shape} {header[1]}", f"must be {rows} x {cols} {dtype} as {paths[0].name}"
+            )
     return Scan(paths, (len(paths), rows, cols), _native(dtype), voxel_size_um, read)
 
 
-def _open_hdf5(path: Path, name: str | None, where: str) -> Scan:
+def _open_hdf5(path: Path, name: str | None) -> Scan:
     file = h5py.File(path, "r")
     try:
-        stack = _hdf5_dataset(file, name, where)
+        stack = _hdf5_dataset(file, name)
         shape = (1, *stack.shape) if stack.ndim == 2 else stack.shape
         read = (lambda index: stack[:]) if stack.ndim == 2 else (lambda index: stack[index])
         return Scan((path,), shape, _native(stack.dtype), None, read, file.close)
@@ -326,7 +328,7 @@ def _open_hdf5(path: Path, name: str | None, where: str) -> Scan:
         raise
 
 
-def _hdf5_dataset(file: h5py.File, name: str | None, where: str) -> h5py.Dataset:
+def _hdf5_dataset(file: h5py.File, name: str | None) -> h5py.Dataset:
     stacks: list[str] = []
 
     def note(item_name: str, item: Any) -> None:
@@ -340,7 +342,7 @@ def _hdf5_dataset(file: h5py.File, name: str | None, where: str) -> h5py.Dataset
     if name is None and len(stacks) == 1:
         return file[stacks[0]]
     if name is None or name.strip("/") not in stacks:
-        raise UserError(f"{where}.dataset", name, known)
+        raise UserError("dataset", name, known)
     return file[name]
 
 
@@ -353,16 +355,16 @@ def _open_npy(path: Path) -> Scan:
     return Scan((path,), (planes, rows, cols), _native(values.dtype), None, lambda index: stack[index])
 
 
-def _open_raw(path: Path, config: ScanConfig, where: str) -> Scan:
+def _open_raw(path: Path, config: ScanConfig) -> Scan:
     if config.shape is None or config.dtype is None:
         missing = "shape" if config.shape is None else "dtype"
-        raise UserError(f"{where}.{missing}", None, f"raw file {path.name} needs shape and dtype")
+        raise UserError(missing, None, f"raw file {path.name} needs shape and dtype")
     dtype = np.dtype(config.dtype).newbyteorder("<" if config.byte_order == "little" else ">")
     wanted = int(np.prod(config.shape)) * dtype.itemsize
     if path.stat().st_size != wanted:
-        found = f"{path.stat().st_size} bytes"
+        size = f"{path.stat().st_size} bytes"
         raise UserError(
-            path, found, f"must be {wanted} bytes, for shape {config.shape} and dtype {config.dtype}"
+            path, size, f"must be {wanted} bytes, for shape {config.shape} and dtype {config.dtype}"
         )
     return _open_values(path, config.shape, dtype, 0, None)
 
@@ -382,11 +384,12 @@ def _native(dtype: np.dtype) -> np.dtype:
     return np.dtype(dtype).newbyteorder("=")
 
 
-def _with_stated_voxel_size(scan: Scan, config: ScanConfig, where: str) -> Scan:
+def _with_stated_voxel_size(scan: Scan, config: ScanConfig) -> Scan:
     stated, read = config.voxel_size_um, scan.voxel_size_um
     if stated is None:
         return scan
     if read is not None and abs(stated - read) > 0.01 * read:
         scan.close()
-        raise UserError(where, stated, f"must agree with {scan.files[0].name}, which says {read:g} um")
+        rule = f"must agree with {scan.files[0].name}, which says {read:g} um"
+        raise UserError("voxel_size_um", stated, rule)
     return Scan(scan.files, scan.shape, scan.dtype, stated, scan.read_plane, scan.close)

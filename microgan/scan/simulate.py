@@ -1,4 +1,4 @@
-"""The embedded scan: discs in a matrix, seen as a tomography scanner sees them, with the truth beside it.
+"""The embedded scan: discs in a matrix as a tomography scanner images them, with the truth beside it.
 
 Nothing is drawn on the pixel grid. The projections are integrals of the exact chord lengths over each
 detector pixel, so the reconstruction does not invert its own discretisation (the "inverse crime").
@@ -33,11 +33,11 @@ class SimulateConfig(Config):
     radius_px: float = Field(default=6.0, ge=2, description="mean disc radius")
     radius_sd_px: float = Field(default=0.35, ge=0, description="standard deviation, cut off at 2.5 of them")
     volume_fraction: float = Field(default=0.55, gt=0, le=0.6, description="of the discs")
-    min_gap_px: float = Field(default=0.5, ge=0, description="least distance between the rims of two discs")
+    min_gap_px: float = Field(default=0.5, ge=0, description="least distance between the edges of two discs")
     matrix_attenuation_per_um: float = Field(default=0.001, gt=0, description="linear attenuation, 1/um")
     disc_attenuation_per_um: float = Field(default=0.002, gt=0, description="below the matrix's: dark discs")
     angles: int = Field(default=600, ge=16, description="projections over half a turn")
-    photons: float = Field(default=6000, gt=0, le=1e12, description="per detector pixel without specimen")
+    photons: float = Field(default=8000, gt=0, le=1e12, description="per detector pixel without specimen")
     beam_blur_px: float = Field(
         default=0.7, ge=0, description="sd of the Gaussian blur on the detector; 0: none"
     )
@@ -86,9 +86,9 @@ def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
         circles, fraction = pack(rng, config)
         attenuation = scan_plane(rng, circles, config)
         stack[plane] = _to_grey(attenuation, config)
-        seen = circles[_touches_field_of_view(circles, config.size_px)]
-        rows += [(plane, *(round(float(value), 4) for value in circle)) for circle in seen]
-        signal_to_noise.append(_signal_to_noise(attenuation, seen))
+        visible = circles[_touches_field_of_view(circles, config.size_px)]
+        rows += [(plane, *(round(float(value), 4) for value in circle)) for circle in visible]
+        signal_to_noise.append(_signal_to_noise(attenuation, visible))
         fractions.append(fraction)
     with atomic(out) as draft:
         draft.mkdir()
@@ -111,7 +111,7 @@ def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
 def pack(rng: np.random.Generator, config: SimulateConfig) -> tuple[np.ndarray, float]:
     """Pack discs that keep ``min_gap_px`` from each other into a periodic box around the field of view.
 
-    The box has no walls, so the volume fraction does not fall off towards the edge. Discs that the
+    The box has no walls, so the volume fraction does not fall off towards the border. Discs that the
     specimen, a cylinder round the field of view, does not hold whole are left out.
 
     Returns
@@ -142,7 +142,7 @@ def pack(rng: np.random.Generator, config: SimulateConfig) -> tuple[np.ndarray, 
 
 
 def _specimen_radius_px(config: SimulateConfig) -> float:
-    # One disc diameter and a little of specimen all round, so that the discs at the rim of the field of
+    # One disc diameter and a little of specimen all round, so that the discs at the edge of the field of
     # view are cut by it as in a scan of a larger piece, while every projection is complete.
     return config.size_px // 2 + 3 * config.radius_px
 
@@ -224,15 +224,15 @@ def project(circles: np.ndarray, angles_deg: np.ndarray, detector_px: int, axis_
     Returns
     -------
     ndarray of shape (detector_px, m)
-        Path lengths in pixels; parts of discs beyond the detector are not seen.
+        Path lengths in pixels; parts of discs beyond the detector do not count.
     """
     row, col, radius = (circles - [axis_px, axis_px, 0]).T
     pixel_offsets = np.arange(2 * math.ceil(radius.max()) + 2)
     sinogram = np.zeros((detector_px, len(angles_deg)))
     for index, angle in enumerate(np.deg2rad(angles_deg)):
-        seen_at = col * np.cos(angle) - row * np.sin(angle)
-        first_pixel = np.floor(seen_at - radius + 0.5)  # the pixel that holds the left rim
-        edges = first_pixel[:, None] - 0.5 + np.arange(len(pixel_offsets) + 1) - seen_at[:, None]
+        centre_px = col * np.cos(angle) - row * np.sin(angle)
+        first_pixel = np.floor(centre_px - radius + 0.5)  # the pixel that contains the left edge
+        edges = first_pixel[:, None] - 0.5 + np.arange(len(pixel_offsets) + 1) - centre_px[:, None]
         paths = np.diff(_chord_integral(edges, radius[:, None]), axis=1)  # (n, pixels)
         pixels = first_pixel[:, None].astype(int) + detector_px // 2 + pixel_offsets
         inside = (pixels >= 0) & (pixels < detector_px)
@@ -267,12 +267,12 @@ def _to_grey(attenuation: np.ndarray, config: SimulateConfig) -> np.ndarray:
 def _signal_to_noise(attenuation: np.ndarray, circles: np.ndarray) -> float:
     """Compare the contrast of disc cores and matrix with the scatter inside the cores."""
     grid = np.argwhere(np.ones(attenuation.shape, bool))
-    # The nearest rim is that of one of the nearest few centres, as radii are alike.
+    # The nearest edge is that of a disc with one of the nearest few centres, as radii are alike.
     distance_px, nearest = cKDTree(circles[:, :2]).query(grid, k=min(4, len(circles)))
     depth_px = np.max(np.atleast_2d(circles[:, 2][nearest] - distance_px).reshape(len(grid), -1), axis=1)
     value = attenuation.ravel()
-    seen = ~np.isnan(value)
-    core, matrix = value[seen & (depth_px > 2)], value[seen & (depth_px < -1.5)]
+    inside = ~np.isnan(value)  # the field of view
+    core, matrix = value[inside & (depth_px > 2)], value[inside & (depth_px < -1.5)]
     if len(core) < 2 or len(matrix) < 2 or core.std() == 0:
         return float("nan")
     return float(abs(core.mean() - matrix.mean()) / core.std())

@@ -1,8 +1,8 @@
 """The eight symmetries of the square: which there are, how an image is put under one, which undoes which.
 
 A symmetry is a number from 0 to 7, the sum of: 4 if rows and columns are exchanged, then 2 if the rows are
-reversed, then 1 if the columns are reversed. So 0 changes nothing, 1 to 3 mirror without turning, 5 and 6 turn
-by 90 degrees.
+reversed, then 1 if the columns are reversed. So 0 changes nothing, 1 to 3 mirror without turning, 5 and 6
+turn by 90 degrees.
 """
 
 from typing import Literal

@@ -59,13 +59,13 @@ class Windows:
         return self._taken(self._places(rng, count), applied)
 
     def draw_in_blocks(self, rng: np.random.Generator, count: int) -> tuple[Tensor, np.ndarray]:
-        """Draw windows as `draw` does, not turned, and say which of them lie in one place of the scan.
+        """Draw windows as `draw` does, not turned, and return which of them lie in one place of the scan.
 
         Returns
         -------
         windows : Tensor of shape (count, 1, size_px, size_px)
         block : ndarray of shape (count,)
-            Number of the square of the plane, twice as wide as a window, that holds the window's middle.
+            Number of the square of the plane, twice as wide as a window, that contains the window's middle.
             Windows of one square are alike and overlap, so statistics resample whole squares.
         """
         places = np.array(self._places(rng, count))

@@ -130,10 +130,10 @@ class Window(Config):
     ],
 )
 def test_a_bad_parameter_is_one_line(values: dict, line: str) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         Window.from_mapping(values, "train.window")
-    assert str(told.value).startswith(line)
-    assert "\n" not in str(told.value)
+    assert str(raised.value).startswith(line)
+    assert "\n" not in str(raised.value)
 
 
 def test_one_line_of_several() -> None:

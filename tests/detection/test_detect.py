@@ -45,7 +45,7 @@ def test_overlapping_discs_are_both_reported(overlap: float) -> None:
 
 
 def test_the_gap_between_touching_discs_is_no_disc() -> None:
-    """Four discs around a dark gap whose rim is round too."""
+    """Four discs around a dark gap whose edge is round too."""
     around = [(32 + r, 32 + c, 7.0) for r, c in ((-11, 0), (11, 0), (0, -11), (0, 11))]
     (circles,) = detect(drawn(*around), Detector((3, 8)))
     assert len(circles) == 4
@@ -96,8 +96,8 @@ def test_a_periodic_image_shows_each_disc_once_wherever_the_border_cuts_it() -> 
         ((axis[:, None] - row + 32) % 64 - 32).square() + ((axis - col + 32) % 64 - 32).square()
         for row, col, _ in truth
     ]
-    rims = torch.stack([r - square.sqrt() for square, (_, _, r) in zip(wrapped, truth, strict=True)])
-    image = 1.2 * (rims.amax(0) + 0.5).clamp(0, 1)[None, None] - 0.6
+    depth = torch.stack([r - square.sqrt() for square, (_, _, r) in zip(wrapped, truth, strict=True)])
+    image = 1.2 * (depth.amax(0) + 0.5).clamp(0, 1)[None, None] - 0.6
     for shift in rng.integers(0, 64, (4, 2)).tolist():
         (circles,) = detect(image.roll(shift, (2, 3)), Detector((4, 8)), periodic=True)
         places = (truth[:, :2] + shift + 0.5) % 64 - 0.5
@@ -130,15 +130,15 @@ def test_two_readings_of_a_disc_on_the_border_become_one() -> None:
 
 
 def test_a_rolled_image_has_rolled_circles() -> None:
-    """By whole steps of the accumulator; radii rest on the mean width of rims, continued ones among them."""
+    """By whole steps of the accumulator; radii rest on the mean width of edges, continued ones among them."""
     image = drawn((3.0, 30.0, 6.0), (30.0, 62.0, 5.5), (45.0, 20.0, 6.5), side=72).roll((-10, 25), (2, 3))
     (before,) = detect(image, Detector((4, 8)), periodic=True)
     for shift in (24, 36, 48):
         (after,) = detect(image.roll((shift, shift), (2, 3)), Detector((4, 8)), periodic=True)
-        one, other = (circles.table()[np.argsort(circles.radius_px)] for circles in (before, after))
-        places = (one[:, :2] + shift + 0.5) % 72 - 0.5
-        np.testing.assert_allclose(other[:, :2], places, atol=1e-4)
-        np.testing.assert_allclose(other[:, 2], one[:, 2], atol=0.01)
+        table, rolled = (circles.table()[np.argsort(circles.radius_px)] for circles in (before, after))
+        places = (table[:, :2] + shift + 0.5) % 72 - 0.5
+        np.testing.assert_allclose(rolled[:, :2], places, atol=1e-4)
+        np.testing.assert_allclose(rolled[:, 2], table[:, 2], atol=0.01)
 
 
 def test_a_periodic_image_must_hold_its_discs() -> None:
@@ -150,8 +150,8 @@ def test_a_periodic_image_must_hold_its_discs() -> None:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a detector made of simulated scenes, against the truth."""
+class Measured:
+    """Detected discs of simulated scenes against the truth."""
 
     recall: float
     precision: float
@@ -161,16 +161,16 @@ class Found:
     radius_error_px: float
 
 
-def _found(condition: Condition) -> Found:
+def _measured(condition: Condition) -> Measured:
     """Detect in scenes of 128 x 128 px at signal-to-noise 4, with the radius band of the condition."""
     source = scenes(condition, scans=1, seed=5)
     images = torch.from_numpy(np.stack([scene.image for scene in source]))[:, None]
     circles = detect(images, Detector(condition.band_px, condition.polarity))
     total = Counts()
-    for one, scene in zip(circles, source, strict=True):
-        total += compare(one.table(), scene.truth, scene.image.shape)
+    for detected, scene in zip(circles, source, strict=True):
+        total += compare(detected.table(), scene.truth, scene.image.shape)
     counts = total.measures()
-    return Found(
+    return Measured(
         counts["recall"],
         counts["precision"],
         counts["recall_cut"],
@@ -182,16 +182,16 @@ def _found(condition: Condition) -> Found:
 
 @pytest.mark.parametrize(("fraction", "radius_px"), [(0.3, 5.0), (0.5, 8.0), (0.6, 5.0), (0.6, 8.0)])
 def test_simulated_discs_are_found_where_they_are(fraction: float, radius_px: float) -> None:
-    found = _found(Condition(fraction, radius_px))
-    assert min(found.recall, found.precision) >= 0.995
-    assert found.cut_recall >= 0.97
-    assert found.centre_error_px < 0.28
-    assert abs(found.radius_bias_px) < 0.1
-    assert found.radius_error_px < 0.25
+    measured = _measured(Condition(fraction, radius_px))
+    assert min(measured.recall, measured.precision) >= 0.995
+    assert measured.cut_recall >= 0.97
+    assert measured.centre_error_px < 0.28
+    assert abs(measured.radius_bias_px) < 0.1
+    assert measured.radius_error_px < 0.25
 
 
 @pytest.mark.parametrize("condition", [wide_band(Condition()), Condition(polarity="dark")])
 def test_wide_bands_and_dark_discs_are_no_different(condition: Condition) -> None:
-    found = _found(condition)
-    assert min(found.recall, found.precision) >= 0.98
-    assert abs(found.radius_bias_px) < 0.1
+    measured = _measured(condition)
+    assert min(measured.recall, measured.precision) >= 0.98
+    assert abs(measured.radius_bias_px) < 0.1

@@ -26,7 +26,7 @@ def test_the_derivative_is_that_of_finite_differences() -> None:
 
 
 def test_the_derivative_moves_a_disc() -> None:
-    """Brighter just outside of the rim means a larger disc: the gradient must say so, and not be zero."""
+    """Brighter just outside of the edge means a larger disc: the gradient must say so, and not be zero."""
     image = drawn((32.0, 32.0, 6.0)).requires_grad_(True)
     accumulate(image, torch.tensor([7.0]))[0, 0, 32, 32].backward()
     assert image.grad is not None

@@ -12,7 +12,7 @@ from microgan.detection.watershed import watershed_circles
 
 
 def _drawn(*discs: tuple[float, float, float], noise_sd: float = 0.0, side: int = 64) -> np.ndarray:
-    """Draw bright discs (row, col, radius) with rims blurred by 0.8 px, in [-0.6, 0.6]."""
+    """Draw bright discs (row, col, radius) with edges blurred by 0.8 px, in [-0.6, 0.6]."""
     row, col = np.mgrid[:side, :side]
     depth = np.max([radius - np.hypot(row - r, col - c) for r, c, radius in discs], axis=0)
     noise = noise_sd * np.random.default_rng(0).standard_normal((side, side))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from microgan.core.errors import UserError
-from microgan.report.figures import contact_sheet, intensity_histogram
+from microgan.report.figures.scan import contact_sheet, intensity_histogram
 from microgan.scan import ingest as ingest_module
 from microgan.scan.config import ScanConfig
 from microgan.scan.ingest import field_of_view, ingest
@@ -41,7 +41,7 @@ def ingest_array(folder: Path, stack: np.ndarray, window_px: int = 12, **paramet
 
 
 def refusal(folder: Path, stack: np.ndarray, window_px: int = 12, **parameters: object) -> str:
-    """Ingest a scan that must be refused; return the one line, having seen that nothing is left behind."""
+    """Ingest a scan that must be refused; return the one line; nothing may be left behind."""
     with pytest.raises(UserError) as error:
         ingest_array(folder, stack, window_px, **parameters)
     assert [path.name for path in folder.iterdir()] == ["raw"]
@@ -92,12 +92,12 @@ def test_unknown_voxel_size_stays_unknown(tmp_path: Path) -> None:
 
 def test_digests_follow_the_values(tmp_path: Path) -> None:
     stack = noise()
-    one = ingest_array(tmp_path / "a", stack).info
+    info = ingest_array(tmp_path / "a", stack).info
     same = ingest_array(tmp_path / "b", np.asfortranarray(stack)).info  # only the order on disk differs
     stack[2, 7, 7] += 1
-    other = ingest_array(tmp_path / "c", stack).info
-    assert one == same
-    assert one.source_digest != other.source_digest
+    changed = ingest_array(tmp_path / "c", stack).info
+    assert info == same
+    assert info.source_digest != changed.source_digest
 
 
 def test_percentiles_are_robust_and_taken_in_the_field_of_view(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_auto_finds_the_constant_outside(dtype: str, outside: int) -> None:
     plane[~inside] = outside
     mask = field_of_view(plane, "auto")
     assert not mask[~inside].any()
-    assert not mask[~in_disc(plane.shape, 96.5, 110, 87.5)].any()  # the rim is gone too
+    assert not mask[~in_disc(plane.shape, 96.5, 110, 87.5)].any()  # the edge is gone too
     assert mask[in_disc(plane.shape, 96.5, 110, 85)].all()  # and no more than that
 
 
@@ -251,26 +251,26 @@ def test_roles_never_overlap_and_keep_their_margin(tmp_path: Path, split: dict) 
         rows = [np.flatnonzero(owner[plane].any(1)) for owner in owners if owner[plane].any()]
         for above, below in itertools.pairwise(rows):
             assert below[0] - above[-1] - 1 >= split["margin_px"]
-    seen = (owners & planes.mask).sum((1, 2, 3)) / planes.mask.sum()
+    fractions = (owners & planes.mask).sum((1, 2, 3)) / planes.mask.sum()
     for role in ("held_out", "calibration"):
         fraction = split[role]
         whole = isinstance(fraction, list)
         role_planes = {box[0] for box in planes.info.regions[role]}
         assert not whole or role_planes == set(fraction)
-        others = [plane for other in split.values() if isinstance(other, list) for plane in other]
-        wanted = len(fraction) / 6 if whole else fraction * (6 - len(others)) / 6
-        assert seen[ROLES.index(role)] == pytest.approx(wanted, abs=0.001 if whole else 0.02)
+        named = [plane for part in split.values() if isinstance(part, list) for plane in part]
+        wanted = len(fraction) / 6 if whole else fraction * (6 - len(named)) / 6
+        assert fractions[ROLES.index(role)] == pytest.approx(wanted, abs=0.001 if whole else 0.02)
 
 
 def test_held_out_planes_do_not_touch_the_rest(tmp_path: Path) -> None:
-    """Whatever held-out and calibration planes hold, the other planes come out the same."""
+    """Whatever is in held-out and calibration planes, the other planes come out the same."""
     stack = noise()
-    one = ingest_array(tmp_path / "a", stack, split=BY_PLANE)
+    before = ingest_array(tmp_path / "a", stack, split=BY_PLANE)
     stack[[3, 5]] = noise((2, *SHAPE[1:]), seed=1) // 2
-    other = ingest_array(tmp_path / "b", stack, split=BY_PLANE)
+    after = ingest_array(tmp_path / "b", stack, split=BY_PLANE)
     rest = [0, 1, 2, 4]
-    assert (one.grey[rest] == other.grey[rest]).all()
-    assert one.info.intensity_window == other.info.intensity_window
+    assert (before.grey[rest] == after.grey[rest]).all()
+    assert before.info.intensity_window == after.info.intensity_window
 
 
 # Refusals
@@ -290,7 +290,7 @@ def test_grey_window_without_width(tmp_path: Path) -> None:
     stack = np.zeros(SHAPE, np.uint8)
     stack[:, 40, 40] = 9
     line = refusal(tmp_path, stack, field_of_view="full")
-    assert line == "scans.drawn.intensity_percentiles: (0.5, 99.5): grey values there must differ, both are 0"
+    assert line == "intensity_percentiles: (0.5, 99.5): grey values there must differ, both are 0"
 
 
 @pytest.mark.parametrize("window_px", [0, 81])
@@ -311,14 +311,14 @@ def test_window_larger_than_the_field_of_view_or_a_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize("region", [(0, 91, 0, 80), (10, 10, 0, 80), (0, 90, -1, 80), (0, 90, 50, 20)])
 def test_wrong_region(tmp_path: Path, region: tuple) -> None:
     line = refusal(tmp_path, noise(), region=region)
-    assert line == f"scans.drawn.region: {region}: must be row0 < row1 <= 90 and col0 < col1 <= 80, from 0"
+    assert line == f"region: {region}: must be row0 < row1 <= 90 and col0 < col1 <= 80, from 0"
 
 
 def test_split_that_does_not_suit_the_scan(tmp_path: Path) -> None:
     line = refusal(tmp_path, noise(), split={"held_out": [6]})
-    assert line == "scans.drawn.split.held_out: 6: must name planes below 6, the scan's number of planes"
+    assert line == "split.held_out: 6: must name planes below 6, the scan's number of planes"
     line = refusal(tmp_path, noise(), split={"held_out": [0, 1, 2], "calibration": [3, 4, 5]})
-    assert line == "scans.drawn.split: 6 of 6 planes: must leave a plane for training"
+    assert line == "split: 6 of 6 planes: must leave a plane for training"
     line = refusal(tmp_path, noise(), split={"held_out": [], "calibration": [1]})
     assert "no window fits into the held_out part" in line
 

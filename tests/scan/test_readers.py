@@ -116,9 +116,8 @@ def test_hdf5_by_name_or_the_only_one(tmp_path: Path) -> None:
     assert (read(tmp_path, config_for("scan.h5", dataset="/entry/data")) == stack_of("float32")).all()
     with h5py.File(tmp_path / "scan.h5", "a") as file:
         file["other"] = stack_of("uint8")
-    assert line_of(tmp_path, config_for("scan.h5")).endswith(
-        f"scans.{tmp_path.name}.dataset: None: must name one of entry/data, other"
-    )
+    line = line_of(tmp_path, config_for("scan.h5"))
+    assert line == "dataset: None: must name one of entry/data, other"
     assert "dataset: nothing: must name one of" in line_of(tmp_path, config_for("scan.h5", dataset="nothing"))
 
 
@@ -195,7 +194,7 @@ def test_voxel_size_of_params_fills_in_and_must_not_contradict(tmp_path: Path) -
         with open_scan(tmp_path, config_for(name, voxel_size_um=stated)) as scan:
             assert scan.voxel_size_um == size_um
     line = line_of(tmp_path, config_for("scan.tif", voxel_size_um=0.7))
-    assert line == f"scans.{tmp_path.name}.voxel_size_um: 0.7: must agree with scan.tif, which says 0.65 um"
+    assert line == "voxel_size_um: 0.7: must agree with scan.tif, which says 0.65 um"
 
 
 def test_oblong_pixels_are_refused(tmp_path: Path) -> None:
@@ -276,15 +275,15 @@ def test_raw_of_wrong_size(tmp_path: Path) -> None:
     line = line_of(tmp_path, config_for("scan.raw", shape=SHAPE, dtype="uint16"))
     assert line.endswith("scan.raw: 7200 bytes: must be 14400 bytes, for shape (12, 20, 30) and dtype uint16")
     line = line_of(tmp_path, config_for("scan.raw", shape=SHAPE))
-    assert line == f"scans.{tmp_path.name}.dtype: None: raw file scan.raw needs shape and dtype"
+    assert line == "dtype: None: raw file scan.raw needs shape and dtype"
 
 
 def test_mixed_slices(tmp_path: Path) -> None:
     stack = stack_of("uint8")
-    for folder, other in (("size", stack[1, :-1]), ("type", stack[1].astype(np.uint16))):
+    for folder, second in (("size", stack[1, :-1]), ("type", stack[1].astype(np.uint16))):
         (tmp_path / folder).mkdir()
         Image.fromarray(stack[0]).save(tmp_path / folder / "1.png")
-        Image.fromarray(other).save(tmp_path / folder / "2.png")
+        Image.fromarray(second).save(tmp_path / folder / "2.png")
     line = line_of(tmp_path / "size", config_for())
     assert line == f"{tmp_path / 'size' / '2.png'}: 19 x 30 uint8: must be 20 x 30 uint8 as 1.png"
     assert "20 x 30 uint16: must be 20 x 30 uint8" in line_of(tmp_path / "type", config_for())

@@ -129,9 +129,9 @@ def test_grey_values_are_those_of_the_attenuations(
         [radius - distance_px(stack.shape[1:], row, col) for plane, row, col, radius in truth if plane == 0],
         axis=0,
     )
-    seen = from_axis_px(96) <= 48
-    assert abs(np.median(stack[0][(depth_px > 3) & seen]) - core_grey) < 800
-    assert abs(np.median(stack[0][(depth_px < -3) & seen]) - matrix_grey) < 800
+    in_view = from_axis_px(96) <= 48
+    assert abs(np.median(stack[0][(depth_px > 3) & in_view]) - core_grey) < 800
+    assert abs(np.median(stack[0][(depth_px < -3) & in_view]) - matrix_grey) < 800
 
 
 def test_outside_of_the_field_of_view_is_zero_and_inside_is_not(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_discs_at_the_rim_are_cut_by_it(tmp_path: Path) -> None:
     _, truth = read(tmp_path / "simulated")
     reach_px = np.hypot(truth[:, 1] - 48, truth[:, 2] - 48)
     assert np.any((reach_px - truth[:, 3] < 48) & (reach_px + truth[:, 3] > 48))
-    assert np.all(reach_px - truth[:, 3] < 48)  # none that cannot be seen
+    assert np.all(reach_px - truth[:, 3] < 48)  # none outside the field of view
 
 
 # The scanner's defects
@@ -198,8 +198,8 @@ def test_same_seed_same_bits(tmp_path: Path) -> None:
 def test_a_plane_does_not_depend_on_how_many_there_are_and_no_two_are_alike(tmp_path: Path) -> None:
     simulate_scan(SimulateConfig(**SMALL), tmp_path / "two")
     simulate_scan(SimulateConfig(**{**SMALL, "planes": 1}), tmp_path / "one")
-    two, one = read(tmp_path / "two")[0], read(tmp_path / "one")[0]
-    assert (two[0] == one[0]).all()
+    two, single = read(tmp_path / "two")[0], read(tmp_path / "one")[0]
+    assert (two[0] == single[0]).all()
     inside = two[0] > 0
     assert abs(np.corrcoef(two[0][inside], two[1][inside])[0, 1]) < 0.1
 

@@ -14,7 +14,7 @@ SIDE = 60
 
 
 def planes_of(mask: np.ndarray, regions: dict, grey: np.ndarray | None = None) -> Planes:
-    """Planes whose grey value is the pixel's own number, so that a window tells where it is from."""
+    """Planes whose grey value is the pixel's own number, so that a window shows where it is from."""
     if grey is None:
         grey = np.arange(mask.size).reshape(mask.shape) / mask.size * 2 - 1
     info = ScanInfo(
@@ -40,7 +40,7 @@ def disc(radius_px: float, side_px: int = SIDE) -> np.ndarray:
 
 
 def small_numbers(shape: tuple[int, ...]) -> np.ndarray:
-    """Distinct values that float16 holds exactly; good for up to 2048 pixels."""
+    """Distinct values that float16 represents exactly; good for up to 2048 pixels."""
     return np.arange(np.prod(shape)).reshape(shape) / 1024 - 1
 
 
@@ -56,14 +56,14 @@ def test_windows_lie_in_region_and_field_of_view() -> None:
     grey[0, :30] = 0.75  # another role's part
     regions = {"train": [(0, 30, 60, 0, 60), (1, 0, 60, 0, 60)], "held_out": [(0, 0, 30, 0, 60)]}
     windows = Windows(planes_of(mask, regions, grey), "train", 16)
-    drawn = windows.draw(np.random.default_rng(0), 500, "all")
-    assert drawn.shape == (500, 1, 16, 16)
-    assert drawn.dtype == torch.float32
-    assert (drawn == 0.25).all()
+    samples = windows.draw(np.random.default_rng(0), 500, "all")
+    assert samples.shape == (500, 1, 16, 16)
+    assert samples.dtype == torch.float32
+    assert (samples == 0.25).all()
     assert (windows.grid() == 0.25).all()
 
 
-def test_every_allowed_position_is_drawn_equally_often() -> None:
+def test_every_allowed_position_is_samples_equally_often() -> None:
     shape = (2, 30, 30)
     mask = np.ones(shape, bool)
     mask[0, 12, 12] = False  # a hole in the middle of the first plane
@@ -76,20 +76,20 @@ def test_every_allowed_position_is_drawn_equally_often() -> None:
         for col in range(col0, col1 - 7)
         if mask[plane, row : row + 8, col : col + 8].all()
     ]
-    drawn = corners(windows.draw(np.random.default_rng(0), 100 * len(allowed)), shape)
-    found, counts = np.unique(drawn, axis=0, return_counts=True)
-    assert [tuple(corner) for corner in found.tolist()] == allowed
+    samples = corners(windows.draw(np.random.default_rng(0), 100 * len(allowed)), shape)
+    places, counts = np.unique(samples, axis=0, return_counts=True)
+    assert [tuple(corner) for corner in places.tolist()] == allowed
     # Poisson counts of mean 100: chi-square per degree of freedom is 1 +- 0.1.
     assert ((counts - 100) ** 2 / 100).mean() == pytest.approx(1, abs=0.35)
 
 
-def test_all_eight_symmetries_are_drawn_equally_often() -> None:
+def test_all_eight_symmetries_are_samples_equally_often() -> None:
     tile = small_numbers((1, 5, 5))
     planes = planes_of(np.ones((1, 5, 5), bool), {"train": [(0, 0, 5, 0, 5)]}, tile)
     windows = Windows(planes, "train", 5)
     truth = [np.rot90(side, turns) for side in (tile[0], tile[0].T) for turns in range(4)]
-    drawn = windows.draw(np.random.default_rng(0), 4000, "all")[:, 0].numpy()
-    counts = [np.sum((drawn == image.astype(np.float32)).all((1, 2))) for image in truth]
+    samples = windows.draw(np.random.default_rng(0), 4000, "all")[:, 0].numpy()
+    counts = [np.sum((samples == image.astype(np.float32)).all((1, 2))) for image in truth]
     assert sum(counts) == 4000
     assert min(counts) > 420
     assert (windows.draw(np.random.default_rng(0), 50)[:, 0] == torch.from_numpy(tile[0])).all()
@@ -99,22 +99,22 @@ def test_mirrors_do_not_turn_a_material_that_has_a_direction() -> None:
     tile = small_numbers((1, 5, 5))
     windows = Windows(planes_of(np.ones((1, 5, 5), bool), {"train": [(0, 0, 5, 0, 5)]}, tile), "train", 5)
     truth = [tile[0][::down, ::across] for down in (1, -1) for across in (1, -1)]
-    drawn = windows.draw(np.random.default_rng(0), 2000, "mirrors")[:, 0].numpy()
-    counts = [np.sum((drawn == image.astype(np.float32)).all((1, 2))) for image in truth]
+    samples = windows.draw(np.random.default_rng(0), 2000, "mirrors")[:, 0].numpy()
+    counts = [np.sum((samples == image.astype(np.float32)).all((1, 2))) for image in truth]
     assert sum(counts) == 2000
     assert min(counts) > 420
 
 
 def test_same_generator_same_windows() -> None:
     planes = planes_of(disc(28)[None], {"train": [(0, 0, SIDE, 0, SIDE)]})
-    one, same, other = (
+    first, same, another = (
         Windows(planes, "train", 16).draw(np.random.default_rng(seed), 20) for seed in (5, 5, 6)
     )
-    assert (one == same).all()
-    assert (one != other).any()
+    assert (first == same).all()
+    assert (first != another).any()
 
 
-def test_drawn_windows_are_copies() -> None:
+def test_samples_windows_are_copies() -> None:
     planes = planes_of(disc(28)[None], {"train": [(0, 0, SIDE, 0, SIDE)]})
     before = planes.grey.copy()
     Windows(planes, "train", 16).draw(np.random.default_rng(0), 5).zero_()
@@ -126,12 +126,12 @@ def test_grid_is_systematic(stride_px: int | None, least: int) -> None:
     shape = (1, 45, 45)
     mask = disc(21, 45)[None]
     windows = Windows(planes_of(mask, {"held_out": [(0, 0, 45, 0, 45)]}, small_numbers(shape)), "held_out", 8)
-    found = corners(windows.grid(stride_px), shape)
-    assert len(found) >= least
-    assert all(mask[0, r : r + 8, c : c + 8].all() for _, r, c in found)
+    places = corners(windows.grid(stride_px), shape)
+    assert len(places) >= least
+    assert all(mask[0, r : r + 8, c : c + 8].all() for _, r, c in places)
     claimed = np.zeros((45, 45), int)
     step = stride_px or 8
-    for _, row, col in found:
+    for _, row, col in places:
         claimed[row : row + step, col : col + step] += 1
     assert claimed.max() == 1  # without a stride, no pixel serves twice
     assert (windows.grid(stride_px) == windows.grid(stride_px)).all()
@@ -161,7 +161,7 @@ def test_windows_of_a_folder_on_disk(tmp_path: Path) -> None:
     np.save(tmp_path / "planes.npy", planes.grey)
     np.save(tmp_path / "mask.npy", planes.mask)
     (tmp_path / "scan.json").write_text(planes.info.model_dump_json())
-    drawn = [
+    samples = [
         Windows(p, "train", 16).draw(np.random.default_rng(0), 9) for p in (planes, Planes.load(tmp_path))
     ]
-    assert (drawn[0] == drawn[1]).all()
+    assert (samples[0] == samples[1]).all()
