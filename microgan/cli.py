@@ -65,7 +65,7 @@ def simulate_command(
     volume_fraction: Annotated[float, typer.Option(help="Of the discs, up to 0.6.")] = 0.55,
     min_gap_px: Annotated[float, typer.Option(help="Least gap between the edges of two discs, px.")] = 0.5,
     polarity: Polarity = "bright",
-    photons: Annotated[float, typer.Option(help="Per detector pixel; fewer make more noise.")] = 6000.0,
+    photons: Annotated[float, typer.Option(help="Per detector pixel; fewer make more noise.")] = 8000.0,
     voxel_size_um: Annotated[float, typer.Option(help="Side of a pixel, micrometres.")] = 1.0,
     seed: Seed = 0,
     as_json: Json = False,

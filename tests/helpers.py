@@ -39,7 +39,7 @@ class DiscWindows:
 
 def disc_planes(folder: Path, size_px: int = 256, angles: int = 200) -> Planes:
     """Ingest a small simulated scan: three planes of bright discs of radius 6, one for each role."""
-    config = SimulateConfig(planes=3, size_px=size_px, angles=angles, seed=1)
+    config = SimulateConfig(planes=3, size_px=size_px, angles=angles, photons=6000, seed=1)
     simulate_scan(config, folder / "raw")
     split = SplitConfig(calibration=[1], held_out=[2])
     scan = ScanConfig(path="scan.tif", radius_px=(4, 8), split=split)
