@@ -1,6 +1,6 @@
 """One training by several processes, as `torchrun` starts them; alone, everything here does nothing.
 
-Every process draws the whole batch and takes its fraction, gradients are averaged, batch norm sees the whole
+Every process draws the whole batch and takes its part, gradients are averaged, batch norm sees the whole
 batch. So the same training comes out, to rounding, whatever the number of processes; and the gradient
 penalty, a mean over samples, needs no special care.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from microgan.core.errors import UserError
 
-TIMEOUT = timedelta(minutes=30)  # of a process for the others, which may be judging samples
+TIMEOUT = timedelta(minutes=30)  # of a process that waits for the others, which may validate samples
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def shard(batch: Tensor) -> Tensor:
     Raises
     ------
     UserError
-        If it cannot be divided equally, as means over equal fractions alone are means over the batch.
+        If it cannot be divided equally, as only means over equal parts average to the mean over the batch.
     """
     if len(batch) % world_size():
         raise UserError("batch", len(batch), f"must be a multiple of the {world_size()} processes")
@@ -58,7 +58,7 @@ def shard(batch: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace the gradients of a loss over this process's fraction by those of the loss over the batch."""
+    """Replace the gradients of a loss over this process's part by those of the loss over the batch."""
     if world_size() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -84,13 +84,13 @@ def of_first(value: float) -> float:
     if world_size() == 1:
         return value
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    said = torch.tensor(value, device=device, dtype=torch.double)
-    dist.broadcast(said, 0)
-    return said.item()
+    sent = torch.tensor(value, device=device, dtype=torch.double)
+    dist.broadcast(sent, 0)
+    return sent.item()
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes; torch's `SyncBatchNorm` knows GPUs alone."""
+    """Batch norm over the batches of all processes; torch's `SyncBatchNorm` runs on GPUs alone."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or world_size() == 1:

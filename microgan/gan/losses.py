@@ -15,7 +15,7 @@ Adversarial = Literal["non_saturating", "minimax", "least_squares", "wasserstein
 
 
 def critic_loss(kind: Adversarial, real: Tensor, fake: Tensor) -> Tensor:
-    """Loss of the critic, which tells real from fake."""
+    """Loss of the critic, which separates real from fake."""
     if kind == "least_squares":  # Mao et al., arXiv:1611.04076, eq. 9 with a = 0, b = c = 1
         return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
     if kind == "wasserstein":  # Arjovsky et al., arXiv:1701.07875, eq. 3
@@ -25,7 +25,7 @@ def critic_loss(kind: Adversarial, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(kind: Adversarial, fake: Tensor) -> Tensor:
-    """Loss of the generator, which wants its images to score as real."""
+    """Loss of the generator, whose images should score as real."""
     if kind == "least_squares":
         return 0.5 * (fake - 1).square().mean()
     if kind == "wasserstein":
@@ -38,8 +38,8 @@ def generator_loss(kind: Adversarial, fake: Tensor) -> Tensor:
 def score_penalty(real: Tensor, fake: Tensor) -> Tensor:
     """Mean square of the critic's scores, of real and of fake images, without its weight.
 
-    A critic that is sure of itself everywhere teaches little. This holds its scores near 0, where it is in
-    doubt (Tseng et al., arXiv:2104.03310, whose anchors are 0 here).
+    Where a critic's scores are far from 0, their gradient teaches the generator little. This keeps them near
+    0 (Tseng et al., arXiv:2104.03310, whose anchors are 0 here).
     """
     return real.square().mean() + fake.square().mean()
 
@@ -64,7 +64,7 @@ def gradient_penalty(
     Notes
     -----
     The norm is taken per sample over all pixels, in float32 also under autocast: a bf16 sum of thousands of
-    squares would lose the digits that the penalty is about.
+    squares would lose the digits that the penalty depends on.
     """
     between = torch.lerp(fake.detach().float(), real.float(), mix)
     norm = gradient_at(between).float().flatten(1).norm(dim=1)  # (B,)

@@ -1,8 +1,12 @@
-"""Fully convolutional generator with a spatial latent, and the strided critic that judges its images.
+"""Fully convolutional generator with a spatial latent, and the strided critic that scores its images.
 
-A microstructure is stationary, so nothing here knows where the image begins or ends: there is no zero
-padding in the generator, hence no border artefact, any image size from one set of weights, and exact
-periodicity when the latent grid is wrapped.
+Both models, ``dcgan`` and ``wgan_gp``, are spatial, unpadded variants of the DCGAN of Radford et al.: a
+latent grid in place of a vector, and a generator without zero padding. They differ in the loss
+(`microgan.gan.losses`), and the critic of ``wgan_gp`` has no batch norm.
+
+A microstructure is stationary, so an image must not depend on where it begins or ends. Without padding there
+is no border artefact, one set of weights gives images of any size, and a wrapped latent grid gives exact
+periodicity.
 
 References
 ----------
@@ -37,15 +41,15 @@ class NetworkConfig(Config):
 class Generator(nn.Module):
     """DCGAN generator on a latent grid: (B, Z, h, w) -> (B, 1, 8h - 80, 8w - 80) in [-1, 1].
 
-    A latent of 18 x 18 gives exactly 64 x 64 pixels. Independent numbers become discs that keep clear of each
-    other only if neighbours agree on their places before they are drawn. That takes depth and reach, which
-    are cheap on coarse grids: hence layers of 3 x 3 at 8 px, where several discs see each other, and at 4 px,
-    where one disc is several cells and two that conflict can be told apart.
+    A latent of 18 x 18 gives exactly 64 x 64 pixels. Independent random numbers become discs without overlap
+    only if the layers combine the numbers of neighbouring discs. That takes depth and a wide receptive field,
+    which are cheap on coarse grids. Hence layers of 3 x 3 at 8 px, where the field spans several discs, and
+    at 4 px, where one disc is several cells and two discs that overlap are resolved.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.config = NetworkConfig(  # also when given a subclass that holds more
+        self.config = NetworkConfig(  # also when given a subclass with more fields
             latent_channels=config.latent_channels, base_channels=config.base_channels
         )
         base = config.base_channels
@@ -68,7 +72,7 @@ class Generator(nn.Module):
 class Critic(nn.Module):
     """Strided critic: (B, 1, H, W) -> (B, P), one score for each of P overlapping patches.
 
-    A patch is 46 pixels wide, several fibre pitches, so that a merged pair is seen with its surroundings;
+    A patch is 46 pixels wide, several fibre pitches, so that it contains a merged pair with its surroundings;
     scores of several patches give more gradient per image than one score does. The critic of WGAN-GP has no
     batch norm, as its penalty is defined sample by sample (Gulrajani et al., arXiv:1704.00028, section 4).
     """
@@ -122,11 +126,13 @@ def latent_cells(length_px: int, periodic: bool = False) -> int:
     Raises
     ------
     UserError
-        If a periodic field is asked whose period is no multiple of the stride, 8 px.
+        If a periodic length is no multiple of the stride, 8 px.
     """
     if periodic:
         if length_px % STRIDE_PX:
-            raise UserError("size", length_px, f"a periodic field must be a multiple of {STRIDE_PX} px")
+            raise UserError(
+                "size", length_px, f"the side of a periodic image must be a multiple of {STRIDE_PX} px"
+            )
         return length_px // STRIDE_PX
     return -(-length_px // STRIDE_PX) + 2 * WRAP_CELLS
 

@@ -1,11 +1,18 @@
-"""Images of any size from a generator and a seed, the same bits on every run.
+"""Samples: images of any size from a generator and a seed, the same bits on every run.
 
-A kernel may add the same numbers up in another order when its input has another shape, so that the last bits
-of a pixel depend on how many are computed at once. Every image is therefore computed in tiles whose shape and
-places follow from its own size alone, each with the latent cells around it that its pixels depend on. So
-neither the number of images nor the way they are kept, in memory or in a file, changes a bit. With the
-kernels this was tried on, tiles are large enough to have also the bits of the untiled field, the generator
-applied to the whole latent grid; with others the two may differ by rounding, some 1e-6.
+- `sample` returns images in memory; `sample_to_tiff` writes them into a file, of any size, band by band;
+  `sample_in_bands` yields the bands of one image. All three give the same bits.
+- `latents` and `latent_rows` are the random numbers of a seed; `decode` and `decode_in_bands` turn latent
+  grids into images.
+
+A kernel may add the same numbers up in another order when its input has another shape. Then the last bits of
+a pixel depend on how many pixels are computed at once. Every image is therefore computed in tiles, whose
+shape and places follow from its own size alone, each with the latent cells around it that its pixels depend
+on. A band is a row of tiles. So neither the number of images nor where they are stored changes a bit, and
+the memory needed to write a file does not grow with the image.
+
+With the kernels that were tried, the tiles give also the bits of the generator applied to the whole latent
+grid; with others the two may differ by rounding, some 1e-6.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,30 +30,6 @@ from microgan.gan.networks import STRIDE_PX, WRAP_CELLS, Generator, latent_cells
 from microgan.scan.planes import ScanInfo
 
 TILE_CELLS = 32  # 256 px: the context is two fifths of the latent of a tile, and its layers fit into a cache
-
-
-def latents(seed: int, first: int, count: int, shape: tuple[int, int, int]) -> Tensor:
-    """Return normal latents (count, Z, h, w) of samples ``first`` to ``first + count - 1``."""
-    channels, height, width = shape
-    samples = range(first, first + count)
-    return torch.stack([latent_rows(seed, one, range(height), width, channels) for one in samples])
-
-
-def latent_rows(seed: int, index: int, rows: Sequence[int], width: int, channels: int) -> Tensor:
-    """Return some rows of the latent grid of sample ``index``: normal, (Z, rows, width).
-
-    Each sample has a random stream of its own, in which each row begins 2^194 numbers after the one before it
-    and runs from left to right. So a row can be drawn without the others, sample 7 is the same whatever is
-    drawn beside it, and a grid that is wider or taller continues the smaller one.
-    """
-    bits = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(index,)))
-    rng, state = np.random.Generator(bits), bits.state
-    drawn = np.empty((len(rows), width, channels), np.float32)
-    for row, values in zip(rows, drawn, strict=True):
-        state["state"]["counter"][-1] = row  # the digit of 2^192, in steps of four numbers
-        bits.state = state  # costs less than a generator for each row
-        rng.standard_normal(out=values, dtype=np.float32)
-    return torch.from_numpy(drawn).permute(2, 0, 1)
 
 
 def sample(generator: Generator, count: int, domain: Domain, seed: int, progress: bool = True) -> Tensor:
@@ -84,104 +67,6 @@ def sample(generator: Generator, count: int, domain: Domain, seed: int, progress
             image.copy_(decoded[0, :, : domain.rows, : domain.cols])
             bar.update(image.numel())
     return images
-
-
-def decode(generator: Generator, latent: Tensor, periodic: bool = False) -> Tensor:
-    """Return the images of latent grids, without derivative, tile by tile.
-
-    Parameters
-    ----------
-    generator
-        A trained generator; it is put into evaluation mode.
-    latent
-        Latent grids (N, Z, h, w).
-    periodic
-        Whether the grids, and with them the images, continue periodically.
-
-    Returns
-    -------
-    Tensor
-        (N, 1, 8h, 8w) when periodic, otherwise (N, 1, 8h - 80, 8w - 80), float32, on the CPU.
-    """
-    return torch.stack([_decoded(generator, grid, periodic) for grid in latent])[:, None]
-
-
-def decode_in_bands(
-    generator: Generator,
-    rows_of: Callable[[list[int]], Tensor],
-    grid: Sequence[int],
-    periodic: bool,
-) -> Iterator[Tensor]:
-    """Yield the image of one latent grid from its top to its bottom, a row of tiles at a time.
-
-    Parameters
-    ----------
-    generator
-        A trained generator; it is put into evaluation mode.
-    rows_of
-        Returns the latents (Z, rows, w) of the rows that it is asked for.
-    grid
-        Rows and columns of the latent grid: (h, w).
-    periodic
-        Whether the grid continues periodically.
-
-    Yields
-    ------
-    Tensor
-        Consecutive rows of the image (rows, cols), float32, on the CPU.
-    """
-    generator.eval()
-    context = 2 * WRAP_CELLS
-    height, width = grid if periodic else (length - context for length in grid)  # of the image, in cells
-    tile_height = min(height, TILE_CELLS**2 // min(width, TILE_CELLS))  # long where the field is narrow
-    tile_width = min(width, TILE_CELLS**2 // min(height, TILE_CELLS))
-    for top in range(0, height, tile_height):
-        latent = rows_of(_cells(top, tile_height + context, grid[0], periodic))
-        tiles = [
-            _image(generator, latent[:, :, _cells(left, tile_width + context, grid[1], periodic)])
-            for left in range(0, width, tile_width)
-        ]
-        yield torch.cat(tiles, dim=1)[: (height - top) * STRIDE_PX, : width * STRIDE_PX]
-
-
-def latent_shape(generator: Generator, domain: Domain) -> tuple[int, int, int]:
-    """Return the shape (Z, h, w) of the latent grid whose image is at least as large as ``domain``.
-
-    Raises
-    ------
-    UserError
-        If a periodic size is no multiple of 8.
-    """
-    height, width = (latent_cells(length, domain.periodic) for length in domain.size_px)
-    return generator.config.latent_channels, height, width
-
-
-def sampling_bar(pixels: int, progress: bool) -> tqdm:
-    """Return a progress bar that counts pixels, shown if it is asked for and there is a terminal."""
-    return tqdm(total=pixels, desc="sample", unit="px", unit_scale=True, disable=None if progress else True)
-
-
-def _decoded(generator: Generator, grid: Tensor, periodic: bool) -> Tensor:
-    return torch.cat(list(decode_in_bands(generator, lambda rows: grid[:, rows], grid.shape[1:], periodic)))
-
-
-def _cells(first: int, count: int, length: int, periodic: bool) -> list[int]:
-    """Return which rows (or columns) of a latent grid a tile needs; beyond the end the last one is repeated.
-
-    A periodic grid is continued as `microgan.gan.networks.wrap` does.
-    """
-    cells = range(first, first + count)
-    if periodic:
-        return [(cell - WRAP_CELLS) % length for cell in cells]
-    return [min(cell, length - 1) for cell in cells]
-
-
-@torch.inference_mode()
-def _image(generator: Generator, latent: Tensor) -> Tensor:
-    """Return the image (8h - 80, 8w - 80) of a latent (Z, h, w)."""
-    device = next(generator.parameters()).device
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
-        return generator(latent[None].to(device))[0, 0].float().cpu()
 
 
 def sample_to_tiff(
@@ -247,7 +132,7 @@ def sample_in_bands(generator: Generator, index: int, domain: Domain, seed: int)
     Yields
     ------
     Tensor
-        Consecutive rows (some rows, cols), normalised grey values in [-1, 1], float32, on the CPU.
+        Consecutive rows (rows of the band, cols), normalised grey values in [-1, 1], float32, on the CPU.
 
     Raises
     ------
@@ -260,3 +145,125 @@ def sample_in_bands(generator: Generator, index: int, domain: Domain, seed: int)
     for band in decode_in_bands(generator, rows_of, (height, width), domain.periodic):
         yield band[: domain.rows - top, : domain.cols]
         top += len(band)
+
+
+def latents(seed: int, first: int, count: int, shape: tuple[int, int, int]) -> Tensor:
+    """Return normal latents (count, Z, h, w) of samples ``first`` to ``first + count - 1``."""
+    channels, height, width = shape
+    samples = range(first, first + count)
+    return torch.stack([latent_rows(seed, index, range(height), width, channels) for index in samples])
+
+
+def latent_rows(seed: int, index: int, rows: Sequence[int], width: int, channels: int) -> Tensor:
+    """Return the given rows of the latent grid of sample ``index``: normal, (Z, rows, width).
+
+    Each sample has a random stream of its own, in which each row begins 2^194 numbers after the one before it
+    and runs from left to right. So a row can be drawn without the others, sample 7 is the same whatever is
+    drawn beside it, and a grid that is wider or taller continues the smaller one.
+    """
+    bits = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(index,)))
+    rng, state = np.random.Generator(bits), bits.state
+    latent = np.empty((len(rows), width, channels), np.float32)
+    for row, values in zip(rows, latent, strict=True):
+        state["state"]["counter"][-1] = row  # the digit of 2^192, in steps of four numbers
+        bits.state = state  # costs less than a generator for each row
+        rng.standard_normal(out=values, dtype=np.float32)
+    return torch.from_numpy(latent).permute(2, 0, 1)
+
+
+def decode(generator: Generator, latent: Tensor, periodic: bool = False) -> Tensor:
+    """Return the images of latent grids, without derivative, tile by tile.
+
+    Parameters
+    ----------
+    generator
+        A trained generator; it is put into evaluation mode.
+    latent
+        Latent grids (N, Z, h, w).
+    periodic
+        Whether the grids, and with them the images, continue periodically.
+
+    Returns
+    -------
+    Tensor
+        (N, 1, 8h, 8w) when periodic, otherwise (N, 1, 8h - 80, 8w - 80), float32, on the CPU.
+    """
+    return torch.stack([_decoded(generator, grid, periodic) for grid in latent])[:, None]
+
+
+def decode_in_bands(
+    generator: Generator,
+    rows_of: Callable[[list[int]], Tensor],
+    grid: Sequence[int],
+    periodic: bool,
+) -> Iterator[Tensor]:
+    """Yield the image of one latent grid from its top to its bottom, a row of tiles at a time.
+
+    Parameters
+    ----------
+    generator
+        A trained generator; it is put into evaluation mode.
+    rows_of
+        Returns the latents (Z, rows, w) of the rows that it is asked for.
+    grid
+        Rows and columns of the latent grid: (h, w).
+    periodic
+        Whether the grid continues periodically.
+
+    Yields
+    ------
+    Tensor
+        Consecutive rows of the image (rows, cols), float32, on the CPU.
+    """
+    generator.eval()
+    context = 2 * WRAP_CELLS
+    height, width = grid if periodic else (length - context for length in grid)  # of the image, in cells
+    tile_height = min(height, TILE_CELLS**2 // min(width, TILE_CELLS))  # long where the image is narrow
+    tile_width = min(width, TILE_CELLS**2 // min(height, TILE_CELLS))
+    for top in range(0, height, tile_height):
+        latent = rows_of(_cells(top, tile_height + context, grid[0], periodic))
+        tiles = [
+            _image(generator, latent[:, :, _cells(left, tile_width + context, grid[1], periodic)])
+            for left in range(0, width, tile_width)
+        ]
+        yield torch.cat(tiles, dim=1)[: (height - top) * STRIDE_PX, : width * STRIDE_PX]
+
+
+def latent_shape(generator: Generator, domain: Domain) -> tuple[int, int, int]:
+    """Return the shape (Z, h, w) of the latent grid whose image is at least as large as ``domain``.
+
+    Raises
+    ------
+    UserError
+        If a periodic size is no multiple of 8.
+    """
+    height, width = (latent_cells(length, domain.periodic) for length in domain.size_px)
+    return generator.config.latent_channels, height, width
+
+
+def sampling_bar(pixels: int, progress: bool) -> tqdm:
+    """Return a progress bar that counts pixels, shown if it is asked for and there is a terminal."""
+    return tqdm(total=pixels, desc="sample", unit="px", unit_scale=True, disable=None if progress else True)
+
+
+def _decoded(generator: Generator, grid: Tensor, periodic: bool) -> Tensor:
+    return torch.cat(list(decode_in_bands(generator, lambda rows: grid[:, rows], grid.shape[1:], periodic)))
+
+
+def _cells(first: int, count: int, length: int, periodic: bool) -> list[int]:
+    """Return which rows (or columns) of a latent grid a tile needs; beyond the end the last one is repeated.
+
+    A periodic grid is continued as `microgan.gan.networks.wrap` does.
+    """
+    cells = range(first, first + count)
+    if periodic:
+        return [(cell - WRAP_CELLS) % length for cell in cells]
+    return [min(cell, length - 1) for cell in cells]
+
+
+@torch.inference_mode()
+def _image(generator: Generator, latent: Tensor) -> Tensor:
+    """Return the image (8h - 80, 8w - 80) of a latent (Z, h, w)."""
+    device = next(generator.parameters()).device
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
+        return generator(latent[None].to(device))[0, 0].float().cpu()

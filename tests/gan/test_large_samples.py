@@ -86,7 +86,7 @@ def test_an_unknown_voxel_size_stays_unknown(generator: Generator, tmp_path: Pat
         assert (scan.shape, scan.voxel_size_um) == ((1, 24, 24), None)
 
 
-def test_memory_does_not_grow_with_the_field() -> None:
+def test_memory_does_not_grow_with_the_image() -> None:
     generator = Watched(NetworkConfig(latent_channels=4, base_channels=4))
     for size_px in ((1500, 700), (9000, 10), (10, 9000)):
         largest_band = max(band.numel() for band in sample_in_bands(generator, 0, Domain(size_px), seed=0))
@@ -114,7 +114,7 @@ def test_nothing_is_left_when_a_band_fails(tmp_path: Path) -> None:
 
 
 def test_a_period_that_is_no_multiple_of_the_stride_is_refused(generator: Generator, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="size: 60: a periodic field must be a multiple of 8 px"):
+    with pytest.raises(UserError, match="size: 60: the side of a periodic image must be a multiple of 8 px"):
         sample_to_tiff(generator, tmp_path / "new.tif", _info(), 1, Domain((64, 60), periodic=True), seed=0)
     assert not list(tmp_path.iterdir())
 

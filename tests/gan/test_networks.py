@@ -62,9 +62,9 @@ def test_input_gradient_is_that_of_autograd_and_so_is_its_own_gradient() -> None
     critic = Critic(NetworkConfig(latent_channels=4, base_channels=8), batch_norm=False).double()
     images = torch.randn(3, 1, 64, 56, dtype=torch.double, requires_grad=True)
     (expected,) = torch.autograd.grad(critic(images).mean(1).sum(), images, create_graph=True)
-    found = critic.input_gradient(images.detach())
-    torch.testing.assert_close(found, expected)
+    gradient = critic.input_gradient(images.detach())
+    torch.testing.assert_close(gradient, expected)
     weights = [weight for name, weight in critic.named_parameters() if name.endswith("weight")]
-    norms = [gradient.flatten(1).norm(dim=1).square().sum() for gradient in (expected, found)]
-    for one, other in zip(*(torch.autograd.grad(norm, weights) for norm in norms), strict=True):
-        torch.testing.assert_close(other, one)
+    norms = [slope.flatten(1).norm(dim=1).square().sum() for slope in (expected, gradient)]
+    for by_autograd, own in zip(*(torch.autograd.grad(norm, weights) for norm in norms), strict=True):
+        torch.testing.assert_close(own, by_autograd)

@@ -20,14 +20,14 @@ def test_a_sample_depends_on_its_seed_and_index_alone(generator: Generator) -> N
     assert many.shape == (5, 1, 40, 24)
     assert torch.equal(many[:2], few)
     assert not torch.allclose(many, sample(generator, 5, Domain((40, 24)), seed=4))
-    assert all(not torch.allclose(one, next_one) for one, next_one in pairwise(many))
+    assert all(not torch.allclose(image, next_image) for image, next_image in pairwise(many))
 
 
 def test_latents_of_a_seed_stay_what_they_are() -> None:
     """Or every sample that was ever published with its seed would be another one."""
-    drawn = latents(7, 2, 1, (2, 3, 2))[0]
+    latent = latents(7, 2, 1, (2, 3, 2))[0]
     expected = [[-1.3922683, 2.3293355], [0.4750196, 0.1664518], [0.0265906, 0.7881874]]
-    torch.testing.assert_close(drawn[0], torch.tensor(expected))
+    torch.testing.assert_close(latent[0], torch.tensor(expected))
     assert torch.equal(latents(7, 0, 4, (3, 5, 5))[2:], latents(7, 2, 2, (3, 5, 5)))
 
 
@@ -38,11 +38,11 @@ def test_rows_are_drawn_without_the_others_and_continued_by_wider_grids() -> Non
 
 
 def test_latents_are_normal_and_unlike_for_all_samples_rows_and_seeds() -> None:
-    drawn = torch.cat([latents(seed, 0, 8, (4, 16, 16)) for seed in (0, 1, 2**32, 2**32 + 1)])
-    assert drawn.mean().abs() < 0.015 and (drawn.std() - 1).abs() < 0.01  # four standard errors
-    rows = drawn.transpose(1, 2).flatten(2).flatten(0, 1)  # 512 of 64 numbers
-    image_metrics = torch.corrcoef(rows) - torch.eye(len(rows))
-    assert image_metrics.abs().max() < 0.8
+    grids = torch.cat([latents(seed, 0, 8, (4, 16, 16)) for seed in (0, 1, 2**32, 2**32 + 1)])
+    assert grids.mean().abs() < 0.015 and (grids.std() - 1).abs() < 0.01  # four standard errors
+    rows = grids.transpose(1, 2).flatten(2).flatten(0, 1)  # 512 of 64 numbers
+    correlations = torch.corrcoef(rows) - torch.eye(len(rows))
+    assert correlations.abs().max() < 0.8
 
 
 @pytest.mark.parametrize("size_px", [(64, 48), (264, 8), (520, 272)])
@@ -62,7 +62,7 @@ def test_tiles_leave_no_seam_whatever_the_size(generator: Generator, size_px: tu
     torch.testing.assert_close(image, whole[..., :rows, :cols])
 
 
-def test_a_larger_field_continues_the_smaller_one(generator: Generator) -> None:
+def test_a_larger_image_continues_the_smaller_one(generator: Generator) -> None:
     small, large = (sample(generator, 1, Domain(size_px), seed=2) for size_px in ((100, 60), (301, 270)))
     torch.testing.assert_close(small, large[..., :100, :60])
 
@@ -77,5 +77,5 @@ def test_a_rolled_latent_is_a_rolled_image(generator: Generator, cells: tuple[in
 
 
 def test_a_period_that_is_no_multiple_of_the_stride_is_refused(generator: Generator) -> None:
-    with pytest.raises(UserError, match="size: 60: a periodic field must be a multiple of 8 px"):
+    with pytest.raises(UserError, match="size: 60: the side of a periodic image must be a multiple of 8 px"):
         sample(generator, 1, Domain((64, 60), periodic=True), seed=0)
