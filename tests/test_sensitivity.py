@@ -38,11 +38,12 @@ def test_changes_are_what_they_are_called(scan: tuple[Windows, Reference]) -> No
     after = phase_image(more_discs_phase(images, circles, reference), reference).float().mean()
     assert float(after - before) == pytest.approx(ADDED_FRACTION, abs=2e-3)
     grown = larger(images, circles, reference)
-    found = detect_all(grown, reference.detector)
-    radii = [np.median(np.concatenate([one.radius_px for one in group])) for group in (circles, found)]
+    magnified = detect_all(grown, reference.detector)
+    radii = [np.median(np.concatenate([each.radius_px for each in group])) for group in (circles, magnified)]
     assert radii[1] / radii[0] == pytest.approx(1.05, abs=0.015)
     overlapping = planted("overlap")(images, circles, reference)
-    assert np.mean([not one.equal(other) for one, other in zip(images, overlapping, strict=True)]) > 0.9
+    unequal = [not image.equal(changed) for image, changed in zip(images, overlapping, strict=True)]
+    assert np.mean(unequal) > 0.9
     assert len(CHANGES) == 5
 
 

@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.detection.circles import centres_inside
 from microgan.evaluation.homogenisation import PropertiesConfig, conductivity, stiffness
@@ -196,20 +197,20 @@ def compute_descriptors(
     """
     if len(phase) != len(circles):
         raise UserError("circles", len(circles), f"must be as many as images, {len(phase)}")
-    shape = phase.shape[1], phase.shape[2]
+    domain = Domain((phase.shape[1], phase.shape[2]), periodic)
     margin_px = 0.0 if periodic else largest_radius_px
-    if 2 * margin_px >= min(shape):
-        rule = f"must be below half of the window, {min(shape) / 2:g} px"
+    if 2 * margin_px >= min(domain.size_px):
+        rule = f"must be below half of the window, {min(domain.size_px) / 2:g} px"
         raise UserError("largest radius", largest_radius_px, rule)
-    curves = _of_phase(phase, max_lag_px, periodic) | _of_pairs(circles, shape, largest_radius_px, periodic)
+    curves = _of_phase(phase, max_lag_px, periodic) | _of_pairs(circles, domain, largest_radius_px)
     distributions = {
         "chord_length_discs": chord_lengths(phase, periodic),
         "chord_length_matrix": chord_lengths(~phase, periodic),
-        "radius": radius_distribution(circles, shape, margin_px),
-        "nearest_neighbour_distance": nearest_neighbour_distribution(circles, shape, periodic),
-        "nearest_neighbour_angle": nearest_neighbour_angle(circles, shape, periodic),
-        "local_volume_fraction": local_volume_fraction(circles, shape, periodic),
-        "hexatic_order": hexatic_order(circles, shape, periodic),
+        "radius": radius_distribution(circles, domain.size_px, margin_px),
+        "nearest_neighbour_distance": nearest_neighbour_distribution(circles, domain),
+        "nearest_neighbour_angle": nearest_neighbour_angle(circles, domain),
+        "local_volume_fraction": local_volume_fraction(circles, domain),
+        "hexatic_order": hexatic_order(circles, domain),
     }
     return DescriptorValues(curves, distributions, np.arange(len(phase)) if group is None else group)
 
@@ -275,16 +276,14 @@ def _of_phase(phase: np.ndarray, max_lag_px: int | None, periodic: bool) -> dict
     }
 
 
-def _of_pairs(
-    circles: Sequence[Discs], shape: tuple[int, int], largest_radius_px: float, periodic: bool
-) -> dict[str, Curve]:
-    distances_px = np.arange(1.0, min(shape) // 2 - 1)
+def _of_pairs(circles: Sequence[Discs], domain: Domain, largest_radius_px: float) -> dict[str, Curve]:
+    distances_px = np.arange(1.0, min(domain.size_px) // 2 - 1)
     bandwidth_px = max(BANDWIDTH_RADII * largest_radius_px, LEAST_BANDWIDTH_PX)
-    inside = [centres_inside(discs.row, discs.col, shape).sum() / (shape[0] * shape[1]) for discs in circles]
+    inside = [centres_inside(discs.row, discs.col, domain.size_px).sum() / domain.pixels for discs in circles]
     return {
         "discs_per_area": _per_image(np.array(inside)),
-        "ripley_k": ripley_k(circles, shape, distances_px, periodic),
-        "pair_correlation": pair_correlation(circles, shape, distances_px, bandwidth_px, periodic),
+        "ripley_k": ripley_k(circles, domain, distances_px),
+        "pair_correlation": pair_correlation(circles, domain, distances_px, bandwidth_px),
     }
 
 

@@ -1,7 +1,7 @@
 """Effective properties of phase images by finite elements: in-plane stiffness and transverse conductivity.
 
-Each pixel is one bilinear quadrilateral element of its phase, under plane strain: the discs are long fibres
-seen end-on. Stacks are (N, H, W) of bool, true in the discs; direction r is along rising rows, c along rising
+Each pixel is one bilinear quadrilateral element of its phase, under plane strain: the discs are sections of
+long fibres. Stacks are (N, H, W) of bool, true in the discs; direction r is along rising rows, c along rising
 columns. Strain and stress are in the order (rr, cc, rc), with the engineering shear strain.
 
 Boundaries: ``periodic`` repeats the image in both directions, which is exact for periodic cells; at the

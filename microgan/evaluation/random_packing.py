@@ -265,8 +265,8 @@ def fit_packing(windows: Tensor, circles: Sequence[Circles], reference: Referenc
     for index in range(FIT_ROUNDS):
         samples = _packing(inputs)._draw(FIT_SAMPLES, size_px, index, periodic=False)
         images = torch.from_numpy(np.stack([sample.image for sample in samples])[:, None])
-        found = detect_all(images, reference.detector, progress=False)
-        measured = _measured(images, found, reference)
+        sample_circles = detect_all(images, reference.detector, progress=False)
+        measured = _measured(images, sample_circles, reference)
         corrected = _corrected(inputs, real, measured, samples, reference)
         inputs = _halfway(inputs, corrected)  # the whole way overshoots: figures depend on each other
     return _packing(inputs)
