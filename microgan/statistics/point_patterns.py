@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 from scipy.spatial import QhullError, Voronoi, cKDTree
 
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.detection.circles import border_distance_px
 from microgan.statistics.estimators import Curve, Distribution
@@ -61,9 +62,7 @@ def radius_distribution(circles: Sequence[Discs], shape: tuple[int, int], margin
 # The nearest neighbour ---------------------------------------------------------------------------------
 
 
-def nearest_neighbour_distribution(
-    circles: Sequence[Discs], shape: tuple[int, int], periodic: bool = False
-) -> Distribution:
+def nearest_neighbour_distribution(circles: Sequence[Discs], domain: Domain) -> Distribution:
     """Collect the distances from each disc's centre to the nearest other centre.
 
     In a window a distance d is certain only if the border is not nearer than d. Such discs alone would favour
@@ -73,23 +72,19 @@ def nearest_neighbour_distribution(
     ----------
     circles
         The circles of each image; centres beyond the border may be given and serve as neighbours.
-    shape
-        Rows and columns of an image.
-    periodic
-        Whether opposite borders of the images fit together.
+    domain
+        Size of the images, and whether their opposite borders fit together.
 
     References
     ----------
     K.-H. Hanisch, Some remarks on estimators of the distribution function of nearest neighbour distance in
     stationary spatial point processes, Statistics 15 (1984) 409-412.
     """
-    nearest = [_nearest(discs, shape, periodic) for discs in circles]
+    nearest = [_nearest(discs, domain) for discs in circles]
     return Distribution.of_images((np.hypot(*offset.T), weights) for offset, weights in nearest)
 
 
-def nearest_neighbour_angle(
-    circles: Sequence[Discs], shape: tuple[int, int], periodic: bool = False
-) -> Distribution:
+def nearest_neighbour_angle(circles: Sequence[Discs], domain: Domain) -> Distribution:
     """Collect the directions in which the nearest other centre lies, in degrees from 0 to below 180.
 
     0 is along a row, 90 along a column, 45 towards larger rows and columns. Uniform if the arrangement is
@@ -97,16 +92,14 @@ def nearest_neighbour_angle(
     Patterns, Wiley 2008, section 4.5). Parameters and weights as in `nearest_neighbour_distribution`: whether
     a neighbour is certain depends on its distance alone.
     """
-    nearest = [_nearest(discs, shape, periodic) for discs in circles]
+    nearest = [_nearest(discs, domain) for discs in circles]
     return Distribution.of_images((_axis_degrees(offset), weights) for offset, weights in nearest)
 
 
 # Pairs -------------------------------------------------------------------------------------------------
 
 
-def ripley_k(
-    circles: Sequence[Discs], shape: tuple[int, int], distances_px: np.ndarray, periodic: bool = False
-) -> Curve:
+def ripley_k(circles: Sequence[Discs], domain: Domain, distances_px: np.ndarray) -> Curve:
     """Estimate Ripley's K(r): the mean number of further centres within r of a centre, over their density.
 
     It is pi r^2 in px^2 for points without interaction (Poisson). A pair with the offset x counts 1 / (area
@@ -117,12 +110,10 @@ def ripley_k(
     ----------
     circles
         The circles of each image; centres beyond the border do not count.
-    shape
-        Rows and columns of an image.
+    domain
+        Size of the images, and whether their opposite borders fit together.
     distances_px
         Distances r, shape (L,), rising from 0 or more to less than the shorter side; periodic, half of it.
-    periodic
-        Whether opposite borders of the images fit together.
 
     Raises
     ------
@@ -135,21 +126,17 @@ def ripley_k(
     J. Ohser and D. Stoyan, On the second-order and orientation analysis of planar stationary point processes,
     Biom. J. 23 (1981) 523-533.
     """
-    _check_distances(distances_px, shape, periodic, 0.0)
+    _check_distances(distances_px, domain, 0.0)
     numerator = np.zeros((len(circles), len(distances_px)))
     for index, discs in enumerate(circles):
-        distance, weight = _pairs(discs, shape, distances_px[-1], periodic)
+        distance, weight = _pairs(discs, domain, distances_px[-1])
         first = np.searchsorted(distances_px, distance)  # of the distances that the pair is within
         numerator[index] = np.bincount(first, weight, len(distances_px) + 1)[:-1].cumsum()
-    return Curve(distances_px, numerator, _densities(circles, shape, periodic), exponent=2)
+    return Curve(distances_px, numerator, _densities(circles, domain), exponent=2)
 
 
 def pair_correlation(
-    circles: Sequence[Discs],
-    shape: tuple[int, int],
-    distances_px: np.ndarray,
-    bandwidth_px: float,
-    periodic: bool = False,
+    circles: Sequence[Discs], domain: Domain, distances_px: np.ndarray, bandwidth_px: float
 ) -> Curve:
     """Estimate the pair correlation g(r) = K'(r) / (2 pi r): 1 where centres are independent.
 
@@ -158,7 +145,7 @@ def pair_correlation(
 
     Parameters
     ----------
-    circles, shape, periodic
+    circles, domain
         As in `ripley_k`, and so are the edge correction and the errors.
     distances_px
         Distances r, shape (L,), rising from 0 or more; with ``bandwidth_px`` added, they must fit.
@@ -171,23 +158,21 @@ def pair_correlation(
     """
     if not bandwidth_px > 0:
         raise UserError("bandwidth_px", bandwidth_px, "must be positive")
-    _check_distances(distances_px, shape, periodic, bandwidth_px)
+    _check_distances(distances_px, domain, bandwidth_px)
     rings = 2 * np.pi * _mean_radius(distances_px, bandwidth_px)
     numerator = np.zeros((len(circles), len(distances_px)))
     for index, discs in enumerate(circles):
-        distance, weight = _pairs(discs, shape, distances_px[-1] + bandwidth_px, periodic)
+        distance, weight = _pairs(discs, domain, distances_px[-1] + bandwidth_px)
         steps = (distance[:, None] - distances_px) / bandwidth_px
         kernel = 0.75 * np.maximum(1 - steps**2, 0) / bandwidth_px
         numerator[index] = weight @ kernel / rings
-    return Curve(distances_px, numerator, _densities(circles, shape, periodic), exponent=2)
+    return Curve(distances_px, numerator, _densities(circles, domain), exponent=2)
 
 
 # Cells -------------------------------------------------------------------------------------------------
 
 
-def local_volume_fraction(
-    circles: Sequence[Discs], shape: tuple[int, int], periodic: bool = False
-) -> Distribution:
+def local_volume_fraction(circles: Sequence[Discs], domain: Domain) -> Distribution:
     """Collect the area of each disc over that of its Voronoi cell, all points nearest to its centre.
 
     In a window a cell is certain only if no centre outside could cut it, which is so if the circle around
@@ -198,21 +183,19 @@ def local_volume_fraction(
     ----------
     circles
         The circles of each image; centres beyond the border may be given and serve as neighbours.
-    shape
-        Rows and columns of an image.
-    periodic
-        Whether opposite borders of the images fit together.
+    domain
+        Size of the images, and whether their opposite borders fit together.
 
     References
     ----------
     R. Pyrz, Quantitative description of the microstructure of composites. Part I: Morphology of
     unidirectional composite systems, Compos. Sci. Technol. 50 (1994) 197-208.
     """
-    cells = [_cells(discs, shape, periodic) for discs in circles]
+    cells = [_cells(discs, domain) for discs in circles]
     return Distribution.of_images((each.disc_area / each.area, each.weight) for each in cells)
 
 
-def hexatic_order(circles: Sequence[Discs], shape: tuple[int, int], periodic: bool = False) -> Distribution:
+def hexatic_order(circles: Sequence[Discs], domain: Domain) -> Distribution:
     """Collect the hexatic order |psi_6| of each disc: 1 in a hexagonal lattice, 0 in a square one.
 
     psi_6 is the mean of exp(6 i angle) over the Voronoi neighbours, weighted by the side that they share:
@@ -225,7 +208,7 @@ def hexatic_order(circles: Sequence[Discs], shape: tuple[int, int], periodic: bo
     2457-2484; weighted after W. Mickel et al., Shortcomings of the bond orientational order parameters for
     the analysis of disordered particulate matter, J. Chem. Phys. 138 (2013) 044501.
     """
-    cells = [_cells(discs, shape, periodic) for discs in circles]
+    cells = [_cells(discs, domain) for discs in circles]
     return Distribution.of_images((each.hexatic_order, each.weight) for each in cells)
 
 
@@ -237,32 +220,33 @@ def _border_distance(discs: Discs, shape: tuple[int, int]) -> np.ndarray:
     return border_distance_px(discs.row, discs.col, shape)
 
 
-def _centres(discs: Discs, shape: tuple[int, int], periodic: bool) -> np.ndarray:
+def _centres(discs: Discs, domain: Domain) -> np.ndarray:
     """Rows and columns (n, 2); of a periodic cell in [0, side)."""
     centres = np.stack([discs.row, discs.col], axis=1).astype(np.float64)
-    if periodic:
-        centres %= shape
-        centres[centres >= shape] = 0  # the remainder of a tiny negative number is rounded up to the whole
+    if domain.periodic:
+        centres %= domain.size_px
+        # The remainder of a tiny negative number is rounded up to the whole side.
+        centres[centres >= domain.size_px] = 0
     return centres
 
 
-def _shortest(offset: np.ndarray, shape: tuple[int, int], periodic: bool) -> np.ndarray:
+def _shortest(offset: np.ndarray, domain: Domain) -> np.ndarray:
     """Offsets (m, 2); in a periodic cell to the nearest copy."""
-    return offset - shape * np.rint(offset / shape) if periodic else offset
+    return offset - domain.size_px * np.rint(offset / domain.size_px) if domain.periodic else offset
 
 
-def _nearest(discs: Discs, shape: tuple[int, int], periodic: bool) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(discs: Discs, domain: Domain) -> tuple[np.ndarray, np.ndarray]:
     """Offsets (m, 2) to the nearest neighbours that are certain, and their weights (m,)."""
     if len(discs.row) < 2:
         return np.empty((0, 2)), np.empty(0)
-    centres = _centres(discs, shape, periodic)
-    tree = cKDTree(centres, boxsize=shape if periodic else None)
+    centres = _centres(discs, domain)
+    tree = cKDTree(centres, boxsize=domain.size_px if domain.periodic else None)
     distance, index = (column[:, 1] for column in tree.query(centres, k=2))  # first: the centre itself
-    offset = _shortest(centres[index] - centres, shape, periodic)
-    if periodic:
+    offset = _shortest(centres[index] - centres, domain)
+    if domain.periodic:
         return offset, np.ones(len(offset))
-    certain = distance <= _border_distance(discs, shape)
-    return offset[certain], _weights(2 * distance[certain, None].repeat(2, axis=1), shape)
+    certain = distance <= _border_distance(discs, domain.size_px)
+    return offset[certain], _weights(2 * distance[certain, None].repeat(2, axis=1), domain.size_px)
 
 
 def _weights(extent: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -276,34 +260,30 @@ def _axis_degrees(offset: np.ndarray) -> np.ndarray:
     return np.where(angle == 180, 0, angle)  # the remainder of a tiny negative number
 
 
-def _pairs(
-    discs: Discs, shape: tuple[int, int], reach_px: float, periodic: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(discs: Discs, domain: Domain, reach_px: float) -> tuple[np.ndarray, np.ndarray]:
     """Distances (m,) of all pairs up to ``reach_px``, and twice their weights: each pair counts both ways."""
-    inside = slice(None) if periodic else _border_distance(discs, shape) >= 0
-    centres = _centres(discs, shape, periodic)[inside]
+    inside = slice(None) if domain.periodic else _border_distance(discs, domain.size_px) >= 0
+    centres = _centres(discs, domain)[inside]
     if len(centres) < 2:
         return np.empty(0), np.empty(0)
-    tree = cKDTree(centres, boxsize=shape if periodic else None)
+    tree = cKDTree(centres, boxsize=domain.size_px if domain.periodic else None)
     first, second = tree.query_pairs(reach_px, output_type="ndarray").T
-    offset = _shortest(centres[second] - centres[first], shape, periodic)
-    shift = np.zeros(offset.shape) if periodic else np.abs(offset)
-    return np.hypot(*offset.T), 2 / np.prod(shape - shift, axis=1)
+    offset = _shortest(centres[second] - centres[first], domain)
+    shift = np.zeros(offset.shape) if domain.periodic else np.abs(offset)
+    return np.hypot(*offset.T), 2 / np.prod(domain.size_px - shift, axis=1)
 
 
-def _densities(circles: Sequence[Discs], shape: tuple[int, int], periodic: bool) -> np.ndarray:
+def _densities(circles: Sequence[Discs], domain: Domain) -> np.ndarray:
     """Centres per px^2 in each image, shape (N, 1)."""
     counts = [
-        len(discs.row) if periodic else np.count_nonzero(_border_distance(discs, shape) >= 0)
+        len(discs.row) if domain.periodic else np.count_nonzero(_border_distance(discs, domain.size_px) >= 0)
         for discs in circles
     ]
-    return np.array(counts, float).reshape(-1, 1) / np.prod(shape)
+    return np.array(counts, float).reshape(-1, 1) / np.prod(domain.size_px)
 
 
-def _check_distances(
-    distances_px: np.ndarray, shape: tuple[int, int], periodic: bool, bandwidth_px: float
-) -> None:
-    limit = min(shape) / (2 if periodic else 1) - bandwidth_px
+def _check_distances(distances_px: np.ndarray, domain: Domain, bandwidth_px: float) -> None:
+    limit = min(domain.size_px) / (2 if domain.periodic else 1) - bandwidth_px
     rising = distances_px.ndim == 1 and len(distances_px) and np.all(np.diff(distances_px) > 0)
     if not rising or distances_px[0] < 0 or distances_px[-1] >= limit:
         raise UserError("distances_px", distances_px, f"must rise from 0 or more to less than {limit:g}")
@@ -327,15 +307,19 @@ class _Cells:
     weight: np.ndarray
 
 
-def _cells(discs: Discs, shape: tuple[int, int], periodic: bool) -> _Cells:
-    centres = _centres(discs, shape, periodic)
+def _cells(discs: Discs, domain: Domain) -> _Cells:
+    centres = _centres(discs, domain)
     try:
-        diagram = Voronoi(_with_copies(centres, shape) if periodic else centres) if len(centres) else None
+        diagram = (
+            Voronoi(_with_copies(centres, domain.size_px) if domain.periodic else centres)
+            if len(centres)
+            else None
+        )
     except QhullError:  # too few centres, or all on one line: no cell is bounded
         diagram = None
     if diagram is None:
         return _Cells(*(np.empty(0),) * 4)
-    return _measured_cells(diagram, np.asarray(discs.radius_px), shape, periodic)
+    return _measured_cells(diagram, np.asarray(discs.radius_px), domain)
 
 
 def _with_copies(centres: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -344,7 +328,7 @@ def _with_copies(centres: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.concatenate([centres + np.multiply(step, shape) for step in steps])
 
 
-def _measured_cells(diagram: Voronoi, radius: np.ndarray, shape: tuple[int, int], periodic: bool) -> _Cells:
+def _measured_cells(diagram: Voronoi, radius: np.ndarray, domain: Domain) -> _Cells:
     """Measure the cells of the first discs of a diagram, as many as there are radii."""
     cell, neighbour = np.concatenate([diagram.ridge_points, diagram.ridge_points[:, ::-1]]).T
     corners = np.tile(diagram.ridge_vertices, (2, 1))  # -1: at infinity
@@ -362,12 +346,12 @@ def _measured_cells(diagram: Voronoi, radius: np.ndarray, shape: tuple[int, int]
     certain = area > 0  # 0 for the second of two discs in the same place
     certain[cell[(corners < 0).any(axis=1)]] = False
     weight = np.ones(len(radius))
-    if not periodic:
+    if not domain.periodic:
         around = np.linalg.norm(corner - centre[:, None], axis=2)[:, :, None]  # radius of the circles
         low, high = np.full((2, len(radius), 2), [[[np.inf]], [[-np.inf]]])
         np.minimum.at(low, cell, (corner - around).min(axis=1))
         np.maximum.at(high, cell, (corner + around).max(axis=1))
-        certain &= np.all((low >= -0.5) & (high <= np.array(shape) - 0.5), axis=1)
-        weight[certain] = _weights((high - low)[certain], shape)
+        certain &= np.all((low >= -0.5) & (high <= np.array(domain.size_px) - 0.5), axis=1)
+        weight[certain] = _weights((high - low)[certain], domain.size_px)
     order = np.hypot(total[0][certain], total[1][certain]) / total[2][certain]
     return _Cells(area[certain], np.pi * radius[certain] ** 2, order, weight[certain])
