@@ -1,9 +1,12 @@
-"""The door to torchvision, whose import fails beside a torch build without CUDA.
+"""Images side by side: the only place that imports torchvision.
 
-Its wheel registers the operators ``nms`` and ``qnms`` from a library that needs CUDA; without it ``import
-torchvision`` ends in "operator torchvision::nms does not exist", though nothing here uses either. Declaring
-both is enough, but only where that import has failed: elsewhere they would be declared twice. So torchvision
-is imported through this module alone.
+Nothing else of torchvision serves here: its transforms and networks are for colour photographs, and the
+eight symmetries of a window are exact in two lines of numpy.
+
+Its import fails beside a torch build without CUDA. Its wheel registers the operators ``nms`` and ``qnms`` from
+a library that needs CUDA. Without that, the import ends in "operator torchvision::nms does not exist", though
+nothing here uses either. Declaring both is enough, but only where the import has failed: elsewhere they would
+be declared twice. So torchvision is imported through this module alone.
 """
 
 import numpy as np
@@ -41,7 +44,7 @@ def _make_grid(stack: torch.Tensor, **options: object) -> torch.Tensor:
 
 
 def _declare_missing_operators() -> None:
-    # A library forgets its definitions when it is freed, so it lives where the operators do.
+    # A library's definitions go with it when it is freed, so it is kept where the operators are.
     library = torch.library.Library("torchvision", "FRAGMENT")
     setattr(torch.ops.torchvision, "microgan", library)  # noqa: B010
     for name in ("nms", "qnms"):
