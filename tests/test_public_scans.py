@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.agreement import agreement
 from microgan.detection.detect import detect
-from microgan.detection.detector import DetectorConfig
+from microgan.detection.detector import Detector, DetectorConfig
 from microgan.scan.config import ScanConfig, SplitConfig
 from microgan.scan.ingest import ingest
 from microgan.scan.planes import Planes
@@ -59,11 +59,11 @@ MATERIALS = {
 }
 CROPS = [
     Crop("carbon", plane=0, row=500, col=400, discs=440, agreement=0.966, pass_rate=0.78),
-    Crop("carbon", plane=1, row=300, col=350, discs=470, agreement=0.956, pass_rate=0.82),
+    Crop("carbon", plane=1, row=300, col=350, discs=470, agreement=0.956, pass_rate=0.80),
     Crop("glass", plane=0, row=620, col=560, discs=801, agreement=0.956, pass_rate=0.86),
-    Crop("glass", plane=1, row=300, col=300, discs=820, agreement=0.971, pass_rate=0.80),
+    Crop("glass", plane=1, row=300, col=300, discs=820, agreement=0.971, pass_rate=0.82),
 ]
-OVERLAPS_REJECTED = {"carbon": 0.36, "glass": 0.27}  # fraction of windows with one planted overlap
+OVERLAPS_REJECTED = {"carbon": 0.34, "glass": 0.29}  # fraction of windows with one planted overlap
 
 pytestmark = pytest.mark.skipif(
     not all((SCANS / f"{name}.png").exists() for m in MATERIALS.values() for name in m.planes),
@@ -124,7 +124,7 @@ def test_a_crop_has_its_discs_and_passes_as_often(crop: Crop, calibrated: dict[s
     judged = calibrated[crop.material].crops[crop]
     band = MATERIALS[crop.material].radius_px
     ring, watershed = (
-        detect(judged.grey, band, "bright", DetectorConfig(backend=backend))[0]
+        detect(judged.grey, Detector(band, "bright", DetectorConfig(backend=backend)))[0]
         for backend in ("ring", "watershed")
     )
     both, only_ring, only_watershed = agreement(ring, watershed, CROP_PX)
@@ -136,11 +136,10 @@ def test_a_crop_has_its_discs_and_passes_as_often(crop: Crop, calibrated: dict[s
 
 @pytest.mark.parametrize("name", MATERIALS)
 def test_planted_overlaps_are_rejected_as_often(name: str, calibrated: dict[str, Calibrated]) -> None:
-    rng = np.random.default_rng(0)
     images = [
-        plant("overlap", window[0].numpy(), verdict.circles, rng, "bright", degree=OVERLAPS)
+        plant("overlap", window[0].numpy(), verdict.circles, np.random.default_rng(index), degree=OVERLAPS)
         for judged in calibrated[name].crops.values()
-        for window, verdict in zip(judged.windows, judged.verdicts, strict=True)
+        for index, (window, verdict) in enumerate(zip(judged.windows, judged.verdicts, strict=True))
         if verdict.valid
     ]
     planted = torch.from_numpy(np.stack([image for image in images if image is not None]))[:, None]
