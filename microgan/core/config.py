@@ -11,6 +11,9 @@ from microgan.core.errors import UserError
 class Config(BaseModel):
     """Immutable parameters that refuse names they do not know.
 
+    What a parameter of the pipeline means is said in params.yaml alone. Its default stands in both places;
+    ``tests/test_params.py`` compares them. Fields without an entry in params.yaml have a ``description``.
+
     Examples
     --------
     >>> class Window(Config):

@@ -16,25 +16,15 @@ BAND_SLACK_PX = 0.5  # the ends of the radius band are soft by this much: a radi
 class DetectorConfig(Config):
     """How discs are detected. Scores run from 0 to 1 (an ideal disc)."""
 
-    backend: Literal["ring", "opencv", "watershed"] = Field(
-        default="ring", description="ring: ours; opencv: HoughCircles; watershed: an independent judge"
-    )
-    smoothing: float = Field(
-        default=0.28, gt=0, le=1, description="Gaussian smoothing over the smallest radius; 0.7 to 1.5 px"
-    )
-    ring_width_px: float = Field(default=1.0, ge=0.5, le=5, description="sd of the ring kernels")
-    threshold: float = Field(default=0.3, gt=0, lt=1, description="least score of a disc")
-    min_separation: float = Field(
-        default=0.55, gt=0, lt=1, description="circles closer than this x (r1 + r2) are one disc read twice"
-    )
-    min_fill: float = Field(
-        default=0.3, ge=0, lt=1, description="grey inside a disc, 0: dark, 1: bright end of the image"
-    )
-    opencv_method: Literal["gradient", "gradient_alt"] = Field(default="gradient", description="HOUGH_...")
-    opencv_scale: int = Field(default=4, ge=1, le=8, description="magnification before HoughCircles")
-    opencv_threshold: float = Field(
-        default=0.3, gt=0, lt=1, description="votes over the edge's pixels, or perfectness for gradient_alt"
-    )
+    backend: Literal["ring", "opencv", "watershed"] = "ring"
+    smoothing: float = Field(default=0.28, gt=0, le=1)
+    ring_width_px: float = Field(default=1.0, ge=0.5, le=5)
+    threshold: float = Field(default=0.3, gt=0, lt=1)
+    min_separation: float = Field(default=0.55, gt=0, lt=1)
+    min_fill: float = Field(default=0.3, ge=0, lt=1)
+    opencv_method: Literal["gradient", "gradient_alt"] = "gradient"
+    opencv_scale: int = Field(default=4, ge=1, le=8)
+    opencv_threshold: float = Field(default=0.3, gt=0, lt=1)
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,10 @@ class EncoderConfig(Config):
 
     base_channels: int = Field(default=16, ge=4, le=256)
     features: int = Field(default=64, ge=2, le=1024)
-    defects: int = Field(
-        default=3, ge=1, le=100, description="defects planted into each window, one an image"
-    )
-    steps: int = Field(default=300, ge=1, description="steps of the optimiser")
-    batch: int = Field(default=48, ge=2, description="images a step")
-    learning_rate: float = Field(default=2e-3, gt=0, description="largest, of one rise and fall")
+    defects: int = Field(default=3, ge=1, le=100)
+    steps: int = Field(default=300, ge=1)
+    batch: int = Field(default=48, ge=2)
+    learning_rate: float = Field(default=2e-3, gt=0)
 
 
 class Encoder(nn.Module):

@@ -37,13 +37,11 @@ SIDES: Mapping[str, float] = {  # 1: large values are evidence against equal set
 class FeatureDistancesConfig(Config):
     """Which measures on features, and how fine their nulls."""
 
-    neighbours: int = Field(default=5, ge=1, description="k of density, coverage, precision and recall")
-    folds: int = Field(default=5, ge=2, description="of the classifier's cross-validation")
-    permutations: int = Field(default=199, ge=19, description="exchanges of images that the nulls rest on")
-    subsets: int = Field(default=50, ge=2, description="of the kernel distance's standard error")
-    subset_size: int = Field(
-        default=200, ge=2, description="images of either set in each, at most as many as there are"
-    )
+    neighbours: int = Field(default=5, ge=1)
+    folds: int = Field(default=5, ge=2)
+    permutations: int = Field(default=199, ge=19)
+    subsets: int = Field(default=50, ge=2)
+    subset_size: int = Field(default=200, ge=2)
 
 
 @dataclass(frozen=True)

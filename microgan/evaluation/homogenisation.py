@@ -49,9 +49,9 @@ class PhaseProperties(Config):
     ratio: the error is of the order of (transverse / axial modulus) x (axial Poisson's ratio)^2.
     """
 
-    young_modulus_gpa: float = Field(gt=0, description="Young's modulus in GPa")
-    poisson_ratio: float = Field(gt=-1, le=0.45, description="near 0.5 bilinear elements lock")
-    conductivity_w_mk: float = Field(gt=0, description="thermal conductivity in W/(m K)")
+    young_modulus_gpa: float = Field(gt=0)
+    poisson_ratio: float = Field(gt=-1, le=0.45)  # near 0.5 bilinear elements lock
+    conductivity_w_mk: float = Field(gt=0)
 
     @property
     def shear_gpa(self) -> float:
@@ -83,9 +83,9 @@ class PropertiesConfig(Config):
     matrix: PhaseProperties = PhaseProperties(
         young_modulus_gpa=3.35, poisson_ratio=0.35, conductivity_w_mk=0.2
     )
-    boundary: Literal["periodic", "mixed"] = Field(default="periodic", description="of the image")
-    count: int = Field(default=500, ge=2, description="images of each kind that are solved")
-    materials: dict[str, PhaseProperties] = Field(default_factory=dict, description="by name")
+    boundary: Literal["periodic", "mixed"] = "periodic"
+    count: int = Field(default=500, ge=2)
+    materials: dict[str, PhaseProperties] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod

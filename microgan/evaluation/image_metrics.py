@@ -49,13 +49,11 @@ SHOWN = 8  # images shown beside their nearest training windows
 class ImageMetricsConfig(Config):
     """How many images are compared, and with which encoder."""
 
-    windows: int = Field(
-        default=500, ge=LEAST, description="real ones of each kind, and at most as many samples"
-    )
-    training_windows: int = Field(default=300, ge=10, description="that the encoder learns from")
+    windows: int = Field(default=500, ge=LEAST)
+    training_windows: int = Field(default=300, ge=10)
     encoder: EncoderConfig = EncoderConfig()
     measures: FeatureDistancesConfig = FeatureDistancesConfig()
-    seed: int = Field(default=0, ge=0, description="of windows, encoder and permutations")
+    seed: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)

@@ -38,19 +38,11 @@ DESCRIPTIONS, NOISE_FLOOR = "descriptions.safetensors", "noise_floor.json"
 class FidelityConfig(Config):
     """How much is compared."""
 
-    windows: int = Field(
-        default=1000,
-        ge=2,
-        description="real windows of each kind, and at most as many samples; also the floor's",
-    )
-    floor_repeats: int = Field(default=100, ge=1, description="draws that the noise floor is the mean of")
-    resamples: int = Field(
-        default=499, ge=19, description="of the tests and intervals; with fewer than 159 nothing is flagged"
-    )
-    max_lag_px: int | None = Field(
-        default=None, ge=1, description="largest distance of the curves; none: half a window"
-    )
-    seed: int = Field(default=0, ge=0, description="of the real windows and of all draws")
+    windows: int = Field(default=1000, ge=2)
+    floor_repeats: int = Field(default=100, ge=1)
+    resamples: int = Field(default=499, ge=19)
+    max_lag_px: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True)

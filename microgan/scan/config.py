@@ -19,7 +19,7 @@ class SplitConfig(Config):
 
     held_out: list[int] | float = 0.2
     calibration: list[int] | float = 0.2
-    margin_px: int = Field(default=16, ge=0, description="at least a disc's diameter")
+    margin_px: int = Field(default=16, ge=0)
 
     @field_validator("held_out", "calibration", mode="before")
     @classmethod
@@ -47,19 +47,17 @@ class SplitConfig(Config):
 class ScanConfig(Config):
     """How to read one scan, an entry under ``scans:``."""
 
-    path: str = Field(default=".", description="file in the scan's folder; '.': the folder's slices")
-    dataset: str | None = Field(default=None, description="HDF5: name of the data set; null: the only one")
-    shape: tuple[int, int, int] | None = Field(default=None, description="raw: planes, rows, columns")
-    dtype: str | None = Field(default=None, description="raw: uint8, uint16, float32 ...")
-    byte_order: Literal["little", "big"] = Field(default="little", description="raw")
-    voxel_size_um: float | None = Field(default=None, gt=0, description="null: as the file says, if it does")
-    polarity: Literal["bright", "dark"] = Field(
-        default="bright", description="of the discs against the matrix"
-    )
-    radius_px: tuple[float, float] = Field(description="band in which discs are searched")
-    region: tuple[int, int, int, int] | None = Field(default=None, description="row0, row1, col0, col1")
+    path: str = "."
+    dataset: str | None = None
+    shape: tuple[int, int, int] | None = None
+    dtype: str | None = None
+    byte_order: Literal["little", "big"] = "little"
+    voxel_size_um: float | None = Field(default=None, gt=0)
+    polarity: Literal["bright", "dark"] = "bright"
+    radius_px: tuple[float, float]
+    region: tuple[int, int, int, int] | None = None
     field_of_view: Literal["full", "circle", "auto"] = "auto"
-    intensity_percentiles: tuple[float, float] = Field(default=(0.5, 99.5), description="become -1 and 1")
+    intensity_percentiles: tuple[float, float] = (0.5, 99.5)
     split: SplitConfig = SplitConfig()
 
     @field_validator("path")

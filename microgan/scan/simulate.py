@@ -27,23 +27,19 @@ DARK_GREY, BRIGHT_GREY = 20000, 40000  # of the less and of the more attenuating
 class SimulateConfig(Config):
     """The simulated specimen and scanner. Lengths in pixels of the reconstruction (1 px = voxel_size_um)."""
 
-    planes: int = Field(default=8, ge=1, description="independent planes")
-    size_px: int = Field(default=448, ge=32, le=4096, description="rows and columns of a plane")
-    voxel_size_um: float = Field(default=1.0, gt=0, description="micrometres per pixel")
-    radius_px: float = Field(default=6.0, ge=2, description="mean disc radius")
-    radius_sd_px: float = Field(default=0.35, ge=0, description="standard deviation, cut off at 2.5 of them")
-    volume_fraction: float = Field(default=0.55, gt=0, le=0.6, description="of the discs")
-    min_gap_px: float = Field(default=0.5, ge=0, description="least distance between the edges of two discs")
-    matrix_attenuation_per_um: float = Field(default=0.001, gt=0, description="linear attenuation, 1/um")
-    disc_attenuation_per_um: float = Field(default=0.002, gt=0, description="below the matrix's: dark discs")
-    angles: int = Field(default=600, ge=16, description="projections over half a turn")
-    photons: float = Field(default=8000, gt=0, le=1e12, description="per detector pixel without specimen")
-    beam_blur_px: float = Field(
-        default=0.7, ge=0, description="sd of the Gaussian blur on the detector; 0: none"
-    )
-    ring_gain_sd: float = Field(
-        default=0.0, ge=0, lt=0.2, description="relative gain error per pixel; 0: no rings"
-    )
+    planes: int = Field(default=8, ge=1)
+    size_px: int = Field(default=448, ge=32, le=4096)
+    voxel_size_um: float = Field(default=1.0, gt=0)
+    radius_px: float = Field(default=6.0, ge=2)
+    radius_sd_px: float = Field(default=0.35, ge=0)
+    volume_fraction: float = Field(default=0.55, gt=0, le=0.6)
+    min_gap_px: float = Field(default=0.5, ge=0)
+    matrix_attenuation_per_um: float = Field(default=0.001, gt=0)
+    disc_attenuation_per_um: float = Field(default=0.002, gt=0)
+    angles: int = Field(default=600, ge=16)
+    photons: float = Field(default=8000, gt=0, le=1e12)
+    beam_blur_px: float = Field(default=0.7, ge=0)
+    ring_gain_sd: float = Field(default=0.0, ge=0, lt=0.2)
     filter: Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"] = "hann"
     seed: int = Field(default=0, ge=0)
 

@@ -36,15 +36,13 @@ HELD_OUT_WINDOWS = 500  # at most, for the pass rate of the held-out part
 class CalibrationConfig(Config):
     """How limits are calibrated on real windows."""
 
-    windows: int = Field(2000, ge=100, description="real windows, overlapping, at random")
-    false_rejection_budget: float = Field(0.05, gt=0, lt=0.5, description="fraction of them that may fail")
-    bootstrap: int = Field(
-        200, ge=0, le=10_000, description="resamples for the uncertainty of limits; 0: none"
-    )
+    windows: int = Field(2000, ge=100)
+    false_rejection_budget: float = Field(0.05, gt=0, lt=0.5)
+    bootstrap: int = Field(200, ge=0, le=10_000)
     detector: DetectorConfig = DetectorConfig()
-    rules: dict[str, RuleConfig] = Field(default_factory=dict, description="rule -> how it is used")
-    own: dict[str, OwnRule] = Field(default_factory=dict, description="name -> a rule of the user's own")
-    planted: int = Field(100, ge=10, le=10_000, description="defects of each kind, for the detection rates")
+    rules: dict[str, RuleConfig] = Field(default_factory=dict)
+    own: dict[str, OwnRule] = Field(default_factory=dict)
+    planted: int = Field(100, ge=10, le=10_000)
     seed: int = Field(0, ge=0)
 
     @field_validator("rules")

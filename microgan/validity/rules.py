@@ -395,16 +395,12 @@ RULES: Mapping[str, Rule] = {
 
 
 class RuleConfig(Config):
-    """How one rule is used."""
+    """How one rule is used; ``enabled`` and ``weight`` None: as the rule says."""
 
-    enabled: bool | None = Field(
-        default=None, description="false: measured, but rejects nothing; null: the rule's own"
-    )
-    weight: float | None = Field(
-        default=None, gt=0, le=1000, description="part of the budget relative to others; null: the rule's own"
-    )
-    least: float | None = Field(default=None, description="least allowed value, set by hand")
-    largest: float | None = Field(default=None, description="largest allowed value, set by hand")
+    enabled: bool | None = None
+    weight: float | None = Field(default=None, gt=0, le=1000)
+    least: float | None = None
+    largest: float | None = None
 
     @property
     def by_hand(self) -> bool:
