@@ -260,6 +260,16 @@ def test_two_images_put_together_have_a_seam(axis: int) -> None:
     assert rules.seam(blank) == 10
 
 
+@pytest.mark.parametrize("factor", [0.5, 1.5])
+def test_measures_of_grey_are_relative_to_the_contrast(factor: float) -> None:
+    packing = _evidence(_packing(), noise=0.05)
+    scaled = Evidence((factor * packing.grey + 0.1).astype(np.float32), packing.phase, packing.circles)
+    assert rules.contrast(scaled) == pytest.approx(factor * rules.contrast(packing))
+    before, after = measure(packing), measure(scaled)
+    del before["contrast"], after["contrast"]
+    assert after == pytest.approx(before, rel=1e-3, abs=1e-4)
+
+
 # All together -------------------------------------------------------------------------------------------
 
 
