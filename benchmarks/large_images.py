@@ -3,8 +3,8 @@
 Measured on images of a trained generator: whether opposite borders of periodic images fit together; whether
 volume fraction and two-point correlation are equal in small and in large images of the same total area; how
 fast large images are drawn into memory, without tiles, and into a file; how much memory a very large image
-takes, in a process of its own. Grey values become phases as in `make repro`, by the reference of the material.
-Seconds are those of the CPU.
+takes, in a process of its own. Grey values become phases as in `make repro`, by the reference of the
+material. Seconds are those of the CPU.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 Pairs of trainings with equal seeds, one with the physical loss of params.yaml and one without, are judged by
 their samples before any filtering: by the filter with the ring detector, and by the same rules calibrated for
-the watershed, a detector that works in another way and that no training has seen. Both filters reject about
+the watershed, a detector that works in another way and took part in no training. Both filters reject about
 5 % of real calibration windows. The last generator is judged, without checkpoint selection.
 
 A ratio is the fraction of rejected samples with the loss over that without it: the geometric mean over the
@@ -49,7 +49,7 @@ SAMPLE_SEED, REAL_SEED = 1000, 1001
 
 
 class Run(Config):
-    """One training, judged: fractions of rejected samples, relative errors of their statistics."""
+    """One training and its samples: fractions of rejected samples, relative errors of their statistics."""
 
     model: str
     seed: int

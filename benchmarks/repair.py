@@ -1,11 +1,11 @@
 """Large images valid as a whole: `python -m benchmarks.repair MODEL_DIR REFERENCE [--size 512] [--seeds 10]`.
 
-Draws one periodic image for each seed and repairs it. The first table has a row for each seed: invalid windows
-before and after, rounds, seconds of the clock and of the processor, fraction of latent cells that changed. The
-windows in between, a quarter of a window off those that repair has judged, show whether a repaired image is
-better everywhere or only where it was judged.
+Draws one periodic image for each seed and repairs it. The first table has a row for each seed: invalid
+windows before and after, rounds, seconds of the clock and of the processor, fraction of latent cells that
+changed. The windows in between, a quarter of a window off those that repair has judged, show whether a
+repaired image is better everywhere or only where it was judged.
 
-The second table is what repair does to the statistics of the images. ``results/repair.md`` is what is printed.
+The second table is what repair does to the statistics of the images. ``results/repair.md`` has both.
 """
 
 import argparse
@@ -154,8 +154,9 @@ def main() -> None:
     valid = sum(run.repaired.after.valid for run in runs)
     text = f"""# Images of {options.size} x {options.size} px, repaired
 
-Scan {reference.scan.name}, periodic, {config.candidates} draws of each defect, patches of {config.patch_cells}
-cells, at most {config.rounds} rounds. {valid} of {len(runs)} are valid as a whole.
+Scan {reference.scan.name}, periodic, {config.candidates} draws of each defect,
+patches of {config.patch_cells} latent cells, at most {config.rounds} rounds.
+{valid} of {len(runs)} are valid as a whole.
 Real windows fail at {100 * (1 - reference.calibration_pass_rate):.0f} %{_held_out(reference)}:
 a real plane of this size is hardly ever valid as a whole.
 

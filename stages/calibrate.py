@@ -4,11 +4,12 @@ from pathlib import Path
 
 from microgan.report.figures.rules import calibration_sheet
 from microgan.report.figures.windows import defect_sheet, verdict_sheet
+from microgan.scan.config import ScanConfig
 from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig, calibrate, real_windows, with_held_out
 from microgan.validity.detection_rate import plant_every_defect
 from microgan.validity.judging import judge
-from stages.stage import Stage, drafts, run
+from stages.stage import Stage, drafts, naming, run
 
 FIGURE_WINDOWS = 500  # calibration windows in the picture of the limits
 
@@ -18,7 +19,8 @@ def main(stage: Stage) -> None:
     config = stage.config("calibrate", CalibrationConfig)
     planes = Planes.load(Path("data/planes"))
     stage.tracker.dataset(planes.info.name, planes.info.planes_sha256, "data/planes", "calibration")
-    reference = calibrate(planes, stage.window_px, config)
+    with naming(f"scans.{planes.info.name}", ScanConfig):
+        reference = calibrate(planes, stage.window_px, config)
     windows = real_windows(planes, ("calibration",), stage.window_px, FIGURE_WINDOWS, config.seed)
     real = judge(windows, reference)
     planted = plant_every_defect(reference, planes, config.seed, config.planted)

@@ -1,4 +1,4 @@
-"""Fit the random packing to training windows, and draw samples from it: ``python -m stages.random_packing``."""
+"""Fit the random packing to training windows and draw samples: ``python -m stages.random_packing``."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def main(stage: Stage) -> None:
     circles = detect_all(windows, reference.detector)
     packing = fit_packing(windows, circles, reference)
     domain = Domain((stage.window_px, stage.window_px))
-    images, _ = packing.sample(config.count, domain.size_px, config.seed)
+    images, _ = packing.sample(config.count, domain, config.seed)
 
     about = {
         "model": BASELINE,

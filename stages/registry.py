@@ -1,7 +1,7 @@
 """Generators in MLflow's model registry: one registered model a scan, one version for each set of weights.
 
-``mlflow.pyfunc.load_model("models:/microgan-SCAN@best").predict({"count": 4})`` gives samples. What is kept
-are the two files of the model; `microgan.samples.served` loads them, so neither a pickle nor code is in the registry.
+``mlflow.pyfunc.load_model("models:/microgan-SCAN@best").predict({"count": 4})`` gives samples. The registry
+has the two files of the model, which `microgan.samples.served` loads, and neither a pickle nor code.
 """
 
 import shutil
@@ -50,8 +50,8 @@ def promote(client: "MlflowClient", scan: str, name: str) -> None:
 def best_model(figures: Mapping[str, Mapping[str, float | None]]) -> str:
     """Choose among models by their headline figures.
 
-    Among the models whose samples pass nearly as often as those of the one that passes most, the one whose
-    images are nearest to real ones by the kernel distance. To pass more often than real windows is no merit.
+    Candidates are the models whose pass rate, over that of real windows and at most 1, is less than
+    `SIMILAR_PASS_RATE` below the highest. Of these, the model with the smallest kernel distance is chosen.
 
     Examples
     --------
@@ -69,8 +69,8 @@ def best_model(figures: Mapping[str, Mapping[str, float | None]]) -> str:
 
 
 def _version_of(client: "MlflowClient", registered: str, weights: str) -> str | None:
-    found = client.search_model_versions(f"name = '{registered}' and tags.`weights_sha256` = '{weights}'")
-    return str(found[0].version) if found else None
+    versions = client.search_model_versions(f"name = '{registered}' and tags.`weights_sha256` = '{weights}'")
+    return str(versions[0].version) if versions else None
 
 
 def _keep(client: "MlflowClient", run: str, registered: str, folder: Path, weights: str) -> str:
@@ -114,7 +114,7 @@ def _write(folder: Path, out: Path, run: str, model: str) -> None:
 
 
 def _signature(dtype: str) -> "ModelSignature":
-    """Return the columns of `microgan.samples.served.Request`, all but the count optional, and the answer's type."""
+    """Return the columns of a request (`microgan.samples.served.Request`) and the type of the result."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec

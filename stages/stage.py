@@ -115,6 +115,21 @@ def errors_in_one_line() -> Iterator[None]:
         _leave(2, f"memory is full: {one_line(error) or 'use smaller batches or images'}")
 
 
+@contextmanager
+def naming(path: str, kind: type[Config]) -> Iterator[None]:
+    """Name arguments in errors as params.yaml does, where they stand below ``path``.
+
+    The library knows the names of arguments alone, say ``region``.
+    """
+    try:
+        yield
+    except UserError as error:
+        argument, value, rule = error.args
+        if not isinstance(argument, str) or argument.partition(".")[0] not in kind.model_fields:
+            raise
+        raise UserError(f"{path}.{argument}", value, rule) from None
+
+
 def load_params(path: Path = PARAMS) -> dict[str, Any]:
     """Read all parameters.
 

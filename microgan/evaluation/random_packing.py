@@ -23,6 +23,7 @@ from scipy.special import erfinv
 from torch import Tensor
 
 from microgan.core.config import Config
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect_all
@@ -78,9 +79,7 @@ class RandomPacking(Config):
             raise ValueError(f"must have {side} rows of {side} values")
         return autocovariance
 
-    def sample(
-        self, count: int, size_px: tuple[int, int], seed: int, periodic: bool = False
-    ) -> tuple[Tensor, list[Circles]]:
+    def sample(self, count: int, domain: Domain, seed: int) -> tuple[Tensor, list[Circles]]:
         """Draw images.
 
         Each sample has a random stream and a packing of its own, so that sample 7 is the same whatever the
@@ -91,12 +90,10 @@ class RandomPacking(Config):
         ----------
         count
             Number of images.
-        size_px
-            Rows and columns.
+        domain
+            Size of an image, and whether opposite borders fit together: the sample is the whole packing then.
         seed
             Same seed, same bits.
-        periodic
-            Whether opposite borders fit together: the sample is the whole packing then.
 
         Returns
         -------
@@ -110,22 +107,22 @@ class RandomPacking(Config):
         UserError
             If ``count`` is below 1, or a sample is too small for the largest disc.
         """
-        samples = self._draw(count, size_px, seed, periodic)
+        samples = self._draw(count, domain, seed)
         images = np.stack([sample.image for sample in samples])[:, None]
         return torch.from_numpy(images), [sample.circles for sample in samples]
 
-    def _draw(self, count: int, size_px: tuple[int, int], seed: int, periodic: bool) -> list["_Sample"]:
+    def _draw(self, count: int, domain: Domain, seed: int) -> list["_Sample"]:
         if count < 1:
             raise UserError("count", count, "must be at least 1")
         largest_px = 2 * max(self.radius_px) + self.gap_px
-        if min(size_px) <= largest_px:
+        if min(domain.size_px) <= largest_px:
             rule = f"must be more than the largest disc with its gap, {largest_px:.1f} px"
-            raise UserError("size_px", f"{size_px[0]} {size_px[1]}", rule)
-        margin_px = 0 if periodic else int(np.ceil(2 * largest_px))
+            raise UserError("size_px", f"{domain.rows} {domain.cols}", rule)
+        margin_px = 0 if domain.periodic else int(np.ceil(2 * largest_px))
         samples: list[_Sample] = []
         for first in range(0, count, BLOCK):
             streams = [np.random.default_rng([seed, index]) for index in range(first, first + BLOCK)]
-            samples += self._block(streams, size_px, margin_px)
+            samples += self._block(streams, domain.size_px, margin_px)
         return samples[:count]
 
     def _block(
@@ -263,7 +260,7 @@ def fit_packing(windows: Tensor, circles: Sequence[Circles], reference: Referenc
     real = _measured(windows, circles, reference)
     inputs = real
     for index in range(FIT_ROUNDS):
-        samples = _packing(inputs)._draw(FIT_SAMPLES, size_px, index, periodic=False)
+        samples = _packing(inputs)._draw(FIT_SAMPLES, Domain(size_px), index)
         images = torch.from_numpy(np.stack([sample.image for sample in samples])[:, None])
         sample_circles = detect_all(images, reference.detector, progress=False)
         measured = _measured(images, sample_circles, reference)

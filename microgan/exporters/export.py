@@ -93,29 +93,16 @@ class ExportConfig(Config):
     """What is written; a voxel size inputs here replaces that of the scan."""
 
     formats: Annotated[tuple[FormatName, ...], AfterValidator(_distinct)] = Field(
-        default=("vti", "tiff", "csv"), min_length=1, description="names of `known_formats`"
+        default=("vti", "tiff", "csv"), min_length=1
     )
-    voxel_size_um: float | None = Field(
-        default=None, gt=0, description="edge of a voxel; none: as the scan says"
-    )
-    length_unit: LengthUnit = Field(default="um", description="of the files, where the voxel size is known")
-    phase_from: Literal["grey", "circles"] = Field(
-        default="grey", description="grey: by the threshold, every irregularity kept; circles: clean discs"
-    )
-    refinement: int = Field(
-        default=1, ge=1, le=64, description="voxels to a pixel of discs drawn from circles"
-    )
-    extrude_voxels: int = Field(default=1, ge=1, description="planes, all the same, of the 3D formats")
-    element_size: float = Field(
-        default=ELEMENT_SIZE,
-        gt=0,
-        le=LARGEST_SIZE,
-        description="of triangles at the edge of a disc, over the radius",
-    )
-    phases: Annotated[tuple[PhaseName, PhaseName], AfterValidator(_distinct)] = Field(
-        default=("matrix", "fibre"), description="names of phase ids 0 and 1"
-    )
-    limit: int | None = Field(default=None, ge=1, description="structures written at most; none: all")
+    voxel_size_um: float | None = Field(default=None, gt=0)
+    length_unit: LengthUnit = "um"
+    phase_from: Literal["grey", "circles"] = "grey"
+    refinement: int = Field(default=1, ge=1, le=64)
+    extrude_voxels: int = Field(default=1, ge=1)
+    element_size: float = Field(default=ELEMENT_SIZE, gt=0, le=LARGEST_SIZE)
+    phases: Annotated[tuple[PhaseName, PhaseName], AfterValidator(_distinct)] = ("matrix", "fibre")
+    limit: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -132,7 +119,7 @@ class ExportConfig(Config):
 def export(
     inputs: ExportInput,
     provenance: Mapping[str, Any],
-    out: Path,
+    out: str | Path,
     config: ExportConfig,
     materials: Mapping[str, Elastic] | None = None,
 ) -> dict[str, Any]:

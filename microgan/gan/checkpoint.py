@@ -95,7 +95,7 @@ def save_model(
         write_json(draft / CARD, {**card, "network": size, "weights_sha256": sha256})
 
 
-def load_model(folder: Path) -> tuple[Generator, dict[str, Any]]:
+def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:
     """Read what `save_model` wrote.
 
     Raises

@@ -69,7 +69,7 @@ def compiled(
 def numerics(config: TrainConfig, device: torch.device) -> Iterator[None]:
     """Same seed, same bits on a CPU: deterministic kernels, fixed threads; put back afterwards."""
     threads, was_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    deterministic: Any = torch.utils.deterministic  # of which the type checker knows no attribute
+    deterministic: Any = torch.utils.deterministic  # the type checker finds no attribute of it
     fills = deterministic.fill_uninitialized_memory
     torch.set_num_threads(config.threads or threads)
     torch.use_deterministic_algorithms(device.type == "cpu")

@@ -20,10 +20,10 @@ KIND: Literal["microgan-samples-1"] = "microgan-samples-1"
 
 
 class SampleConfig(Config):
-    """How many samples are drawn, and from which seed."""
+    """Number of samples, and the seed of their random numbers."""
 
-    count: int = Field(1000, ge=1, description="images")
-    seed: int = Field(0, ge=0, description="same seed, same images")
+    count: int = Field(1000, ge=1)
+    seed: int = Field(0, ge=0)
 
 
 class SampleCard(Config):
@@ -42,13 +42,13 @@ class SampleCard(Config):
     count, rows, cols
         Number of images, and the size of each, px.
     seed
-        That the samples were drawn from.
+        Seed of the random numbers.
     periodic
         Whether opposite borders fit together.
     voxel_size_um
         Micrometres a pixel; none where it is not known.
     repaired
-        How the samples were repaired, and with which result; none where they are as drawn.
+        How the samples were repaired, and with which result; none where they were not repaired.
     model
         The card of the generator, ``model.json``, or of the random packing: scan, training or fit.
     """
@@ -166,7 +166,7 @@ def must_be_free_for_card(file: Path) -> None:
     Raises
     ------
     UserError
-        If there is one.
+        If there is such a file.
     """
     path = card_path(file)
     if path == file:

@@ -19,7 +19,7 @@ from microgan.validity.reference import Reference
 
 
 class Defects(NamedTuple):
-    """What is wrong with some windows.
+    """The defects of windows.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class LargeImage:
         self._mark(self.verdict.circles, self.verdict.overlapping)
 
     def find_overlaps(self) -> None:
-        """Mark the windows as invalid in which discs overlap that are found in the image as a whole."""
+        """Detect discs in the whole image; mark windows as invalid that contain two that overlap."""
         self._mark(*discs_and_overlaps(self.image, self.reference, self.domain.periodic))
 
     @property

@@ -135,7 +135,7 @@ class Reference(Config):
         write_json(path, self.model_dump())
 
     @classmethod
-    def load(cls, path: Path, allow_own_rules: bool = False) -> Self:
+    def load(cls, path: str | Path, allow_own_rules: bool = False) -> Self:
         """Read what `save` wrote.
 
         Parameters

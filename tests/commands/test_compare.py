@@ -18,19 +18,19 @@ def test_compare_tells_a_set_from_another_and_not_from_itself(
 ) -> None:
     info = Reference.load(material / "reference.json").scan
     planes = Planes.load(material / "planes")
-    drawn = [Windows(planes, "train", 64).draw(np.random.default_rng(seed), 24)[:, 0] for seed in (0, 1)]
-    smaller = np.clip(drawn[1].numpy() - 0.5, -1, 1)  # less of the bright phase
-    for name, stack in (("a.tif", drawn[0].numpy()), ("b.tif", drawn[1].numpy()), ("c.tif", smaller)):
+    real = [Windows(planes, "train", 64).draw(np.random.default_rng(seed), 24)[:, 0] for seed in (0, 1)]
+    smaller = np.clip(real[1].numpy() - 0.5, -1, 1)  # less of the bright phase
+    for name, stack in (("a.tif", real[0].numpy()), ("b.tif", real[1].numpy()), ("c.tif", smaller)):
         write_tiff(tmp_path / name, info.denormalise(stack))
-    found = {}
+    figures = {}
     for name in ("b", "c"):
         words = ("--reference", material / "reference.json", "--solve", 2, "--out", tmp_path / f"{name}.json")
         words += ("--plot", tmp_path / f"{name}.png")
         assert run_command(monkeypatch, "compare", tmp_path / f"{name}.tif", tmp_path / "a.tif", *words) == 0
-        found[name] = json.loads((tmp_path / f"{name}.json").read_text())
+        figures[name] = json.loads((tmp_path / f"{name}.json").read_text())
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-    assert found["b"]["differing"] == []
-    assert "volume_fraction" in found["c"]["differing"]
-    assert found["c"]["descriptors"]["volume_fraction"]["difference"] < -0.1
+    assert figures["b"]["differing"] == []
+    assert "volume_fraction" in figures["c"]["differing"]
+    assert figures["c"]["descriptors"]["volume_fraction"]["difference"] < -0.1
     text = capsys.readouterr().out
     assert "Volume fraction" in text and "differing at 5% in all: none" in text

@@ -16,10 +16,10 @@ def test_detect_writes_sub_pixel_circles(tmp_path: Path, monkeypatch: pytest.Mon
     Image.fromarray((np.clip(7 - distance, -0.5, 0.5) * 200 + 120).astype(np.uint8)).save(tmp_path / "a.png")
     out = tmp_path / "circles.csv"
     assert run_command(monkeypatch, "detect", tmp_path / "a.png", "--radius", 4, 9, "--out", out) == 0
-    (found,) = csv_rows(out)
-    assert list(found) == ["image", "row", "col", "radius", "score"]
-    assert found["image"] == str(tmp_path / "a.png")
-    assert [float(found[key]) for key in ("row", "col", "radius")] == pytest.approx([30.3, 20.6, 7], abs=0.3)
+    (circle,) = csv_rows(out)
+    assert list(circle) == ["image", "row", "col", "radius", "score"]
+    assert circle["image"] == str(tmp_path / "a.png")
+    assert [float(circle[key]) for key in ("row", "col", "radius")] == pytest.approx([30.3, 20.6, 7], abs=0.3)
 
 
 def _drawn(row: float, col: float) -> np.ndarray:
@@ -45,13 +45,13 @@ def test_detect_takes_a_folder_in_natural_order_and_draws_overlays(
     names = ["slice1.png", "slice2.png", "slice10.png", "stack.tif[0]", "stack.tif[1]", "values.npy"]
     assert [row["image"] for row in rows] == [str(folder / name) for name in names]
     centres = [(float(row["row"]), float(row["col"])) for row in rows]
-    drawn = [(21, 30), (22, 30), (30, 30), (20, 25), (20, 35), (40, 40)]
-    assert np.array(centres) == pytest.approx(np.array(drawn), abs=0.3)
+    expected = [(21, 30), (22, 30), (30, 30), (20, 25), (20, 35), (40, 40)]
+    assert np.array(centres) == pytest.approx(np.array(expected), abs=0.3)
     pictures = sorted(path.name for path in overlay.iterdir())
     assert pictures[0] == "00000_slice1_png.png" and pictures[4] == "00004_stack_tif_1.png"
     assert len(pictures) == 6
     picture = np.asarray(Image.open(overlay / pictures[0])).astype(int)
     assert picture.shape == (256, 256, 3)
     row, col = np.nonzero(picture[..., 0] - picture[..., 2] > 60)
-    rim = np.hypot((row + 0.5) / 4 - 21.5, (col + 0.5) / 4 - 30.5)
-    assert len(rim) and np.abs(rim - float(rows[0]["radius"])).max() < 1
+    distance_px = np.hypot((row + 0.5) / 4 - 21.5, (col + 0.5) / 4 - 30.5)
+    assert len(distance_px) and np.abs(distance_px - float(rows[0]["radius"])).max() < 1

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.stats import ks_2samp
 
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect_all
@@ -104,7 +105,7 @@ def test_discs_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture(scope="module")
 def drawn() -> tuple[torch.Tensor, list[Circles]]:
-    return known().sample(64, SIZE_PX, seed=3)
+    return known().sample(64, Domain(SIZE_PX), seed=3)
 
 
 def test_samples_are_images(drawn: tuple[torch.Tensor, list[Circles]]) -> None:
@@ -118,7 +119,7 @@ def test_samples_are_images(drawn: tuple[torch.Tensor, list[Circles]]) -> None:
 def test_discs_keep_their_gap(fraction: float) -> None:
     appearances = [Appearance(volume_fraction=fraction, disc_grey=0.5, matrix_grey=-0.5)]
     for periodic in (False, True):
-        _, circles = known(appearances=appearances, gap_px=0.3).sample(4, (60, 72), 0, periodic)
+        _, circles = known(appearances=appearances, gap_px=0.3).sample(4, Domain((60, 72), periodic), 0)
         for discs in circles:
             assert gaps_px(discs, (60, 72) if periodic else None).min() >= 0.3 - 1e-6
 
@@ -126,7 +127,7 @@ def test_discs_keep_their_gap(fraction: float) -> None:
 def test_circles_are_where_the_image_shows_discs() -> None:
     clean = known(blur_px=0, noise_autocovariance=noise(0, 1))
     for periodic in (False, True):
-        images, circles = clean.sample(3, (48, 63), 0, periodic)
+        images, circles = clean.sample(3, Domain((48, 63), periodic), 0)
         axes = np.ogrid[:48, :63]
         for image, discs in zip(images[:, 0].numpy(), circles, strict=True):
             offset = [axis[..., None] - at for axis, at in zip(axes, (discs.row, discs.col), strict=True)]
@@ -144,7 +145,7 @@ def test_volume_fractions_are_those_that_were_drawn() -> None:
     ]
     clean = known(appearances=appearances, blur_px=0, noise_autocovariance=noise(0, 1))
     for periodic, tolerance in ((False, 0.002), (True, 0.02)):  # half a disc is 0.012 of a window
-        images, _ = clean.sample(32, SIZE_PX, 1, periodic)
+        images, _ = clean.sample(32, Domain(SIZE_PX, periodic), 1)
         fraction = (images.mean((1, 2, 3)).numpy() + 1) / 2
         error = np.abs(fraction[:, None] - wanted).min(axis=1)
         assert error.max() < tolerance
@@ -152,25 +153,27 @@ def test_volume_fractions_are_those_that_were_drawn() -> None:
 
 
 def test_radii_are_resampled() -> None:
-    _, circles = known().sample(64, SIZE_PX, seed=5, periodic=True)
+    _, circles = known().sample(64, Domain(SIZE_PX, periodic=True), seed=5)
     radii = np.concatenate([discs.radius_px for discs in circles])
     assert ks_2samp(radii, known().radius_px).pvalue > 0.01
     assert ks_2samp(radii + 0.1, known().radius_px).pvalue < 0.01  # and the test would tell
 
 
 def test_opposite_borders_of_a_periodic_sample_fit_together() -> None:
-    images = known(noise_autocovariance=noise(0.001, 2)).sample(32, SIZE_PX, 0, periodic=True)[0][:, 0]
+    packing = known(noise_autocovariance=noise(0.001, 2))
+    images = packing.sample(32, Domain(SIZE_PX, periodic=True), 0)[0][:, 0]
     for image in (images, images.mT):
         across = (image[:, 0] - image[:, -1]).abs().mean()
         inside = (image[:, 1:] - image[:, :-1]).abs().mean()
         assert across == pytest.approx(float(inside), rel=0.15)
-    cut = known(noise_autocovariance=noise(0.001, 2)).sample(32, SIZE_PX, 0)[0][:, 0]
+    cut = packing.sample(32, Domain(SIZE_PX), 0)[0][:, 0]
     assert (cut[:, 0] - cut[:, -1]).abs().mean() > 2 * inside
 
 
 def test_noise_has_the_autocovariance_that_is_asked_for() -> None:
     blank = [Appearance(volume_fraction=0.1, disc_grey=0, matrix_grey=0)]
-    images, _ = known(appearances=blank, noise_autocovariance=noise(0.02, 1.5)).sample(128, SIZE_PX, 0)
+    packing = known(appearances=blank, noise_autocovariance=noise(0.02, 1.5))
+    images, _ = packing.sample(128, Domain(SIZE_PX), 0)
     grey = images[:, 0].numpy()
     for rows, cols in ((0, 0), (0, 1), (1, 0), (2, 2), (0, 5)):
         product = (grey[:, rows:, cols:] * grey[:, : 64 - rows, : 64 - cols]).mean()
@@ -178,10 +181,10 @@ def test_noise_has_the_autocovariance_that_is_asked_for() -> None:
 
 
 def test_same_seed_same_bits_whatever_the_count(drawn: tuple[torch.Tensor, list[Circles]]) -> None:
-    few, circles = known().sample(34, SIZE_PX, seed=3)
+    few, circles = known().sample(34, Domain(SIZE_PX), seed=3)
     assert torch.equal(few, drawn[0][:34])
     np.testing.assert_array_equal(circles[33].table(), drawn[1][33].table())
-    assert not torch.equal(known().sample(1, SIZE_PX, seed=4)[0], few[:1])
+    assert not torch.equal(known().sample(1, Domain(SIZE_PX), seed=4)[0], few[:1])
 
 
 def test_no_two_samples_are_alike(drawn: tuple[torch.Tensor, list[Circles]]) -> None:
@@ -198,7 +201,7 @@ def fitted(polarity: str, rounds: int, monkeypatch: pytest.MonkeyPatch) -> Rando
     monkeypatch.setattr(packing_module, "FIT_ROUNDS", rounds)
     monkeypatch.setattr(packing_module, "FIT_SAMPLES", 32)
     scan = reference(polarity)
-    windows = known().sample(64, SIZE_PX, seed=11)[0] * (1 if polarity == "bright" else -1)
+    windows = known().sample(64, Domain(SIZE_PX), seed=11)[0] * (1 if polarity == "bright" else -1)
     circles = detect_all(windows, scan.detector, progress=False)
     return fit_packing(windows, circles, scan)
 
@@ -243,9 +246,9 @@ def test_the_measurement_error_depends_on_the_appearance() -> None:
 
 def test_samples_that_hold_no_disc_are_refused() -> None:
     with pytest.raises(UserError, match=r"^size_px: 64 12: must be more than the largest disc with its gap"):
-        known().sample(1, (64, 12), 0)
+        known().sample(1, Domain((64, 12)), 0)
     with pytest.raises(UserError, match=r"^count: 0: must be at least 1$"):
-        known().sample(0, SIZE_PX, 0)
+        known().sample(0, Domain(SIZE_PX), 0)
 
 
 def test_windows_without_discs_are_refused() -> None:

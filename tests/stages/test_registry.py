@@ -60,14 +60,14 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_a_generator_is_registered_once_without_pickle_or_code(registered: Path) -> None:
     client = _client()
-    (found,) = client.search_model_versions("name = 'microgan-discs'")
+    (version,) = client.search_model_versions("name = 'microgan-discs'")
     for alias in ("best", "dcgan"):
-        assert client.get_model_version_by_alias("microgan-discs", alias).version == found.version
+        assert client.get_model_version_by_alias("microgan-discs", alias).version == version.version
     card = json.loads((registered / "dcgan/model.json").read_text())
-    assert found.tags["weights_sha256"] == card["weights_sha256"]
+    assert version.tags["weights_sha256"] == card["weights_sha256"]
     (entry,) = client.search_logged_models([client.get_experiment_by_name(EXPERIMENT).experiment_id])
     files = [path.suffix for path in (registered / "mlartifacts").rglob("*") if path.is_file()]
-    assert (found.source, found.run_id) == (entry.artifact_location, entry.source_run_id)
+    assert (version.source, version.run_id) == (entry.artifact_location, entry.source_run_id)
     assert ".safetensors" in files and not {".py", ".pkl", ".pt"} & set(files)
 
 
@@ -79,8 +79,8 @@ def test_what_mlflow_serves_is_what_the_generator_draws(registered: Path) -> Non
     info = ScanInfo.from_mapping(SCAN, "scan")
     generator, _ = load_model(registered / "dcgan")
     truth = info.denormalise(sample(generator, 3, Domain((40, 48), periodic=True), 5)[:, 0].numpy())
-    asked: dict[str, Any] = {"count": 3, "rows": 40, "cols": 48, "seed": 5, "periodic": True}
-    assert np.array_equal(model.predict(asked), truth)
+    request: dict[str, Any] = {"count": 3, "rows": 40, "cols": 48, "seed": 5, "periodic": True}
+    assert np.array_equal(model.predict(request), truth)
     assert model.predict({"count": 2}).shape == (2, 64, 64)
     assert model.predict({"count": 2}).dtype == np.uint16
     with pytest.raises(UserError, match=r"request.count: 0"):

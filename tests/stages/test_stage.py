@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from microgan.core.errors import UserError
-from stages import simulate, stage, train
-from stages.stage import Stage, drafts, flatten, load_params
+from microgan.scan.config import ScanConfig
+from stages import ingest, simulate, stage, train
+from stages.stage import Stage, drafts, flatten, load_params, naming
 from tests.stages.helpers import edit, error_line, lines, program, start, state_of
 
 
@@ -84,6 +85,25 @@ def test_a_window_has_a_side_that_the_networks_can_make(project: Path, side: obj
     edit(window_px=side)
     with pytest.raises(UserError, match=r"window_px: .*: must be a multiple of 8, at least 16"):
         stage.window_px(load_params())
+
+
+def test_an_argument_that_the_library_refuses_is_named_by_its_path_in_params_yaml(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(simulate__planes=1, scans__simulated__region=[0, 999, 0, 80])
+    assert start(simulate.main, monkeypatch=monkeypatch) == 0
+    capsys.readouterr()
+    assert start(ingest.main, monkeypatch=monkeypatch) == 2
+    assert error_line(capsys).startswith("scans.simulated.region: (0, 999, 0, 80): must be row0 < row1 <=")
+
+
+def test_only_arguments_are_named_by_a_path() -> None:
+    for argument in (Path("region.tif"), "window_px", "scans.x.region"):
+        with pytest.raises(UserError) as refused, naming("scans.x", ScanConfig):
+            raise UserError(argument, 1, "must be 2")
+        assert refused.value.args == (argument, 1, "must be 2")
+    with pytest.raises(UserError, match=r"^scans.x.split.held_out: 6: must"), naming("scans.x", ScanConfig):
+        raise UserError("split.held_out", 6, "must be less")
 
 
 def test_a_defect_keeps_its_traceback(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
