@@ -43,7 +43,7 @@ class Generator(nn.Module):
 
     A latent of 18 x 18 gives exactly 64 x 64 pixels. Independent random numbers become discs without overlap
     only if the layers combine the numbers of neighbouring discs. That takes depth and a wide receptive field,
-    which are cheap on coarse grids. Hence layers of 3 x 3 at 8 px, where the field spans several discs, and
+    which are cheap on coarse grids. Hence layers of 3 x 3 at 8 px, where it spans several discs, and
     at 4 px, where one disc is several cells and two discs that overlap are resolved.
     """
 

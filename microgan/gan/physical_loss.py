@@ -65,23 +65,17 @@ class PhysicsConfig(Config):
     weights of the terms matter by their ratios alone: to double all of them changes nothing.
     """
 
-    weight: float = Field(
-        default=1.0, ge=0, description="size of its gradient at the images over that of the adversarial loss"
-    )
-    images: int = Field(default=8, ge=1, description="of a batch, at most, that it judges")
-    warm_up: int = Field(default=500, ge=0, description="steps before it begins, in which circles come to be")
-    ramp: int = Field(default=500, ge=1, description="steps in which its weight then rises")
-    overlap: float = Field(default=1.0, ge=0, description="pairs of circles closer than their radii allow")
-    non_circularity: float = Field(default=1.0, ge=0, description="discs that are longer than wide")
-    uncovered_phase: float = Field(default=1.0, ge=0, description="disc phase in no circle")
-    empty_circle: float = Field(default=1.0, ge=0, description="circle without disc phase")
-    double_coverage: float = Field(default=1.0, ge=0, description="area of two circles")
-    volume_fraction: float = Field(
-        default=3.0, ge=0, description="more or less disc phase than in real windows"
-    )
-    intermediate_grey: float = Field(
-        default=1.0, ge=0, description="more grey between the phases than in real windows"
-    )
+    weight: float = Field(default=1.0, ge=0)
+    images: int = Field(default=8, ge=1)
+    warm_up: int = Field(default=500, ge=0)
+    ramp: int = Field(default=500, ge=1)
+    overlap: float = Field(default=1.0, ge=0)
+    non_circularity: float = Field(default=1.0, ge=0)
+    uncovered_phase: float = Field(default=1.0, ge=0)
+    empty_circle: float = Field(default=1.0, ge=0)
+    double_coverage: float = Field(default=1.0, ge=0)
+    volume_fraction: float = Field(default=3.0, ge=0)
+    intermediate_grey: float = Field(default=1.0, ge=0)
 
 
 class PhysicalLoss(NamedTuple):
@@ -98,7 +92,7 @@ class PhysicalLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class Material:
-    """What the physical loss knows of a material, measured once on real windows by `Material.of`.
+    """What the physical loss needs of a material, measured once on real windows by `Material.of`.
 
     Attributes
     ----------
@@ -127,7 +121,7 @@ class Material:
     def of(
         cls, windows: Tensor, radius_px: tuple[float, float], polarity: Polarity, phase_threshold: float
     ) -> "Material":
-        """Measure real windows (N, 1, H, W), a few hundred, of the size of the images that will be judged.
+        """Measure real windows (N, 1, H, W), a few hundred, of the size of the images of the training.
 
         Raises
         ------
@@ -308,6 +302,7 @@ def _tolerated_non_circularity(real: RealWindows) -> Interval:
 
 
 def _uncovered_phase(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    """Mean square, over cells, of phase in no circle beyond what is tolerated."""
     return (fitted.misfit - tolerated[1]).clamp_min(0).square().mean((1, 2))
 
 
@@ -317,6 +312,7 @@ def _tolerated_uncovered_phase(real: RealWindows) -> Interval:
 
 
 def _empty_circle(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    """Mean square, over cells, of circle without phase beyond what is tolerated."""
     return (-fitted.misfit - tolerated[1]).clamp_min(0).square().mean((1, 2))
 
 
@@ -331,10 +327,12 @@ def _misfits(real: RealWindows) -> np.ndarray:
 
 
 def _double_coverage(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    """Mean square, over cells, of coverage by more than one circle."""
     return (fitted.coverage - tolerated[1]).clamp_min(0).square().mean((1, 2))
 
 
 def _volume_fraction(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    """Squared distance of the fraction of disc phase from that of real windows."""
     return _outside(fitted.phase.mean(1), tolerated)
 
 
@@ -348,6 +346,7 @@ def _squared_half_width(real: RealWindows, tolerated: Interval) -> float:
 
 
 def _intermediate_grey(fitted: FittedCircles, tolerated: Interval) -> Tensor:
+    """Squared excess of grey between the phases over that of real windows."""
     return _outside(_mean_intermediate(fitted.phase), tolerated)
 
 

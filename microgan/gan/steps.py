@@ -102,7 +102,7 @@ def draw_batch(
 def critic_step(
     networks: Networks, batch: Batch, config: TrainConfig, model: ModelConfig, with_graph: bool
 ) -> tuple[Tensor, Losses]:
-    """Move the critic's weights so that it tells real windows from generated images.
+    """Move the critic's weights so that it separates real windows from generated images.
 
     Returns
     -------
@@ -167,9 +167,9 @@ def backward_with_physics(
     """
     (gradient,) = torch.autograd.grad(loss, fake)
     every = max(1, config.batch // config.physics.images)
-    judged = fake[::every].detach().float().requires_grad_(True)
-    physical = physical_loss(judged, material, config.physics).total.mean()
-    (physical_gradient,) = torch.autograd.grad(physical, judged)
+    penalised = fake[::every].detach().float().requires_grad_(True)
+    physical = physical_loss(penalised, material, config.physics).total.mean()
+    (physical_gradient,) = torch.autograd.grad(physical, penalised)
     square, physical_square = (mean(g.float().square().mean()) for g in (gradient, physical_gradient))
     scale = weight * (square / physical_square.clamp_min(1e-30)).sqrt()
     gradient = gradient.clone()

@@ -134,7 +134,7 @@ def train(
         error ``score_error``, 0 if left out. By them a generator is kept, as
         `microgan.gan.checkpoint_selection.selected` says; without validation, the last one.
     material
-        What the physical loss knows of the material; without it there is no physical loss.
+        What the physical loss needs of the material; without it there is no physical loss.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def _run(
         rng = np.random.default_rng([config.seed, state.step])
         networks.set_learning_rates(model, learning_rate_factor(state, config))
 
-        # Critic: tell real windows from generated images. The last of these also serve the generator
+        # Critic: separate real windows from generated images. The last of these also serve the generator
         for number in range(model.critic_steps):
             batch = draw_batch(windows, rng, config, model, networks.device)
             is_last = number == model.critic_steps - 1

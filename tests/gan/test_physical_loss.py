@@ -282,6 +282,57 @@ def test_each_term_has_its_weight_in_the_parameters_and_its_place_in_the_total()
     torch.testing.assert_close(expected.total, usual)
 
 
+def test_tolerances_are_the_quantiles_of_real_windows_that_they_are_said_to_be() -> None:
+    touching = [drawn((32, 26.5 - k / 10, 6), (32, 37.5, 6), (12, 12, 5 + k / 8)) for k in range(12)]
+    windows = torch.cat(touching)
+    windows = windows + 0.1 * torch.randn(windows.shape, generator=torch.Generator().manual_seed(0))
+    known = Material.of(windows, BAND, "bright", 0.1)
+    with torch.no_grad():
+        fitted = physics.FittedCircles.of(windows, known)
+    confident, misfit = fitted.confidence > 0.5, fitted.misfit.numpy()
+    largest = []
+    for circles in (table[sure] for table, sure in zip(fitted.circles, confident, strict=True)):
+        distance_px = torch.pdist(circles[:, :2])
+        i, j = torch.triu_indices(len(circles), len(circles), 1)
+        largest.append(float((1 - distance_px / (circles[i, 2] + circles[j, 2])).max()))
+    lower_median = sorted(max(overlap, 0) for overlap in largest)[5]
+    fraction, grey = fitted.phase.mean(1).numpy(), (4 * fitted.phase * (1 - fitted.phase)).mean(1).numpy()
+    expected = {
+        "overlap": (-math.inf, lower_median),
+        "non_circularity": (0, np.quantile(fitted.non_circularity[confident].numpy(), 0.95)),
+        "uncovered_phase": (0, np.quantile(misfit.clip(min=0), 0.95)),
+        "empty_circle": (0, np.quantile(-misfit.clip(max=0), 0.95)),
+        "double_coverage": (0, 1),
+        "volume_fraction": tuple(np.quantile(fraction, (0.05, 0.95))),
+        "intermediate_grey": (0, np.median(grey)),
+    }
+    assert min(expected[name][1] for name in TERMS) > 0
+    for name, interval in expected.items():
+        assert known.tolerated[name] == pytest.approx(interval, rel=1e-4, abs=1e-7), name
+    half_width = np.diff(expected["volume_fraction"])[0] / 2
+    assert known.scale["volume_fraction"] == pytest.approx(half_width**2, rel=1e-3)
+    upper_width = np.quantile(grey, 0.95) - np.median(grey)
+    assert known.scale["intermediate_grey"] == pytest.approx(
+        max(upper_width**2, physics.LEAST_SCALE), rel=1e-3
+    )
+
+
+def test_dark_discs_have_the_tolerances_of_bright_ones_of_the_negated_windows() -> None:
+    windows = torch.cat([packing(seed, without=seed % 3) for seed in range(4)])
+    bright, dark = Material.of(windows, BAND, "bright", 0.3), Material.of(-windows, BAND, "dark", -0.3)
+    assert dark.contrast == pytest.approx(bright.contrast)
+    for name in TERMS:
+        assert dark.tolerated[name] == pytest.approx(bright.tolerated[name], rel=1e-4, abs=1e-6), name
+
+
+def test_softening_is_by_1_2_1_and_keeps_the_place() -> None:
+    impulse = torch.zeros(1, 5, 6)
+    impulse[0, 2, 1] = 16
+    softened = physics._softened(impulse)[0]
+    assert softened[1:4, 0:3].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+    assert float(softened.sum()) == 16
+
+
 def test_real_windows_cost_about_one_a_term() -> None:
     """The scale of a term of circles is its mean over the windows that it was measured on."""
     windows = torch.cat([packing(seed, without=seed % 3) for seed in range(12)])
