@@ -90,7 +90,7 @@ PhaseName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_. -]*$", max_leng
 
 
 class ExportConfig(Config):
-    """What is written; a voxel size inputs here replaces that of the scan."""
+    """What is written; a voxel size given here replaces that of the scan."""
 
     formats: Annotated[tuple[FormatName, ...], AfterValidator(_distinct)] = Field(
         default=("vti", "tiff", "csv"), min_length=1
