@@ -63,6 +63,14 @@ def test_overlap_is_that_of_the_worst_pair_inside() -> None:
     assert rules.overlap(_evidence([])) == 0
 
 
+def test_high_confidence_overlap_is_that_of_two_well_fitted_discs() -> None:
+    grey, phase = np.zeros((64, 64), np.float32), np.zeros((64, 64), bool)
+    table = np.array([[20, 20, 6, 0.9], [20, 29, 6, 0.5], [20, 10, 6, 0.6], [-0.4, 20, 30, 0.9]])
+    evidence = Evidence(grey, phase, Circles.from_table(table))
+    assert rules.overlap(evidence) == pytest.approx(1 - 9 / 12)
+    assert rules.high_confidence_overlap(evidence) == pytest.approx(1 - 10 / 12)
+
+
 def test_the_smallest_gap_is_negative_where_discs_overlap() -> None:
     assert rules.smallest_gap_px(_evidence([(20, 20, 6), (20, 34, 6), (45, 34, 5)])) == pytest.approx(2)
     assert rules.smallest_gap_px(_evidence([(20, 20, 6), (20, 29, 6)])) == pytest.approx(-3)
@@ -144,6 +152,9 @@ def test_a_circle_without_phase_is_empty() -> None:
     half = _evidence([ONE]).phase & (np.arange(64) <= 20)
     assert rules.empty_circle(_evidence([], [ONE], half)) == pytest.approx(0.5, abs=0.1)
     assert rules.empty_circle(_evidence([])) == 1
+    # A circle counts from 30 % of its area in the image on: 14 % at a row of -3, 40 % at a row of 0.
+    assert rules.empty_circle(_evidence([ONE], [ONE, (-3, 45, 6)])) == 0
+    assert rules.empty_circle(_evidence([ONE], [ONE, (-0.5, 45, 6)])) == 1
 
 
 def test_one_minus_iou_counts_missing_and_superfluous_circles() -> None:
@@ -235,6 +246,7 @@ def test_the_largest_matrix_brightness_is_that_of_a_disc_without_a_circle() -> N
 def test_contrast_is_grey_of_discs_minus_matrix() -> None:
     assert rules.contrast(_evidence([ONE, OTHER])) == pytest.approx(1, abs=0.02)
     assert rules.contrast(_evidence([])) == 0
+    assert rules.contrast(_evidence([(20, 20, 0.8)])) <= 0  # no pixel is inside of the edge
     blank = Evidence(np.full((64, 64), 0.3, np.float32), np.ones((64, 64), bool), _evidence([ONE]).circles)
     assert rules.contrast(blank) == 0
 
@@ -267,6 +279,18 @@ def test_measures_of_grey_are_relative_to_the_contrast(factor: float) -> None:
     assert rules.contrast(scaled) == pytest.approx(factor * rules.contrast(packing))
     before, after = measure(packing), measure(scaled)
     del before["contrast"], after["contrast"]
+    assert after == pytest.approx(before, rel=1e-3, abs=1e-4)
+
+
+def test_measures_do_not_change_when_rows_and_columns_are_swapped() -> None:
+    discs = _packing()
+    packing = _evidence(discs, discs[3:], noise=0.05)
+    circles = packing.circles
+    swapped = Circles(circles.col, circles.row, circles.radius_px, circles.score)
+    transposed = Evidence(packing.grey.T, packing.phase.T, swapped)
+    before, after = measure(packing), measure(transposed)
+    del before["grey_noise"], after["grey_noise"]  # along rows alone
+    assert before["largest_matrix_brightness"] > 0.3
     assert after == pytest.approx(before, rel=1e-3, abs=1e-4)
 
 
