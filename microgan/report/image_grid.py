@@ -3,10 +3,10 @@
 Nothing else of torchvision serves here: its transforms and networks are for colour photographs, and the
 eight symmetries of a window are exact in two lines of numpy.
 
-Its import fails beside a torch build without CUDA. Its wheel registers the operators ``nms`` and ``qnms`` from
-a library that needs CUDA. Without that, the import ends in "operator torchvision::nms does not exist", though
-nothing here uses either. Declaring both is enough, but only where the import has failed: elsewhere they would
-be declared twice. So torchvision is imported through this module alone.
+Its import fails beside a torch build without CUDA. Its wheel registers the operators ``nms`` and ``qnms``
+from a library that needs CUDA. Without that, the import ends in "operator torchvision::nms does not exist",
+though nothing here uses either. Declaring both is enough, but only where the import has failed: elsewhere
+they would be declared twice. So torchvision is imported through this module alone.
 """
 
 import numpy as np

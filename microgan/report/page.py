@@ -7,12 +7,12 @@ gathers what it shows, ``templates/report.html.jinja`` has the order of the page
 import base64
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from microgan import __version__
 from microgan.core.errors import UserError
@@ -137,7 +137,7 @@ def _embedded(folder: Path) -> dict[str, str]:
 # Page ---------------------------------------------------------------------------------------------------
 
 
-def _template() -> Any:
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("microgan.report", "templates"),
         autoescape=True,
@@ -149,7 +149,7 @@ def _template() -> Any:
     return environment.get_template("report.html.jinja")
 
 
-def _numbering() -> Any:
+def _numbering() -> Callable[[str], int]:
     """Return a function that counts tables and figures: its argument is ``"Table"`` or ``"Figure"``."""
     counts: Counter[str] = Counter()
 
@@ -184,7 +184,6 @@ def _facts(
             "microgan": __version__,
         },
         "level": LEVEL,
-        "headline": HEADLINE,
         "margins": _margins(),
     }
 
@@ -199,12 +198,13 @@ def _margins() -> dict[str, list[str]]:
 
 
 def _summary(model: ModelResult) -> dict[str, Any]:
-    """What the first paragraph says of a model."""
+    """Gather what the head of the page says of a model."""
     return {
         "name": model.name,
         "count": model.validity["n"],
         "pass_rate": model.validity["pass_rate"],
         "pass_rate_ratio": tables.number(tables.pass_rate_ratio(model)),
+        "headline_count": sum(name in model.fidelity["after"] for name in HEADLINE),
         "differing": tables.count_differing(model.fidelity["after"]),
         "differing_training_windows": tables.count_differing(model.fidelity["training_windows"]),
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from microgan.report.figures.curves import circle_histograms, descriptor_sheet, 
 from microgan.report.figures.rules import rejection_bars
 from microgan.report.figures.style import model_colours
 from microgan.report.figures.windows import nearest_window_sheet
-from tests.report.results import curves
+from microgan.report.page import draw_figures
+from tests.report.results import curves, result
 
 VOXEL_UM = 0.5
 
@@ -124,3 +126,44 @@ def test_bars_show_the_fraction_of_each_set_that_breaks_each_rule(
 def test_every_model_has_a_colour() -> None:
     colours = model_colours(f"model {index}" for index in range(6))
     assert len(colours) == 6 and len(set(list(colours.values())[:4])) == 4
+
+
+def test_the_page_draws_each_figure_from_what_belongs_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("window_sheet", "loss_curves", "two_point_curves", "circle_histograms", "descriptor_sheet")
+    calls: dict[str, list[tuple[Any, ...]]] = {name: [] for name in (*names, "rejection_bars")}
+    for name, arguments in calls.items():
+        monkeypatch.setattr(
+            f"microgan.report.page.{name}", lambda *values, kept=arguments: kept.append(values)
+        )
+    models = [result("dcgan", 0), result("wgan_gp", 1)]
+    real = np.full((9, 16, 16), 0.5)
+    draw_figures(models, real, VOXEL_UM, tmp_path)
+
+    for model, (rows, path, _) in zip(models, calls["window_sheet"], strict=True):
+        assert path == tmp_path / f"windows_{model.name}.png"
+        images = {
+            "real, held-out": real[:8],
+            "valid": model.valid_samples,
+            "rejected": model.rejected_samples,
+        }
+        assert list(rows) == list(images)
+        assert all(np.array_equal(rows[name][0], images[name]) for name in images)
+        assert rows["rejected"][1] == ["overlap", "uncovered phase\nradius"]
+    ((histories, _),) = calls["loss_curves"]
+    assert all(histories[model.name] is model.training_log for model in models)
+    ((by_model, voxel_um, _),) = calls["two_point_curves"]
+    assert voxel_um == VOXEL_UM
+    assert all(by_model[model.name] is model.curves["two_point_correlation"] for model in models)
+    for name in ("circle_histograms", "descriptor_sheet"):
+        ((by_model, *_),) = calls[name]
+        assert all(by_model[model.name] is model.curves for model in models)
+    ((rejected_by, counts, colours, _),) = calls["rejection_bars"]
+    assert rejected_by == {
+        "real, held-out": {"overlap": 20, "radius": 31},
+        "dcgan": {"overlap": 130, "radius": 50},
+        "wgan_gp": {"overlap": 137, "radius": 61},
+    }
+    assert counts == {"real, held-out": 1000, "dcgan": 1000, "wgan_gp": 1010}
+    assert list(colours) == list(counts)

@@ -116,7 +116,7 @@ def test_each_model_has_its_own_column(report: Path) -> None:
     assert page.row("Radius") == ["1.60 → 3.60", f"5.60 → {DASH}"]
     assert page.row("Largest change by filtering, over the floor") == ["0.250radius", "0.500radius"]
     assert page.row("Descriptors that differ from real, of 8") == [
-        "2 → 3real training windows: 1",
+        "2 → 2real training windows: 1",
         f"3 → {DASH}real training windows: 1",
     ]
 
@@ -134,7 +134,7 @@ def test_every_headline_descriptor_is_before_and_after_filtering(three: Page) ->
 def test_the_page_begins_with_what_came_out(report: Path) -> None:
     head = re.sub(r"\s+", " ", re.sub("<[^>]+>", "", report.read_text().split("</ul>")[0]))
     assert "dcgan: 80.6 % of 1,000 samples are valid: 0.857 of the pass rate of held-out windows." in head
-    assert "differ from held-out windows in 3 of 8 headline descriptors (real training windows: in 1)" in head
+    assert "differ from held-out windows in 2 of 7 headline descriptors (real training windows: in 1)" in head
     assert (
         "wgan_gp: 86.7 % of 1,010 samples are valid: 0.913 of the pass rate of held-out windows. Too few"
         in head
@@ -159,7 +159,11 @@ def test_every_descriptor_of_every_set_is_in_its_place(three: Page, table: int) 
     sets.append(comparison(8, 1))
     for name, descriptor in DESCRIPTORS.items():
         title = descriptor.title + (f" ({descriptor.unit})" if descriptor.unit else "")
-        row = [row for row in three.rows_named(title) if len(row) == 14][table]
+        tables = [row for row in three.rows_named(title) if len(row) == 14]
+        assert len(tables) == (1 if name == "pass_rate" else 2)  # that is not compared after filtering
+        if name == "pass_rate" and table == 0:
+            continue
+        row = tables[-table]
         real = [digits(sets[0][name]["reference"]), f"{100 * sets[0][name]['floor']:.2f} %"]
         assert row == [*real, *(cell for rows in sets for cell in cells_of(rows[name]))]
 
