@@ -218,6 +218,9 @@ def test_learning_rates_fall_with_the_steps_that_are_left_or_the_time() -> None:
     assert schedule.learning_rate_factor(state, hurried) == pytest.approx(0.4)
     state.step = 30
     assert schedule.learning_rate_factor(state, config) == 1
+    state.step = 99
+    constant = config.model_copy(update={"decay_fraction": 0.0})
+    assert schedule.learning_rate_factor(state, constant) == 1
 
 
 def test_a_training_starts_from_another_model(tmp_path: Path) -> None:
