@@ -164,7 +164,7 @@ def overlaps(find: Find, images: np.ndarray) -> np.ndarray:
 
 
 def overlap_power(find: Find, clean: np.ndarray, *planted: np.ndarray) -> list[float]:
-    """Fraction of each set of planted images beyond the limit at which `FALSE_REJECTION` of clean ones fail."""
+    """Fraction of each set of planted images beyond the limit that `FALSE_REJECTION` of clean ones exceed."""
     limit = np.quantile(overlaps(find, clean), 1 - FALSE_REJECTION)
     return [float((overlaps(find, images) > limit).mean()) for images in planted]
 
@@ -277,7 +277,7 @@ def disc_rows(quick: bool) -> list[dict[str, Any]]:
 
 
 def overlap_rows(quick: bool) -> list[dict[str, Any]]:
-    """DetectionRate of each contender against the planted degree of overlap, and over `PLANTED` as a whole."""
+    """Detection rate of each contender by the planted degree of overlap, and over `PLANTED` as a whole."""
     best = tuned_for_overlaps(quick)
     rows = []
     degrees = [PLANTED, *((v, v) for v in (OVERLAPS[::4] if quick else OVERLAPS))]

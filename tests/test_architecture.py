@@ -1,7 +1,7 @@
 """The shape of the house: whether dvc.yaml names the rooms that each stage imports.
 
-That imports go one way, from the upper rooms to the lower ones, is a contract in pyproject.toml that ``make lint``
-checks (import-linter).
+That imports go one way, from the upper rooms to the lower ones, is a contract in pyproject.toml that
+``make lint`` checks (import-linter).
 """
 
 import subprocess
@@ -31,8 +31,7 @@ STAGES = (
 )
 JUDGED = {"validate", "evaluate"}  # stages that know the baseline too
 
-# Shared edges of the stages: they say how results are reported, not what they are. To edit them must not train
-# a model anew.
+# What all stages use to report results, not to compute them: to edit these must not train a model anew.
 EDGES = ("stages.stage", "stages.tracking", "stages.project")
 
 
