@@ -1,6 +1,8 @@
 """Fit and selection of circles against drawn discs and hand-made geometry."""
 
 import math
+from functools import cache
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ SMOOTHING_PX = 1.2
 ONE = torch.zeros(1, dtype=torch.long)
 
 
+@cache
 def soft_discs(*discs: tuple[float, float, float], side: int = 64) -> Tensor:
     """Draw bright discs (row, col, radius) without noise, by their coverage of 9 x 9 parts of a pixel."""
     parts = (torch.arange(9 * side) + 0.5) / 9 - 0.5
@@ -114,6 +117,10 @@ def test_maps_are_read_between_pixels_and_by_image() -> None:
     values, inside = Maps.of(ramps).read(torch.tensor([0, 1, 0]), circles, offsets)
     np.testing.assert_allclose(values[0], [[17.25, 27.75], [-1, -1], [46, 46]], atol=1e-4)
     assert inside.tolist() == [[True, True], [True, True], [True, False]]
+    beyond = torch.tensor([[[-9.0, 0.0], [9.0, 0.0], [0.0, -9.0], [0.0, 9.0]]]).expand(2, 4, 2)
+    values, inside = Maps.of(ramps).read(torch.tensor([0, 1]), circles[:2], beyond)  # the nearest pixel
+    np.testing.assert_allclose(values[0], [[15, 21, 2.25, 42.25], [-1] * 4], atol=1e-4)
+    assert not inside.any()
 
 
 def test_the_inward_component_is_positive_where_vectors_point_to_the_centre() -> None:
@@ -173,6 +180,15 @@ def test_a_second_reading_goes_and_an_overlap_stays() -> None:
     keep, score = selected(soft_discs(*discs), [discs[0], (32.5, 21.0, 6.5), discs[1]])
     assert keep == [True, False, True]
     assert score[[0, 2]].min() > 0.6 and score.max() <= 1
+
+
+def test_the_order_of_the_circles_does_not_matter() -> None:
+    discs = [(32.0, 20.0, 7.0), (32.0, 30.0, 6.6), (32.0, 39.0, 6.2)]
+    circles = [*discs, (32.5, 21.0, 6.5), (31.5, 38.0, 5.8)]
+    expected = [True] * 3 + [False] * 2
+    for order in permutations(range(5)):
+        keep, _ = selected(soft_discs(*discs), [circles[index] for index in order])
+        assert keep == [expected[index] for index in order]
 
 
 def test_of_equal_circles_one_is_kept() -> None:
