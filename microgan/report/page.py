@@ -145,7 +145,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = tables.percent
+    environment.filters |= {"percent": tables.percent, "number": tables.number}
     return environment.get_template("report.html.jinja")
 
 
@@ -203,7 +203,7 @@ def _summary(model: ModelResult) -> dict[str, Any]:
         "name": model.name,
         "count": model.validity["n"],
         "pass_rate": model.validity["pass_rate"],
-        "pass_rate_ratio": tables.number(tables.pass_rate_ratio(model)),
+        "pass_rate_ratio": tables.pass_rate_ratio(model),
         "headline_count": sum(name in model.fidelity["after"] for name in HEADLINE),
         "differing": tables.count_differing(model.fidelity["after"]),
         "differing_training_windows": tables.count_differing(model.fidelity["training_windows"]),
