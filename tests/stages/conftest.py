@@ -28,8 +28,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as monkeypatch:
         enter(folder, monkeypatch)
-        edit(train__steps=5, calibrate__windows=100, calibrate__planted=10, calibrate__bootstrap=0)
-        edit(evaluate__windows=20, evaluate__floor_repeats=2, evaluate__resamples=19, properties__count=4)
+        edit(train__steps=5, properties__count=4)
+        edit(evaluate__windows=20, evaluate__floor_repeats=2, evaluate__resamples=19)
         edit(image_metrics__windows=20, image_metrics__training_windows=10, image_metrics__encoder__steps=2)
         edit(image_metrics__measures__permutations=19, image_metrics__measures__subset_size=10)
         for main in (simulate.main, ingest.main, calibrate.main, real_statistics.main):
