@@ -176,12 +176,13 @@ class Watched(DiscWindows):
 def test_the_loop_gives_its_steps_learning_rates_weights_augmentation_and_average(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates, graphs, weights, generators = [], [], [], []
+    rates, graphs, weights, generators, batches = [], [], [], [], []
 
     def watched_critic_step(networks: Networks, *args: object, with_graph: bool) -> tuple:
         result = critic_step(networks, *args, with_graph=with_graph)  # type: ignore[arg-type]
         rates.append(networks.critic_optimiser.param_groups[0]["lr"])
         graphs.append(with_graph)
+        batches.append(args[0])
         return result
 
     def watched_generator_step(networks: Networks, *args: object) -> dict[str, Tensor]:
@@ -199,13 +200,19 @@ def test_the_loop_gives_its_steps_learning_rates_weights_augmentation_and_averag
     physics = PhysicsConfig(weight=3.0, warm_up=2, ramp=4)
     update = {"steps": 8, "decay_fraction": 0.5, "ema_decay": 0.3, "augmentation": "all", "physics": physics}
     windows = Watched()
-    done = train(windows, CONFIG.model_copy(update=update), model, tmp_path / "state")  # type: ignore[arg-type]
+    config = CONFIG.model_copy(update=update)
+    done = train(windows, config, model, tmp_path / "state")  # type: ignore[arg-type]
 
     factors = [1, 1, 1, 1, 1, 3 / 4, 2 / 4, 1 / 4]
     assert rates == pytest.approx([rate * factor for factor in factors for rate in (7e-4, 7e-4, 3e-4)])
     assert graphs == 8 * [False, True]
     assert weights == pytest.approx([0, 0, 0, 0.75, 1.5, 2.25, 3, 3])
     assert windows.augmentations == 16 * ["all"]
+    for step in range(8):  # of random numbers that follow from (seed, step)
+        rng = np.random.default_rng([config.seed, step])
+        for batch in batches[2 * step : 2 * step + 2]:
+            expected = draw_batch(DiscWindows(), rng, config, model, CPU)  # type: ignore[arg-type]
+            assert all(torch.equal(own, known) for own, known in zip(batch, expected, strict=True))
     averaged = generators[0][0]
     for step, (_, after) in enumerate(generators):
         decay = min(0.3, (1 + step) / (10 + step))
