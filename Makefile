@@ -22,8 +22,8 @@ repro: setup ## Run what is out of date, from raw scan to report: reports/report
 	python -m stages.select $(SCAN)
 	dvc repro
 
-test: $(VENV)/.installed ## Run the tests
-	pytest
+test: $(VENV)/.installed ## Run the tests, a process for each core
+	OMP_WAIT_POLICY=passive pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed ## Check style, types and imports
 	ruff check .
