@@ -15,6 +15,7 @@ import typer
 
 from microgan import __version__
 from microgan.core.errors import UserError, one_line
+from microgan.core.notes import warnings_on_stderr
 
 # Commands import their code when they run: torch takes seconds to import, and help must not.
 
@@ -296,7 +297,8 @@ def export_command(
 def main() -> None:
     """Run the command line; bad input ends in one line and exit status 2."""
     try:
-        app(prog_name="microgan")
+        with warnings_on_stderr():
+            app(prog_name="microgan")
     except (UserError, OSError) as error:
         _leave(one_line(error))
     except MemoryError as error:
