@@ -107,7 +107,8 @@ def _patches_at_border(plane: np.ndarray) -> np.ndarray:
     at_border[[0, -1]], at_border[:, [0, -1]] = flat[[0, -1]], flat[:, [0, -1]]
     outside = _regions(values, at_border)
     if outside.any():  # one padding within the other: -3024 round the circle, 0 round the specimen
-        touching = cv2.dilate(outside.astype(np.uint8), patch).astype(bool) & flat & ~outside
+        near = cv2.dilate(outside.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
+        touching = near & flat & ~outside
         nested = _regions(values, touching)
         if np.count_nonzero(nested & ~outside) > NESTED_FRACTION * nested.size:
             outside |= nested

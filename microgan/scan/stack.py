@@ -25,6 +25,9 @@ UNREADABLE = (
 )  # fmt: skip
 
 
+LIBRARIES = ("h5py", "imagecodecs", "nrrd", "numcodecs", "pydicom", "zarr")  # with exceptions of their own
+
+
 @dataclass(frozen=True)
 class Scan:
     """A stack of planes that are read when asked for. Close it, or use it in a ``with`` statement.
@@ -94,7 +97,9 @@ def as_user_error(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except UNREADABLE as error:
+    except Exception as error:
+        if not isinstance(error, UNREADABLE) and type(error).__module__.partition(".")[0] not in LIBRARIES:
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             path, "unreadable", f"must be whole and of the format that its suffix says ({reason})"

@@ -3,7 +3,6 @@
 import bz2
 import gzip
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -50,23 +49,47 @@ def open_nrrd(path: Path) -> Scan:
         if len(shape) not in (2, 3):
             raise UserError(path, f"sizes {sizes[::-1]}", "must be columns, rows, planes")
         planes, rows, cols = (1, *shape)[-3:]
-        stack = ExitStack()
-        stream = stack.enter_context(data.open("rb"))
-        stream.seek(offset)
-        opened = gzip.GzipFile(fileobj=stream) if encoding.startswith("g") else bz2.BZ2File(stream)
-        read = _plane_reader(stack.enter_context(opened), dtype, rows, cols)
-        return Scan((path,), (planes, rows, cols), dtype.newbyteorder("="), read, stack.close, size)
+        values = _Compressed(data, offset, is_gzip=encoding.startswith("g"))
+        read = _plane_reader(values, dtype, rows, cols)
+        return Scan((path,), (planes, rows, cols), dtype.newbyteorder("="), read, values.close, size)
     raise UserError(path, f"encoding {encoding}", "must be raw, gzip or bzip2")
 
 
-def _plane_reader(
-    values: gzip.GzipFile | bz2.BZ2File, dtype: np.dtype, rows: int, cols: int
-) -> Callable[[int], np.ndarray]:
+class _Compressed:
+    """Values that are decompressed from the beginning on; to go back means to begin again."""
+
+    def __init__(self, path: Path, offset: int, *, is_gzip: bool) -> None:
+        self._file, self._offset, self._is_gzip = path.open("rb"), offset, is_gzip
+        self._begin()
+
+    def _begin(self) -> None:
+        self._file.seek(self._offset)
+        self._values = gzip.GzipFile(fileobj=self._file) if self._is_gzip else bz2.BZ2File(self._file)
+        self._position = 0
+
+    def read(self, position: int, length: int) -> bytes:
+        """Return up to ``length`` bytes from ``position`` on."""
+        if position < self._position:
+            self._begin()
+        while self._position < position:
+            skipped = self._values.read(min(position - self._position, 1 << 24))
+            if not skipped:
+                return b""
+            self._position += len(skipped)
+        values = self._values.read(length)
+        self._position += len(values)
+        return values
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _plane_reader(values: _Compressed, dtype: np.dtype, rows: int, cols: int) -> Callable[[int], np.ndarray]:
     length = rows * cols * dtype.itemsize
 
     def read(index: int) -> np.ndarray:
-        values.seek(index * length)
-        plane = values.read(length)
+        plane = values.read(index * length, length)
         if len(plane) < length:
             raise EOFError(f"ends in plane {index}")
         return np.frombuffer(plane, dtype).reshape(rows, cols)

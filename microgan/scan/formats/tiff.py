@@ -134,24 +134,42 @@ def _files_of(series: tifffile.TiffPageSeries, path: Path) -> tuple[Path, ...]:
 
 
 def _page_reader(series: tifffile.TiffPageSeries, to_grey: ToGrey | None) -> Callable[[int], np.ndarray]:
+    is_stack = len(series.axes.replace("S", "")) > 2
+    # Three planes that were stored as the channels of one page, which its text calls planes.
+    planes_of_page = 1 if "S" in series.axes else int(np.prod(series.keyframe.shape[:-2]))
+
     def read(index: int) -> np.ndarray:
-        if len(series.pages) == 1 and len(series.shape) > 2 and series.dataoffset is not None:
+        if len(series.pages) == 1 and is_stack and series.dataoffset is not None:
             page = _part_of_contiguous(series, index)  # ImageJ above 4 GB: one page, all planes behind it
         else:
-            found = series.pages[index]
+            number, part = divmod(index, planes_of_page)
+            found = series.pages[number]
             if found is None:
-                raise ValueError(f"page {index} is missing")
-            page = found.asarray()
+                raise ValueError(f"page {number} is missing")
+            page = _pixels(found)
+            page = page.reshape(-1, *page.shape[-2:])[part] if planes_of_page > 1 else page
         return page if to_grey is None else to_grey(page)
 
     return read
 
 
+def _pixels(page: tifffile.TiffPage | tifffile.TiffFrame) -> np.ndarray:
+    """Read a page; tifffile closes all files but the first of an OME-TIFF that was split."""
+    handle = page.parent.filehandle
+    if not handle.closed:
+        return page.asarray()
+    handle.open()
+    try:
+        return page.asarray()
+    finally:
+        handle.close()
+
+
 def _part_of_contiguous(series: tifffile.TiffPageSeries, index: int) -> np.ndarray:
-    page_shape = series.keyframe.shape
-    dtype = np.dtype(series.parent.byteorder + series.dtype.char)
-    offset = series.dataoffset + index * int(np.prod(page_shape)) * dtype.itemsize
-    return series.parent.filehandle.read_array(dtype, int(np.prod(page_shape)), offset).reshape(page_shape)
+    shape = tuple(size for axis, size in zip(series.axes, series.shape, strict=True) if axis in "SYX")
+    dtype, count = np.dtype(series.parent.byteorder + series.dtype.char), int(np.prod(shape))
+    offset = series.dataoffset + index * count * dtype.itemsize
+    return series.parent.filehandle.read_array(dtype, count, offset).reshape(shape)
 
 
 def _grey(series: tifffile.TiffPageSeries, path: Path) -> tuple[ToGrey | None, np.dtype, tuple[str, ...]]:
