@@ -24,7 +24,10 @@ app = typer.Typer(
 )
 
 Images = Annotated[
-    list[Path], typer.Argument(help="TIFF, PNG or NPY files, or folders of these; every page is an image.")
+    list[Path],
+    typer.Argument(
+        help="Image files (TIFF, PNG, NPY, HDF5 ...), or folders of these; every page is an image."
+    ),
 ]
 Csv = Annotated[Path, typer.Option(help="CSV file to write.")]
 Polarity = Annotated[

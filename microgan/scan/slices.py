@@ -72,7 +72,11 @@ def slices_of(folder: Path, exclude: Sequence[str] = ()) -> tuple[list[Path], li
 
 
 def doubts_of_images(folder: Path, images: Sequence[Path]) -> list[str]:
-    """Return notes on a folder whose images a command takes one by one: names of several kinds among them."""
+    """Return notes on a folder whose images a command takes one by one: a mask, a preview, two series."""
+    series = [paths for paths in _series(images).values() if len(paths) > 1]
+    if len(series) > 1:
+        names = ", ".join(f"{paths[0].name} ({len(paths)} files)" for paths in series[:3])
+        return [f"{images[0].parent}: files of several series, {names}: each is read as an image"]
     odd = [path for path in images if PREVIEW.search(path.stem) or MASK.search(path.stem)]
     if odd and len(odd) < len(images):
         more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
@@ -111,9 +115,7 @@ def _numbering(folder: Path, slices: Sequence[Path]) -> list[str]:
     """Check that the names are those of one series; return notes on gaps and on names without numbers."""
     if len(slices) == 1:
         return []
-    series: dict[str, list[Path]] = {}
-    for path in slices:
-        series.setdefault(re.sub(r"\d+", "#", path.stem.lower()), []).append(path)
+    series = _series(slices)
     largest = max(series.values(), key=len)
     if len(largest) == 1:
         return [
@@ -127,6 +129,14 @@ def _numbering(folder: Path, slices: Sequence[Path]) -> list[str]:
         rule = f"must hold the slices of one scan: name the others in exclude, exclude: [{_pattern(other)!r}]"
         raise UserError(folder, f"files of several kinds, {names}", rule)
     return _gaps(folder, largest)
+
+
+def _series(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return files by their names without numbers."""
+    series: dict[str, list[Path]] = {}
+    for path in paths:
+        series.setdefault(re.sub(r"\d+", "#", path.stem.lower()), []).append(path)
+    return series
 
 
 def _pattern(paths: Sequence[Path]) -> str:

@@ -200,7 +200,8 @@ def of_array(path: Path, values: Any, voxel_size: VoxelSize, notes: Sequence[str
         rest = iter((index, slice(None), slice(None)) if len(shape) == 3 else (slice(None), slice(None)))
         return values[tuple(next(rest) if axis in kept else 0 for axis in range(len(values.shape)))]
 
-    stack = shape if len(shape) == 3 else (1, *shape)
+    planes, rows, cols = (1, *shape)[-3:]
+    stack = (planes, rows, cols)
     told = (*notes, *planes_last_note(path, stack))
     return Scan((path,), stack, native(values.dtype), read, voxel_size=voxel_size, notes=told)
 

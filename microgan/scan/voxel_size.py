@@ -152,8 +152,8 @@ def common(paths: Sequence[Path], sizes: Sequence[VoxelSize]) -> VoxelSize | Non
     if len(stated) < len(sizes):
         silent = paths[next(index for index, size in enumerate(sizes) if size not in stated)]
         said = f"{first.um:g} um" if first.um else "a voxel size"
-        count = f"{len(stated)} of {len(sizes)}"
-        note = f"{silent}: no voxel size, where {count} slices state {said}: read as theirs"
+        among = f"{len(stated)} of {len(sizes)}"
+        note = f"{silent}: no voxel size, where {among} slices state {said}: read as theirs"
         return replace(first, notes=(*first.notes, note))
     return first
 

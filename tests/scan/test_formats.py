@@ -176,9 +176,12 @@ def test_pyramid_and_thumbnail_are_read_in_full_resolution(tmp_path: Path) -> No
         assert (read(tmp_path / name) == planes[:1]).all()
 
 
-OME = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">
-<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="192" SizeY="160" SizeZ="3" SizeC="1" SizeT="1"
-PhysicalSizeX="0.65" PhysicalSizeY="0.65"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{}</Pixels></Image></OME>"""
+OME = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+    '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="192" SizeY="160" '
+    'SizeZ="3" SizeC="1" SizeT="1" PhysicalSizeX="0.65" PhysicalSizeY="0.65">'
+    '<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{}</Pixels></Image></OME>'
+)
 
 
 def _ome_files(folder: Path) -> None:

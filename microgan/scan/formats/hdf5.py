@@ -35,7 +35,8 @@ def _dataset(file: h5py.File, path: Path, name: str | None) -> h5py.Dataset:
         data = _at(file, name, path)
         if isinstance(data, h5py.Dataset):
             return data
-    stacks, away = {}, []
+    stacks: dict[object, str] = {}
+    away: list[str] = []
     for place, item in _items(file, set()):
         if isinstance(item, h5py.Dataset):
             if len(kept_axes(item.shape or ())) in (2, 3) and item.dtype.kind in "biufc":

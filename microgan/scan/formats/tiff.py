@@ -134,13 +134,14 @@ def _files_of(series: tifffile.TiffPageSeries, path: Path) -> tuple[Path, ...]:
 
 
 def _page_reader(series: tifffile.TiffPageSeries, to_grey: ToGrey | None) -> Callable[[int], np.ndarray]:
+    offset = series.dataoffset
     is_stack = len(series.axes.replace("S", "")) > 2
     # Three planes that were stored as the channels of one page, which its text calls planes.
     planes_of_page = 1 if "S" in series.axes else int(np.prod(series.keyframe.shape[:-2]))
 
     def read(index: int) -> np.ndarray:
-        if len(series.pages) == 1 and is_stack and series.dataoffset is not None:
-            page = _part_of_contiguous(series, index)  # ImageJ above 4 GB: one page, all planes behind it
+        if len(series.pages) == 1 and is_stack and offset is not None:
+            page = _part_of_contiguous(series, index, offset)  # ImageJ above 4 GB: all planes behind one page
         else:
             number, part = divmod(index, planes_of_page)
             found = series.pages[number]
@@ -165,11 +166,11 @@ def _pixels(page: tifffile.TiffPage | tifffile.TiffFrame) -> np.ndarray:
         handle.close()
 
 
-def _part_of_contiguous(series: tifffile.TiffPageSeries, index: int) -> np.ndarray:
+def _part_of_contiguous(series: tifffile.TiffPageSeries, index: int, offset: int) -> np.ndarray:
     shape = tuple(size for axis, size in zip(series.axes, series.shape, strict=True) if axis in "SYX")
-    dtype, count = np.dtype(series.parent.byteorder + series.dtype.char), int(np.prod(shape))
-    offset = series.dataoffset + index * count * dtype.itemsize
-    return series.parent.filehandle.read_array(dtype, count, offset).reshape(shape)
+    file, count = series.keyframe.parent, int(np.prod(shape))
+    dtype = np.dtype(file.byteorder + series.dtype.char)
+    return file.filehandle.read_array(dtype, count, offset + index * count * dtype.itemsize).reshape(shape)
 
 
 def _grey(series: tifffile.TiffPageSeries, path: Path) -> tuple[ToGrey | None, np.dtype, tuple[str, ...]]:
