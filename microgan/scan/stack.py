@@ -17,15 +17,14 @@ from PIL import Image
 from microgan.core.errors import UserError
 from microgan.scan.voxel_size import UNKNOWN, VoxelSize
 
-# What the readers' libraries raise on a file that is broken, truncated or of another kind.
+# What a file that is broken, truncated or of another kind raises, here or in the libraries that read it.
 UNREADABLE = (
-    OSError, ValueError, EOFError, KeyError, IndexError, RuntimeError, SyntaxError, MemoryError, TypeError,
-    AttributeError, ImportError, struct.error, zlib.error, tifffile.TiffFileError,
-    Image.DecompressionBombError,
+    OSError, ValueError, EOFError, KeyError, IndexError, RuntimeError, SyntaxError, MemoryError,
+    struct.error, zlib.error, tifffile.TiffFileError, Image.DecompressionBombError,
 )  # fmt: skip
 
 
-LIBRARIES = ("h5py", "imagecodecs", "nrrd", "numcodecs", "pydicom", "zarr")  # with exceptions of their own
+SLAB_BYTES = 1 << 28  # most that is kept of planes which chunks hold together
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,20 @@ def as_user_error(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if not isinstance(error, UNREADABLE) and type(error).__module__.partition(".")[0] not in LIBRARIES:
+        if not isinstance(error, UNREADABLE) and not _is_of_a_library(error):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             path, "unreadable", f"must be whole and of the format that its suffix says ({reason})"
         ) from None
+
+
+def _is_of_a_library(error: Exception) -> bool:
+    """Whether an error was raised outside of microgan: what libraries raise on broken files has no end."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and not trace.tb_frame.f_globals.get("__name__", "").startswith("microgan")
 
 
 @contextmanager
@@ -196,14 +203,38 @@ def of_array(path: Path, values: Any, voxel_size: VoxelSize, notes: Sequence[str
         rule = "must be (planes, rows, columns) or (rows, columns)"
         raise UserError(path, f"shape {tuple(values.shape)}", rule)
 
-    def read(index: int) -> np.ndarray:
-        rest = iter((index, slice(None), slice(None)) if len(shape) == 3 else (slice(None), slice(None)))
-        return values[tuple(next(rest) if axis in kept else 0 for axis in range(len(values.shape)))]
-
     planes, rows, cols = (1, *shape)[-3:]
     stack = (planes, rows, cols)
+
+    def slab(first: int, end: int) -> np.ndarray:
+        wanted = iter((slice(first, end), slice(None), slice(None))[-len(shape) :])
+        part = values[tuple(next(wanted) if axis in kept else 0 for axis in range(len(values.shape)))]
+        return part if len(shape) == 3 else part[None]
+
+    # Of chunks that hold many planes, each read would decompress them all: they are read together.
+    depth = values.chunks[kept[0]] if len(shape) == 3 and getattr(values, "chunks", None) else 1
+    depth = max(1, min(depth, SLAB_BYTES // (rows * cols * values.dtype.itemsize)))
+    read = _slab_reader(slab, depth, planes)
     told = (*notes, *planes_last_note(path, stack))
     return Scan((path,), stack, native(values.dtype), read, voxel_size=voxel_size, notes=told)
+
+
+def _slab_reader(
+    slab: Callable[[int, int], np.ndarray], depth: int, planes: int
+) -> Callable[[int], np.ndarray]:
+    """Return a function that reads a plane, and keeps the last ``depth`` planes that were read together."""
+    if depth == 1:
+        return lambda index: slab(index, index + 1)[0]
+    last: dict[int, np.ndarray] = {}
+
+    def read(index: int) -> np.ndarray:
+        first = index // depth * depth
+        if first not in last:
+            last.clear()
+            last[first] = np.asarray(slab(first, min(first + depth, planes)))
+        return last[first][index - first]
+
+    return read
 
 
 def kept_axes(shape: Sequence[int]) -> list[int]:

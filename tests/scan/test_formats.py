@@ -345,6 +345,27 @@ def test_sizes_of_nexus_and_data_exchange(tmp_path: Path) -> None:
         assert f"{name} is 6.5 {units}" in notes_of(path)[0]
 
 
+def test_chunks_of_many_planes_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planes = np.concatenate([stack(), stack()[::-1]])
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file.create_dataset("data", data=planes, chunks=(4, 80, 96))
+    reads: list[object] = []
+    whole = h5py.Dataset.__getitem__
+
+    def counted(data: h5py.Dataset, *key: object) -> np.ndarray:
+        reads.append(key)
+        return whole(data, *key)
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
+    for limit, count in ((1 << 28, 2), (2 * 160 * 192, 3)):  # the second: memory stays bounded
+        monkeypatch.setattr("microgan.scan.stack.SLAB_BYTES", limit)
+        with opened(tmp_path / "scan.h5") as scan:
+            scan.plane(0)
+            reads.clear()
+            assert (np.stack([scan.plane(index) for index in range(6)]) == planes).all()
+        assert len(reads) in (count - 1, count)  # the first may be there already
+
+
 # Formats of the extra
 
 
@@ -400,8 +421,10 @@ def test_nrrd(tmp_path: Path, encoding: str) -> None:
 def test_zarr(tmp_path: Path) -> None:
     import zarr
 
-    zarr.create_array(str(tmp_path / "plain.zarr"), data=stack(), chunks=(1, 64, 64))
-    assert (read(tmp_path / "plain.zarr") == stack()).all()
+    for depth in (1, 2):
+        path = tmp_path / f"plain{depth}.zarr"
+        zarr.create_array(str(path), data=stack(), chunks=(depth, 64, 64))
+        assert (read(path) == stack()).all()
     group = zarr.create_group(str(tmp_path / "group.zarr"))
     group.create_array("a/b", data=stack())
     group.create_array("c", data=stack())
@@ -510,6 +533,23 @@ def test_a_missing_package_is_one_line(
 def test_not_what_the_suffix_says(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"plainly no picture\n" * 100)
     assert f"{name}: " in line_of(tmp_path / name)
+
+
+def test_broken_values_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever the libraries raise or print."""
+    rng, path = np.random.default_rng(0), tmp_path / "scan.tif"
+    for kind in ("zlib", "lzw", "zstd", "lzma", "jpeg", "jpeg2000", "png"):
+        tifffile.imwrite(path, plane(0), compression=kind, photometric="minisblack")
+        with tifffile.TiffFile(path) as tiff:
+            offset, length = tiff.pages.first.dataoffsets[0], tiff.pages.first.databytecounts[0]
+        with path.open("r+b") as stream:
+            stream.seek(offset)
+            stream.write(rng.bytes(length))
+        assert "scan.tif: unreadable: must be whole" in line_of(path)
+    text = "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    (tmp_path / "short.mha").write_text(text)
+    assert "short.mha is too short, for 64 bytes of values" in line_of(tmp_path / "short.mha")
+    assert capfd.readouterr().err == ""
 
 
 # Grey values

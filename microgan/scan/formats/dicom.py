@@ -1,5 +1,6 @@
 """DICOM: one file with one or many frames, or one file per plane, in the order of the planes' positions."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def open_dicom_slices(paths: Sequence[Path]) -> Scan:
 
 def _header(path: Path) -> Any:
     pydicom = optional("pydicom", "pydicom", path)
-    header = pydicom.dcmread(path, stop_before_pixels=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values against the standard: many scanners write some
+        header = pydicom.dcmread(path, stop_before_pixels=True)
     for name in ("Rows", "Columns", "BitsStored"):
         if name not in header:
             raise UserError(path, f"no {name}", "must be a DICOM image")
@@ -118,7 +121,9 @@ def _reader(header: Any, path: Path) -> tuple[Callable[[int], np.ndarray], np.dt
     is_inverse = header.get("PhotometricInterpretation") == "MONOCHROME1"
 
     def read(frame: int) -> np.ndarray:
-        values = pixels.pixel_array(path, index=frame, raw=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values = pixels.pixel_array(path, index=frame, raw=True)
         if is_inverse:
             values = inverted(values, bits)
         return (

@@ -15,6 +15,7 @@ SUFFIXES = (".mha", ".mhd")
 def open_metaimage(path: Path) -> Scan:
     """Open a MetaImage: MHA with its values, or MHD beside the file that holds them."""
     sitk = optional("SimpleITK", "SimpleITK", path)
+    header, end = _header(path)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it prints them on the screen
     reader = sitk.ImageFileReader()
     reader.SetImageIO("MetaImageIO")
@@ -25,9 +26,8 @@ def open_metaimage(path: Path) -> Scan:
         raise UserError(path, f"{reader.GetNumberOfComponents()} channels", WAY_OUT)
     if len(sizes) not in (2, 3):
         raise UserError(path, f"sizes {sizes}", "must be columns, rows, planes")
-    header = _header(path)
-    _must_be_whole(header, sizes, path)
     dtype = sitk.GetArrayViewFromImage(sitk.Image([1] * len(sizes), reader.GetPixelIDValue())).dtype
+    _must_be_whole(header, end, int(np.prod(sizes, dtype=object)) * dtype.itemsize, path)
 
     def read(index: int) -> np.ndarray:
         if len(sizes) == 3:
@@ -39,8 +39,8 @@ def open_metaimage(path: Path) -> Scan:
     return Scan((path,), (planes, sizes[1], sizes[0]), dtype, read, voxel_size=_voxel_size(header, path))
 
 
-def _header(path: Path) -> dict[str, str]:
-    """Return the lines of the header, which ends with ElementDataFile."""
+def _header(path: Path) -> tuple[dict[str, str], int]:
+    """Return the lines of the header, which ends with ElementDataFile, and its length in bytes."""
     values = {}
     with path.open("rb") as stream:
         for line in stream:
@@ -48,15 +48,24 @@ def _header(path: Path) -> dict[str, str]:
             values[key.strip()] = value.strip()
             if key.strip() == "ElementDataFile":
                 break
-    return values
+        missing = {"NDims", "DimSize", "ElementType", "ElementDataFile"} - values.keys()
+        if missing:  # of which the library prints several lines
+            raise ValueError(f"no {', '.join(sorted(missing))} in the header")
+        return values, stream.tell()
 
 
-def _must_be_whole(header: dict[str, str], sizes: tuple[int, ...], path: Path) -> None:
-    data = header.get("ElementDataFile", "LOCAL")
-    if data.upper() in ("LOCAL", "LIST") or "%" in data:
+def _must_be_whole(header: dict[str, str], end: int, length: int, path: Path) -> None:
+    """Refuse missing or short values, of which the library prints several lines."""
+    name = header.get("ElementDataFile", "LOCAL")
+    if name.upper().startswith("LIST") or "%" in name:
         return
-    if not (path.parent / data).is_file():
-        raise UserError(path, f"ElementDataFile {data} is missing", "must be beside the header")
+    data, start = (path, end) if name.upper() == "LOCAL" else (path.parent / name, 0)
+    if not data.is_file():
+        raise UserError(path, f"ElementDataFile {name} is missing", "must be beside the header")
+    if header.get("CompressedData", "False").lower() == "true":
+        length = int(header.get("CompressedDataSize", 0))
+    if data.stat().st_size < start + length:
+        raise ValueError(f"{data.name} is too short, for {length} bytes of values")
 
 
 def _voxel_size(header: dict[str, str], path: Path) -> VoxelSize:

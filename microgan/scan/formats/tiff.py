@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -80,29 +81,36 @@ def _only_plane(path: Path) -> np.ndarray:
 
 def _whole_tiff(path: Path) -> tifffile.TiffFile:
     """Open a TIFF and walk its pages; tifffile only logs what a truncated file lacks."""
-    defects: list[str] = []
-
-    def note(record: logging.LogRecord) -> bool:
-        defects.append(record.getMessage())
-        return False  # keep it off the screen
-
-    logger = logging.getLogger("tifffile")
-    logger.addFilter(note)
     tiff = None
     try:
-        tiff = tifffile.TiffFile(path)
-        count = len(tiff.pages) and len(tiff.series)
+        with _logged() as messages:
+            tiff = tifffile.TiffFile(path)
+            count = len(tiff.pages) and len(tiff.series)
+        truncated = [message for message in messages if _DEFECTS.search(message)]
+        if truncated or not count:
+            raise ValueError(truncated[0] if truncated else "no pages")
     except BaseException:
         if tiff is not None:
             tiff.close()
         raise
-    finally:
-        logger.removeFilter(note)
-    truncated = [defect for defect in defects if _DEFECTS.search(defect)]
-    if truncated or not count:
-        tiff.close()
-        raise ValueError(truncated[0] if truncated else "no pages")
     return tiff
+
+
+@contextmanager
+def _logged() -> Iterator[list[str]]:
+    """Yield what tifffile logs, and keep it off the screen."""
+    messages: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        messages.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(keep)
+    try:
+        yield messages
+    finally:
+        logger.removeFilter(keep)
 
 
 def _only_series(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
@@ -116,7 +124,11 @@ def _only_series(tiff: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries
 
 def _plane_axes(series: tifffile.TiffPageSeries, path: Path) -> tuple[int, ...]:
     """Return (planes, rows, columns) or (rows, columns), without the axis of samples."""
-    axes = [(axis, int(size)) for axis, size in zip(series.axes, series.shape, strict=True) if axis != "S"]
+    axes = [
+        (axis, int(size))
+        for axis, size in zip(series.axes, series.shape, strict=True)
+        if axis in "YX" or (axis != "S" and size > 1)
+    ]
     if any(axis == "C" for axis, _ in axes):
         raise UserError(path, f"shape {series.shape}, axes {series.axes}", f"channels: {WAY_OUT}")
     if len(axes) not in (2, 3) or [axis for axis, _ in axes[-2:]] != ["Y", "X"]:
@@ -135,7 +147,9 @@ def _files_of(series: tifffile.TiffPageSeries, path: Path) -> tuple[Path, ...]:
 
 def _page_reader(series: tifffile.TiffPageSeries, to_grey: ToGrey | None) -> Callable[[int], np.ndarray]:
     offset = series.dataoffset
-    is_stack = len(series.axes.replace("S", "")) > 2
+    is_stack = any(
+        size > 1 for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YXS"
+    )
     # Three planes that were stored as the channels of one page, which its text calls planes.
     planes_of_page = 1 if "S" in series.axes else int(np.prod(series.keyframe.shape[:-2]))
 
@@ -157,13 +171,19 @@ def _page_reader(series: tifffile.TiffPageSeries, to_grey: ToGrey | None) -> Cal
 def _pixels(page: tifffile.TiffPage | tifffile.TiffFrame) -> np.ndarray:
     """Read a page; tifffile closes all files but the first of an OME-TIFF that was split."""
     handle = page.parent.filehandle
-    if not handle.closed:
-        return page.asarray()
-    handle.open()
+    was_closed = handle.closed
+    if was_closed:
+        handle.open()
     try:
-        return page.asarray()
+        with _logged() as messages:
+            values = page.asarray()
     finally:
-        handle.close()
+        if was_closed:
+            handle.close()
+    lacking = [message for message in messages if "segment" in message or _DEFECTS.search(message)]
+    if lacking:
+        raise ValueError(lacking[0])
+    return values
 
 
 def _part_of_contiguous(series: tifffile.TiffPageSeries, index: int, offset: int) -> np.ndarray:
@@ -217,8 +237,14 @@ def _samples_to_grey(series: tifffile.TiffPageSeries, path: Path) -> ToGrey:
     samples_first = series.axes.index("S") < series.axes.index("Y")
 
     def to_grey(values: np.ndarray) -> np.ndarray:
-        samples = np.moveaxis(values, 0, -1) if samples_first else values
-        return grey_of_samples(samples, path, JPEG_TOLERANCE if lossy else 0)
+        if not samples_first:
+            return grey_of_samples(values, path, JPEG_TOLERANCE if lossy else 0)
+        try:
+            return grey_of_samples(np.moveaxis(values, 0, -1), path, JPEG_TOLERANCE if lossy else 0)
+        except UserError as error:  # as tifffile writes a stack of three planes by default
+            where, what, rule = error.args
+            more = "; if its channels are planes, write them with photometric='minisblack'"
+            raise UserError(where, what, f"{rule}{more}") from None
 
     return to_grey
 
