@@ -199,7 +199,7 @@ def tiff_voxel_size(tiff: tifffile.TiffFile, path: Path) -> VoxelSize:
 def is_for_print(sides_um: tuple[float, float], per_inch_tag: bool) -> bool:
     """Whether resolution tags are those of a screen or printer, which nobody measured.
 
-    A usual number of dots per inch, or its value per cm, also rounded; per inch, any whole number up to 1200.
+    A usual number of dots per inch, or its value per cm, also rounded; per inch any whole number up to 1200.
     Multiples of 5 µm up to 200 µm, which scanners are set to, are read as sizes: 254 per inch is 100 µm.
     """
     per_inch = 25400 / sides_um[0]
@@ -208,13 +208,13 @@ def is_for_print(sides_um: tuple[float, float], per_inch_tag: bool) -> bool:
     if sides_um[0] <= 200.1 and _is_multiple(sides_um[0], 5.0):
         return False
     usual = [number for number in _USUAL_PER_INCH if per_inch_tag or number <= 1200]
-    if any(abs(per_inch - number) < 2e-3 * number for number in usual):
+    if any(abs(per_inch - number) < 2e-4 * number for number in usual):
         return True
     if per_inch_tag:
         return per_inch <= 1200 and abs(per_inch - round(per_inch)) < 0.015
-    per_cm = per_inch / 2.54
-    rounded = {whole for number in usual for whole in (int(number / 2.54), round(number / 2.54))}
-    return _is_multiple(per_cm, 1.0) and round(per_cm) in rounded
+    per_cm = round(per_inch / 2.54, 5)
+    rounded = [{round(number / 2.54, decimals) for decimals in (0, 1, 2)} for number in usual]
+    return any(per_cm in numbers or per_cm == int(max(numbers)) for numbers in rounded)
 
 
 def _is_multiple(number: float, of: float) -> bool:

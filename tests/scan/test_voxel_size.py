@@ -46,7 +46,7 @@ def test_resolutions_for_print_are_unknown_with_a_note(tmp_path: Path, dpi: floa
 
 
 @pytest.mark.parametrize(
-    "per_cm", [28, 28.35, 37.8, 38, 39.37, 47, 59, 59.06, 78.74, 118, 118.11, 236, 236.22, 472]
+    "per_cm", [28, 28.3, 28.35, 28.346, 37.8, 38, 39.37, 47, 59, 59.06, 78.74, 118, 118.11, 236, 236.22, 472]
 )
 def test_the_same_per_cm(tmp_path: Path, per_cm: float) -> None:
     size_um, notes = read(tmp_path / "a.tif", resolution=(per_cm, per_cm), **CM)
