@@ -5,22 +5,26 @@ from collections.abc import Sequence
 import numpy as np
 
 MIN_PLANES = 3  # fewer reach both ends by chance
-FEW = 1e-4  # fraction of pixels at the upper end where only the brightest ones became it
+FEW_PX = 3  # at the upper end, where only the brightest pixels became it
+FEW_OF_8_BITS = 1e-4  # the same as a fraction, where a grey value stands for many
 
 
-def saturated_fraction(plane: np.ndarray) -> float | None:
-    """Return the fraction of pixels at the upper end, None where a plane does not reach both ends.
+def saturated_fraction(values: np.ndarray) -> float | None:
+    """Return the fraction of pixels at the upper end, None where values do not reach both ends.
 
-    The ends are those of the integer type, or 0 and 1.
+    The ends are those of the integer type, or 0 and 1. 0: only the brightest pixels reach it.
+
+    Parameters
+    ----------
+    values
+        Those of a plane in its field of view.
     """
-    if plane.dtype.kind == "f":
-        low, high = 0.0, 1.0
-        plane = plane[np.isfinite(plane)]
-    else:
-        low, high = np.iinfo(plane.dtype).min, np.iinfo(plane.dtype).max
-    if plane.size == 0 or plane.min() != low or plane.max() != high:
+    low, high = (0.0, 1.0) if values.dtype.kind == "f" else _ends(values.dtype)
+    if values.size == 0 or values.min() != low or values.max() != high:
         return None
-    return float(np.mean(plane == high))
+    count = int(np.count_nonzero(values == high))
+    few = FEW_OF_8_BITS * values.size if values.dtype.itemsize == 1 else FEW_PX
+    return 0.0 if count <= few else count / values.size
 
 
 def are_each_stretched(saturated: Sequence[float | None]) -> bool:
@@ -31,12 +35,16 @@ def are_each_stretched(saturated: Sequence[float | None]) -> bool:
 
     Examples
     --------
-    >>> are_each_stretched([1e-5, 2e-5, 1e-5])
-    True
-    >>> are_each_stretched([0.01, 0.03, 0.02])
-    False
+    >>> are_each_stretched([0.0, 0.0, 0.0]), are_each_stretched([0.0035, 0.0036, 0.0035])
+    (True, True)
+    >>> are_each_stretched([0.01, 0.03, 0.02]), are_each_stretched([0.0, None, 0.0])
+    (False, False)
     """
     fractions = [fraction for fraction in saturated if fraction is not None]
     if len(saturated) < MIN_PLANES or len(fractions) < len(saturated):
         return False
-    return max(fractions) < FEW or float(np.std(fractions)) < 0.05 * float(np.mean(fractions))
+    return float(np.std(fractions)) <= 0.05 * float(np.mean(fractions))
+
+
+def _ends(dtype: np.dtype) -> tuple[int, int]:
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)

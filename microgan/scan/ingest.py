@@ -110,7 +110,7 @@ def _first_pass(
             raw = _crop(whole, box)
             mask = _crop(field_of_view(whole, config.field_of_view), box)
             _check_values(raw, mask, scan, index)
-            saturated.append(saturated_fraction(raw))
+            saturated.append(saturated_fraction(raw[mask]))
             write_mask(mask)
             for role, (row0, row1, col0, col1) in _split_plane(index, mask, config.split).items():
                 regions[role].append((index, row0, row1, col0, col1))
