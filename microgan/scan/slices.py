@@ -52,13 +52,19 @@ def slices_of(folder: Path, exclude: Sequence[str] = ()) -> tuple[list[Path], li
         If there are none, of several formats, or of several scans.
     """
     files = [path for path in _visible(folder) if not _is_excluded(path.name, exclude)]
-    slices = _first_kind(files, ((*tiff.SUFFIXES, *pictures.PNG), pictures.OTHERS, dicom.SUFFIXES))
+    kinds = ((*tiff.SUFFIXES, *pictures.PNG), pictures.OTHERS, dicom.SUFFIXES)
+    notes: list[str] = []
+    previews = [
+        path
+        for path in files
+        if PREVIEW.search(path.stem) and any(path.suffix.lower() in kind for kind in kinds)
+    ]
+    slices = _first_kind([path for path in files if path not in previews], kinds)
+    if not slices:
+        slices, previews = previews, []
     if not slices:
         raise UserError(folder, "no slices", "must hold .tif, .tiff, .png files")
-    notes: list[str] = []
-    previews = [path for path in slices if PREVIEW.search(path.stem)]
-    if previews and len(previews) < len(slices):
-        slices = [path for path in slices if path not in previews]
+    if previews:
         more = f" and {len(previews) - 1} more" if len(previews) > 1 else ""
         notes.append(f"{previews[0]}{more}: named as a preview: left out")
     masks = [path for path in slices if MASK.search(path.stem)]

@@ -110,6 +110,10 @@ def test_previews_are_left_out_with_a_note(tmp_path: Path) -> None:
     slices(tmp_path, {**named, "bone_rec_spr.tif": plane(0)[::4, ::4]})
     assert names_of(tmp_path) == list(named)
     assert "bone_rec_spr.tif: named as a preview: left out" in notes_of(tmp_path)[0]
+    for number, name in enumerate(named):  # slices as BMP beside a preview as TIFF
+        (tmp_path / name).unlink()
+        Image.fromarray(plane(number)).save((tmp_path / name).with_suffix(".bmp"))
+    assert names_of(tmp_path) == [name.replace(".tif", ".bmp") for name in named]
 
 
 def test_names_without_numbers_are_read_with_a_note(tmp_path: Path) -> None:

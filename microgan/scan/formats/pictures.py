@@ -45,6 +45,8 @@ def _read(path: Path) -> np.ndarray:
 def _decoded_png(path: Path) -> np.ndarray:
     import imagecodecs
 
+    with Image.open(path) as picture:
+        picture.verify()  # the checksums, of which the decoder only prints a warning
     return imagecodecs.png_decode(path.read_bytes())
 
 
