@@ -15,6 +15,7 @@ import typer
 
 from microgan import __version__
 from microgan.core.errors import UserError, one_line
+from microgan.core.notes import warnings_on_stderr
 
 # Commands import their code when they run: torch takes seconds to import, and help must not.
 
@@ -23,7 +24,10 @@ app = typer.Typer(
 )
 
 Images = Annotated[
-    list[Path], typer.Argument(help="TIFF, PNG or NPY files, or folders of these; every page is an image.")
+    list[Path],
+    typer.Argument(
+        help="Image files (TIFF, PNG, NPY, HDF5 ...), or folders of these; every page is an image."
+    ),
 ]
 Csv = Annotated[Path, typer.Option(help="CSV file to write.")]
 Polarity = Annotated[
@@ -296,7 +300,8 @@ def export_command(
 def main() -> None:
     """Run the command line; bad input ends in one line and exit status 2."""
     try:
-        app(prog_name="microgan")
+        with warnings_on_stderr():
+            app(prog_name="microgan")
     except (UserError, OSError) as error:
         _leave(one_line(error))
     except MemoryError as error:

@@ -14,6 +14,7 @@ import yaml
 from microgan.core.config import Config
 from microgan.core.errors import UserError, one_line
 from microgan.core.files import atomic
+from microgan.core.notes import warnings_on_stderr
 from stages.tracking import Tracker
 
 PARAMS = Path("params.yaml")
@@ -87,7 +88,7 @@ class Stage:
 
 def run(main: Callable[[Stage], None]) -> None:
     """Run the stage ``main`` as a program, tracked."""
-    with errors_in_one_line():
+    with errors_in_one_line(), warnings_on_stderr():
         params = load_params()
         name = os.environ.get("DVC_STAGE") or "@".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
         tracker = Tracker()

@@ -9,9 +9,11 @@ import torch
 
 from microgan.commands.images import magnification, overlay_name, written
 from microgan.core.files import write_csv
+from microgan.detection.circles import Circles
 from microgan.detection.detect import detect as detect_discs
 from microgan.detection.detector import Detector
 from microgan.report.figures.windows import circle_overlay
+from microgan.scan.field_of_view import specimen
 from microgan.scan.images import batches, stretch
 
 
@@ -21,10 +23,12 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
 
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal pages, discs
-        for names, batch in batches(images, "detect"):
-            grey = np.stack([stretch(page) for page in batch])
+        for names, batch in batches(images, "detect", with_outside=True):
+            inside = [specimen(page) for page in batch]
+            grey = np.stack([stretch(page, mask) for page, mask in zip(batch, inside, strict=True)])
             detected = detect_discs(torch.from_numpy(grey)[:, None], detector)
-            for name, image, circles in zip(names, grey, detected, strict=True):
+            for name, image, mask, all_circles in zip(names, grey, inside, detected, strict=True):
+                circles = _centred_in(all_circles, mask)
                 if overlay is not None:
                     picture = overlay / overlay_name(pages, name)
                     circle_overlay(image, circles, picture, magnification(image))
@@ -33,3 +37,10 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
 
     write_csv(out, ("image", "row", "col", "radius", "score"), rows())
     return {"files": written(circles=out, overlay=overlay), "images": pages, "discs": discs}
+
+
+def _centred_in(circles: Circles, mask: np.ndarray) -> Circles:
+    """Return the circles whose centre lies in the field of view."""
+    table = circles.table()  # centres of discs that the border cuts may lie beyond it
+    row, col = (np.clip(np.rint(table[:, axis]).astype(int), 0, mask.shape[axis] - 1) for axis in (0, 1))
+    return Circles.from_table(table[mask[row, col]])

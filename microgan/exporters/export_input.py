@@ -101,7 +101,8 @@ def phase_from_labels(labels: np.ndarray, where: object) -> np.ndarray:
     values = np.unique(labels)
     rule = "phase image must hold two values: 0/1, 1/2, 0/255 or 0/65535 (matrix/disc phase)"
     if len(values) > 2:
-        raise UserError(where, f"{len(values)} values from {values[0]} to {values[-1]}", rule)
+        among = f"from {values[0]} to {values[-1]}" if len(values) > 8 else f"({', '.join(map(str, values))})"
+        raise UserError(where, f"{len(values)} values {among}", rule)
     pairs = [pair for pair in LABEL_PAIRS if set(values.tolist()) <= set(pair)]
     if not pairs or len({values[-1] == pair[1] for pair in pairs}) > 1:
         raise UserError(where, " and ".join(map(str, values)), rule)

@@ -1,5 +1,6 @@
 """How a scan is to be read and split."""
 
+import re
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Literal, Self
 
@@ -48,6 +49,8 @@ class ScanConfig(Config):
     """How to read one scan, an entry under ``scans:``."""
 
     path: str = "."
+    planes: str | None = None
+    exclude: tuple[str, ...] = ()
     dataset: str | None = None
     shape: tuple[int, int, int] | None = None
     dtype: str | None = None
@@ -67,6 +70,17 @@ class ScanConfig(Config):
         if absolute or ".." in PurePosixPath(path.replace("\\", "/")).parts:
             raise ValueError("must be relative to the scan's folder and stay inside it")
         return path
+
+    @field_validator("planes", mode="before")
+    @classmethod
+    def _planes_are_a_range(cls, planes: object) -> object:
+        # YAML reads 10:20:4 without quotes as a number to the base of 60.
+        pattern = r"(-?\d+)?:(-?\d+)?(:[1-9]\d*)?"
+        if planes is not None and not (isinstance(planes, str) and re.fullmatch(pattern, planes)):
+            raise ValueError(
+                'must be a range as in Python, in quotes: "10:200:4" (first, end, step), "10:", ":-5"'
+            )
+        return planes
 
     @field_validator("radius_px")
     @classmethod

@@ -8,10 +8,12 @@ import numpy as np
 from tqdm import tqdm
 
 from microgan.core.errors import UserError
-from microgan.core.files import natural_order
+from microgan.core.notes import warn
+from microgan.scan.field_of_view import must_be_finite, nan_outside, without_nan
+from microgan.scan.formats.zarr import is_zarr
 from microgan.scan.readers import open_image
+from microgan.scan.slices import doubts_of_images, images_of
 
-SUFFIXES = (".tif", ".tiff", ".png", ".npy")  # of the images that are read from folders
 BATCH_PX = 1 << 18  # of the pages that are worked on, and in memory, at once; a larger page is alone
 
 
@@ -23,31 +25,52 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     UserError
         If a folder has no images.
     """
-    return list(chain.from_iterable(_images_of(path) if path.is_dir() else [path] for path in paths))
+    return list(
+        chain.from_iterable(
+            images_of(path) if path.is_dir() and not is_zarr(path) else [path] for path in paths
+        )
+    )
 
 
-def pages(paths: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each page of each file with its name: ``scan.png``, or ``stack.tif[3]`` of several."""
+def pages(paths: Sequence[Path], *, with_outside: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each page of each file with its name: ``scan.png``, or ``stack.tif[3]`` of several.
+
+    Parameters
+    ----------
+    paths
+        Files and folders.
+    with_outside
+        Whether NaN outside of the reconstruction is allowed, as it reaches the border; inside it never is.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be read, or holds NaN or infinity.
+    """
     for path in image_files(paths):
         with open_image(path) as scan:
             for index in range(scan.shape[0]):
                 name = str(path) if scan.shape[0] == 1 else f"{path}[{index}]"
-                yield name, scan.plane(index)
+                page = scan.plane(index)
+                must_be_finite(page, ~nan_outside(page) if with_outside else np.ones(page.shape, bool), name)
+                yield name, page
 
 
-def batches(paths: Sequence[Path], what: str) -> Iterator[tuple[list[str], np.ndarray]]:
+def batches(
+    paths: Sequence[Path], what: str, *, with_outside: bool = False
+) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yield names and pages (N, rows, cols) of all files, beside a progress bar of pages called ``what``.
 
     The pages of a batch have one size, and are few enough that memory does not grow with their number. All
-    files are opened once before, to count their pages and to find the missing ones early.
+    files are opened once before, to count their pages, to find the missing ones early, and to warn of what is
+    doubtful. ``with_outside`` as in `pages`.
     """
-    total = 0
-    for path in image_files(paths):
-        with open_image(path) as scan:
-            total += scan.shape[0]
+    total = _checked(paths)
     names: list[str] = []
     batch: list[np.ndarray] = []
-    for name, page in tqdm(pages(paths), desc=what, total=total, unit="img", disable=None):
+    for name, page in tqdm(
+        pages(paths, with_outside=with_outside), desc=what, total=total, unit="img", disable=None
+    ):
         if batch and (page.shape != batch[0].shape or (len(batch) + 1) * page.size > BATCH_PX):
             yield names, np.stack(batch)
             names, batch = [], []
@@ -65,6 +88,7 @@ def stack(paths: Sequence[Path]) -> tuple[list[str], np.ndarray]:
     UserError
         If they are not all of one size.
     """
+    _checked(paths)
     names, images = zip(*pages(paths), strict=True)
     for name, page in zip(names, images, strict=True):
         if page.shape != images[0].shape:
@@ -73,16 +97,39 @@ def stack(paths: Sequence[Path]) -> tuple[list[str], np.ndarray]:
     return list(names), np.stack(images)
 
 
-def stretch(image: np.ndarray) -> np.ndarray:
-    """Map the grey values between the 0.5th and 99.5th percentile to [-1, 1]; a blank image becomes 0."""
-    low, high = np.percentile(image, (0.5, 99.5))
-    if high <= low:
+def stretch(image: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
+    """Map the grey values between the 0.5th and 99.5th percentile to [-1, 1]; a blank image becomes 0.
+
+    Parameters
+    ----------
+    image
+        One page.
+    inside
+        Where it shows the specimen: the percentiles are of the values there, and NaN outside becomes their
+        median. Everywhere by default.
+    """
+    values = image if inside is None or not inside.any() else image[inside]
+    low, high = np.percentile(values, (0.5, 99.5))
+    if not high > low:
         return np.zeros(image.shape, np.float32)
-    return np.clip(2 * (image.astype(np.float32) - low) / (high - low) - 1, -1, 1).astype(np.float32)
+    finite = without_nan(image, float(np.median(values))) if image.dtype.kind == "f" else image
+    return np.clip(2 * (finite.astype(np.float32) - low) / (high - low) - 1, -1, 1).astype(np.float32)
 
 
-def _images_of(folder: Path) -> list[Path]:
-    images = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
-    if not images:
-        raise UserError(folder, "no images", f"must hold {', '.join(SUFFIXES)} files")
-    return sorted(images, key=natural_order)
+def _checked(paths: Sequence[Path]) -> int:
+    """Return the number of pages; warn of what is doubtful, once for files of which the same is said."""
+    total = 0
+    said: dict[str, list[Path]] = {}
+    for folder in paths:
+        if folder.is_dir() and not is_zarr(folder):
+            for note in doubts_of_images(folder, images_of(folder)):
+                warn(note)
+    for path in image_files(paths):
+        with open_image(path) as scan:
+            total += scan.shape[0]
+            for note in scan.notes:
+                said.setdefault(note.removeprefix(f"{path}: "), []).append(path)
+    for note, files in said.items():
+        more = f" (and {len(files) - 1} more files)" if len(files) > 1 else ""
+        warn(f"{files[0]}: {note}{more}")
+    return total

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from microgan.core.errors import UserError
 from microgan.core.files import atomic, file_sha256, write_json
+from microgan.core.notes import warn
 from microgan.scan.config import ScanConfig, SplitConfig
+from microgan.scan.field_of_view import bounding_box, field_of_view, must_be_finite, without_nan
+from microgan.scan.grey_range import are_each_stretched, saturated_fraction
 from microgan.scan.planes import ROLES, Box, Planes, ScanInfo, to_unit_range, window_corners
 from microgan.scan.readers import Scan, open_scan
 
-EDGE_PX = 3  # width of the field of view's edge, where scanners blend specimen and outside
 SAMPLE_VALUES = 2_000_000  # grey values of the whole scan from which the percentiles are computed
 
 
@@ -49,6 +49,8 @@ def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Pat
         the scan, or a part contains no window.
     """
     with open_scan(folder, config) as scan, atomic(out) as draft:
+        for note in scan.notes:
+            warn(note)
         box = _region(config, scan.shape)
         shape = (scan.shape[0], box[1] - box[0], box[3] - box[2])
         _check_sizes(name, config.split, window_px, shape)
@@ -57,7 +59,8 @@ def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Pat
             first_pass = _first_pass(name, scan, config, box, window_px, draft / "mask.npy", progress.update)
             with _npy_writer(draft / "planes.npy", np.float16, shape) as write:
                 for index in range(shape[0]):
-                    write(to_unit_range(_crop(scan.plane(index), box), first_pass.window))
+                    plane = without_nan(scan.plane(index), first_pass.window[0])
+                    write(to_unit_range(_crop(plane, box), first_pass.window))
                     progress.update()
         info = ScanInfo(
             name=name,
@@ -98,14 +101,16 @@ def _first_pass(
     sha = hashlib.sha256(f"{scan.shape} {scan.dtype}".encode())
     regions: dict[str, list[Box]] = {role: [] for role in ROLES}
     served: set[str] = set()  # roles that contain a window
-    sample = []
+    sample: list[np.ndarray] = []
+    saturated: list[float | None] = []
     with _npy_writer(mask_path, np.bool_, (planes, box[1] - box[0], box[3] - box[2])) as write_mask:
         for index in range(planes):
             whole = scan.plane(index)
             sha.update(whole.data)
             raw = _crop(whole, box)
-            _check_values(raw, scan, index)
             mask = _crop(field_of_view(whole, config.field_of_view), box)
+            _check_values(raw, mask, scan, index)
+            saturated.append(saturated_fraction(raw[mask]))
             write_mask(mask)
             for role, (row0, row1, col0, col1) in _split_plane(index, mask, config.split).items():
                 regions[role].append((index, row0, row1, col0, col1))
@@ -116,66 +121,17 @@ def _first_pass(
                     grey = raw[row0:row1, col0:col1][part]
                     sample.append(grey[:: 1 + len(grey) * planes // SAMPLE_VALUES].copy())
             on_plane()
+    if are_each_stretched(saturated):
+        where = scan.files[0].parent if len(scan.files) > 1 else scan.files[0]
+        warn(
+            f"{where}: every plane reaches both ends of its grey values, as if each was stretched to its own "
+            "range: grey values may not be comparable; export the planes again with one range for all"
+        )
     for role in ROLES:
         if role not in served:
             rule = f"no window fits into the {role} part of {name} and its field of view"
             raise UserError("window_px", window_px, rule)
     return _FirstPass(sha.hexdigest(), _intensity_window(np.concatenate(sample), config), regions)
-
-
-# The field of view -------------------------------------------------------------------------------------
-
-
-def field_of_view(plane: np.ndarray, kind: Literal["full", "circle", "auto"]) -> np.ndarray:
-    """Return where a plane shows the specimen, a bool ndarray of shape (H, W).
-
-    ``auto`` removes the constant patches that touch the border, as scanners leave them round the
-    reconstruction, and an edge of ``EDGE_PX``; without such a patch nothing is removed. Nor is it when that
-    would leave only pieces, as in a drawn or segmented image, whose matrix is constant too.
-    ``circle`` is the largest centred circle in what ``auto`` keeps, less the same edge. ``full``: everything.
-
-    Parameters
-    ----------
-    plane : ndarray of shape (H, W)
-        Raw grey values, the whole plane, not a region of it.
-    kind : {"full", "circle", "auto"}
-    """
-    if kind == "full":
-        return np.ones(plane.shape, bool)
-    inside = ~_constant_outside(plane)
-    if kind == "auto":
-        # The plane's own border is no such edge.
-        padded = np.pad(inside.astype(np.uint8), 1, constant_values=1)
-        return cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1] > EDGE_PX
-    row0, row1, col0, col1 = _bounding_box(inside)
-    radius_px = min(row1 - row0, col1 - col0) / 2 - EDGE_PX
-    row, col = np.ogrid[: plane.shape[0], : plane.shape[1]]
-    return (row - (row0 + row1 - 1) / 2) ** 2 + (col - (col0 + col1 - 1) / 2) ** 2 <= radius_px**2
-
-
-def _constant_outside(plane: np.ndarray) -> np.ndarray:
-    outside = _patches_at_border(plane)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((~outside).astype(np.uint8))
-    if count < 2:
-        return np.zeros(plane.shape, bool)
-    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))  # the rest are labels, scale bars, dust
-    if stats[largest, cv2.CC_STAT_AREA] < 0.5 * np.count_nonzero(~outside):
-        return np.zeros(plane.shape, bool)
-    return labels != largest
-
-
-def _patches_at_border(plane: np.ndarray) -> np.ndarray:
-    values = plane if plane.dtype in (np.uint8, np.uint16, np.float32) else plane.astype(np.float64)
-    patch = np.ones((5, 5), np.uint8)  # noise never repeats a value over so many neighbours
-    flat = cv2.dilate(values, patch) == cv2.erode(values, patch)
-    at_border = np.zeros(plane.shape, bool)
-    at_border[[0, -1]], at_border[:, [0, -1]] = flat[[0, -1]], flat[:, [0, -1]]
-    outside = np.zeros(plane.shape, bool)
-    for value in np.unique(values[at_border]):
-        # All that hangs together with the patch, slivers between specimen and border included.
-        _, labels = cv2.connectedComponents((values == value).astype(np.uint8))
-        outside |= np.isin(labels, np.unique(labels[at_border & (values == value)]))
-    return outside
 
 
 # The split ---------------------------------------------------------------------------------------------
@@ -204,14 +160,9 @@ def _trimmed(bands: dict[str, tuple[int, int]], mask: np.ndarray) -> dict[str, t
     boxes = {}
     for role, (row0, row1) in bands.items():
         if mask[row0:row1].any():
-            top, bottom, left, right = _bounding_box(mask[row0:row1])
+            top, bottom, left, right = bounding_box(mask[row0:row1])
             boxes[role] = (row0 + top, row0 + bottom, left, right)
     return boxes
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
 
 
 def _crop(plane: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -244,12 +195,14 @@ def _check_sizes(name: str, split: SplitConfig, window_px: int, shape: tuple[int
         raise UserError("split", f"{named} of {shape[0]} planes", "must leave a plane for training")
 
 
-def _check_values(raw: np.ndarray, scan: Scan, index: int) -> None:
+def _check_values(raw: np.ndarray, mask: np.ndarray, scan: Scan, index: int) -> None:
     where = f"{scan.file_of(index)} plane {index}"
-    if raw.dtype.kind == "f" and not np.isfinite(raw).all():
-        raise UserError(where, "NaN or infinite", "grey values must be finite")
-    if raw.min() == raw.max():
-        raise UserError(where, f"constant {raw.flat[0]}", "grey values must differ")
+    must_be_finite(raw, mask, where)
+    finite = raw[np.isfinite(raw)]
+    if finite.size == 0 or finite.min() == finite.max():
+        raise UserError(
+            where, f"constant {finite.flat[0] if finite.size else 'NaN'}", "grey values must differ"
+        )
 
 
 def _intensity_window(sample: np.ndarray, config: ScanConfig) -> tuple[float, float]:

@@ -97,6 +97,20 @@ def test_an_argument_that_the_library_refuses_is_named_by_its_path_in_params_yam
     assert error_line(capsys).startswith("scans.simulated.region: (0, 999, 0, 80): must be row0 < row1 <=")
 
 
+def test_what_is_doubtful_in_a_scan_is_said_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(scans__simulated__voxel_size_um=7.5)
+    assert start(simulate.main, monkeypatch=monkeypatch) == 0
+    capsys.readouterr()
+    assert start(ingest.main, monkeypatch=monkeypatch) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(
+        "microgan: warning: data/raw/simulated/scan.tif: 1 um by resolution tags per cm"
+    )
+
+
 def test_only_arguments_are_named_by_a_path() -> None:
     for argument in (Path("region.tif"), "window_px", "scans.x.region"):
         with pytest.raises(UserError) as refused, naming("scans.x", ScanConfig):

@@ -1,0 +1,140 @@
+"""HDF5 and NeXus: data sets by name or the only one, behind links of all kinds, virtual ones included."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+
+from microgan.core.errors import UserError
+from microgan.scan.formats.hdf5_voxel_size import voxel_size
+from microgan.scan.stack import Scan, closed_on_error, kept_axes, of_array
+
+SUFFIXES = (".h5", ".hdf5", ".nxs", ".hdf", ".he5", ".nx", ".nx5")
+
+# By their registered numbers; h5py reads 1 to 6 itself.
+FILTERS = {
+    32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "ZFP", 32015: "Zstandard",
+    32017: "SZ", 32018: "FCIDECOMP", 32024: "SZ3", 32026: "Blosc2", 307: "bzip2", 32029: "HTJ2K",
+    32030: "Sperr",
+}  # fmt: skip
+
+
+def open_hdf5(path: Path, name: str | None) -> Scan:
+    """Open the data set ``name``, or the only one that holds images."""
+    file = h5py.File(path, "r")
+    with closed_on_error(file):
+        data = _dataset(file, path, name)
+        _must_have_sources(data, path)
+        _must_have_filters(data, path)
+        return replace(of_array(path, data, voxel_size(file, data, path)), close=file.close)
+
+
+def _dataset(file: h5py.File, path: Path, name: str | None) -> h5py.Dataset:
+    if name is not None:
+        data = _at(file, name, path)
+        if isinstance(data, h5py.Dataset):
+            return data
+    stacks: dict[object, str] = {}
+    away: list[str] = []
+    for place, item in _items(file, set()):
+        if isinstance(item, h5py.Dataset):
+            if len(kept_axes(item.shape or ())) in (2, 3) and item.dtype.kind in "biufc":
+                stacks.setdefault(_identity(item), place)
+        elif isinstance(item, str):
+            away.append(f"{place} is in {item}, which cannot be opened")
+    if name is None and len(stacks) == 1:
+        return file[next(iter(stacks.values()))]
+    if name is None and not stacks and away:
+        raise UserError(path, away[0], "the file that it links to must be there: copy it beside this one")
+    known = f"must name one of {', '.join(sorted(stacks.values()))}"
+    raise UserError("dataset", name, known if stacks else f"{file.filename} holds no 2D or 3D data set")
+
+
+def _at(file: h5py.File, name: str, path: Path) -> object:
+    """Return what ``name`` stands for, None where nothing does; a link to a file that is away is an error."""
+    link = file.get(name, getlink=True) if name.strip("/") else None
+    if link is None:
+        return None
+    try:
+        return file[name]
+    except (KeyError, OSError):
+        if isinstance(link, h5py.ExternalLink):
+            what = f"{name} is in {link.filename}, which cannot be opened"
+            rule = "the file that it links to must be there: copy it beside this one"
+            raise UserError(path, what, rule) from None
+        return None
+
+
+def _items(group: h5py.Group, seen: set[object], above: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the place and the data set of all that ``group`` holds, hard links first.
+
+    For an external link that leads nowhere: the name of the file.
+    """
+    seen.add(_identity(group))
+    links = {name: group.get(name, getlink=True) for name in group}
+    for name, link in sorted(links.items(), key=lambda entry: not isinstance(entry[1], h5py.HardLink)):
+        place = f"{above}{name}"
+        try:
+            item = group[name]
+        except (KeyError, OSError):  # a link that leads nowhere
+            if isinstance(link, h5py.ExternalLink):
+                yield place, link.filename
+            continue
+        if isinstance(item, h5py.Dataset):
+            yield place, item
+        elif isinstance(item, h5py.Group) and _identity(item) not in seen:
+            yield from _items(item, seen, f"{place}/")
+
+
+def _identity(item: h5py.HLObject) -> object:
+    info = h5py.h5o.get_info(item.id)
+    return info.fileno, info.addr
+
+
+def _must_have_sources(data: h5py.Dataset, path: Path) -> None:
+    """Refuse a virtual data set whose source files are away, which HDF5 reads as zeros."""
+    if not data.is_virtual:
+        return
+    folder = Path(data.file.filename).parent
+    for source in data.virtual_sources():
+        if source.file_name == ".":
+            inside = data.file.get(source.dset_name)
+            if inside is None:
+                rule = f"must hold it: {data.name} takes its values from there"
+                raise UserError(path, f"no data set {source.dset_name}", rule)
+            continue
+        name = source.file_name.replace("%b", "0").replace("%%", "%")
+        places = [place for place in (folder / name, folder / Path(name).name, Path(name)) if place.is_file()]
+        if not places:
+            rule = "must be beside this file, or in the place that it names: its values are there"
+            raise UserError(path, f"source {source.file_name} of {data.name} is missing", rule)
+        with h5py.File(places[0], "r") as file:
+            if "%" in source.dset_name:
+                continue
+            inside = file.get(source.dset_name)
+            if not isinstance(inside, h5py.Dataset):
+                rule = f"must hold it: {data.name} in {path.name} takes its values from there"
+                raise UserError(places[0], f"no data set {source.dset_name}", rule)
+            _must_have_sources(inside, places[0])
+
+
+def _must_have_filters(data: h5py.Dataset, path: Path) -> None:
+    """Refuse compression by a filter that is not installed; the package hdf5plugin has the usual ones."""
+    properties = data.id.get_create_plist()
+    numbers = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    if all(h5py.h5z.filter_avail(number) for number in numbers):
+        return
+    try:
+        import hdf5plugin  # noqa: F401  # registers its filters
+    except ImportError:
+        names = ", ".join(FILTERS.get(number, f"filter {number}") for number in numbers)
+        rule = "pip install hdf5plugin, or all formats: pip install 'microgan[formats]'"
+        raise UserError(
+            path, f"compression {names} of {data.name}", f"needs the package hdf5plugin: {rule}"
+        ) from None
+    lacking = [number for number in numbers if not h5py.h5z.filter_avail(number)]
+    if lacking:
+        names = ", ".join(FILTERS.get(number, f"filter {number}") for number in lacking)
+        rule = "no installed filter reads it: repack the file with gzip (h5repack -f GZIP=4 IN OUT)"
+        raise UserError(path, f"compression {names} of {data.name}", rule)
