@@ -5,5 +5,5 @@
 - `ingest`: `ingest`, from a raw scan to normalised planes; `planes`: `Planes` and `ScanInfo`, what it wrote.
 - `windows`: `Windows` of the planes; `symmetries`: the eight symmetries of a window.
 - `simulate`: `simulate_scan`; `disc_packing`: `place` and `relax`, random packings of discs.
-- `voxel_size`: the voxel size that a TIFF file states.
+- `voxel_size`: the voxel size that a TIFF file states; `grey_scale`: whether images are on a scan's scale.
 """
