@@ -131,12 +131,16 @@ class Tracker:
             register(self._client, self._run, scan, folder)
 
     @_warns_only
-    def best_model(self, scan: str, name: str) -> None:
-        """Give the registered model ``name`` of ``scan`` the alias ``best``."""
-        from stages.registry import promote
+    def best_model(
+        self, scan: str, figures: Mapping[str, Mapping[str, float | None]], reference_sha256: str
+    ) -> None:
+        """Put figures of models of ``scan`` on record; the best of these and of all before is ``best``."""
+        from stages.registry import promote, record
 
         if self._client:
-            promote(self._client, scan, name)
+            for name, values in figures.items():
+                record(self._client, scan, name, values, reference_sha256)
+            promote(self._client, scan, list(figures))
 
     @_warns_only
     def end(self, status: str) -> None:

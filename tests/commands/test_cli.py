@@ -147,3 +147,10 @@ def test_ctrl_c_ends_with_130_and_no_traceback(
     monkeypatch.setattr("microgan.commands.simulate.simulate_scan", interrupted)
     assert run_command(monkeypatch, "simulate", "--out", tmp_path / "scan") == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_python_runs_the_command_line_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "microgan", "--version"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)
