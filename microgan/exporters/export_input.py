@@ -129,7 +129,7 @@ class ExportInput:
         UserError
             If there is none.
         """
-        rows = np.flatnonzero(keep)
+        rows = np.flatnonzero(keep).tolist()
 
         def kept(values: Sequence[Any] | None) -> list[Any] | None:
             return None if values is None else [values[row] for row in rows]
