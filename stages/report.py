@@ -84,9 +84,11 @@ def training(name: str) -> dict[str, Any]:
     }
 
 
-def headline(model: ModelResult) -> dict[str, float]:
+def headline(model: ModelResult) -> dict[str, float | None]:
     """Return the numbers by which executions are compared, also of models that did not have to run again."""
-    numbers = {key: model.validity[key] for key in ("pass_rate", "reference_pass_rate", "pass_rate_ratio")}
+    numbers: dict[str, float | None] = {
+        key: model.validity[key] for key in ("pass_rate", "reference_pass_rate", "pass_rate_ratio")
+    }
     if model.training_steps is not None and model.training_seconds is not None:
         numbers |= {"steps": model.training_steps, "train_seconds": model.training_seconds}
     numbers |= fidelity_headline(model.fidelity)

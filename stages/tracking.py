@@ -87,13 +87,15 @@ class Tracker:
                 self._flush()
 
     @_warns_only
-    def headline(self, values: Mapping[str, float]) -> None:
-        """Log the few numbers by which executions are compared, on the parent and on this stage."""
+    def headline(self, values: Mapping[str, float | None]) -> None:
+        """Log the few numbers by which executions are compared, on the parent and on this stage.
+
+        None, what cannot be told, is not logged.
+        """
         if self._client:
-            self.metrics(values)
-            _log_metrics(
-                self._client, self._parent, [(key, float(value), 0) for key, value in values.items()]
-            )
+            known = {key: value for key, value in values.items() if value is not None}
+            self.metrics(known)
+            _log_metrics(self._client, self._parent, [(key, float(value), 0) for key, value in known.items()])
 
     @_warns_only
     def image(self, key: str, image: np.ndarray, step: int) -> None:

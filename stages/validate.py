@@ -3,6 +3,8 @@
 ``python -m stages.validate dcgan``, or ``random_packing``.
 """
 
+import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from microgan.validity.calibration import CalibrationConfig
 from microgan.validity.judging import judge, pass_rate, rejected_by
 from stages.samples import read_stack, write_circles, write_verdicts
 from stages.stage import Stage, drafts, run
+
+logger = logging.getLogger("microgan")
 
 
 def main(stage: Stage) -> None:
@@ -53,6 +57,13 @@ def main(stage: Stage) -> None:
         verdict_sheet(images[:, 0].numpy(), verdicts, picture)
         real_measures, measures = ([verdict.measures for verdict in group] for group in (real, verdicts))
         calibration_sheet(real_measures, reference, distributions, samples=measures)
+    if not valid.any():
+        counts = Counter(metrics["rejected_by"]).most_common(3)
+        worst = ", ".join(f"{reason} {count}" for reason, count in counts)
+        words = (
+            "%s: none of %d samples is valid (most are rejected for %s); figures of valid samples are null"
+        )
+        logger.warning(words, name, len(verdicts), worst)
     headline = ("pass_rate", "reference_pass_rate", "pass_rate_ratio")
     stage.tracker.headline({f"{name}.{key}": metrics[key] for key in headline})
     counts = metrics["rejected_by"].items()

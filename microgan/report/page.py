@@ -18,7 +18,7 @@ from microgan import __version__
 from microgan.core.errors import UserError
 from microgan.core.files import atomic
 from microgan.evaluation.descriptors import DESCRIPTORS
-from microgan.evaluation.fidelity import HEADLINE, LEVEL
+from microgan.evaluation.fidelity import HEADLINE, LEVEL, count_flagged
 from microgan.report import tables
 from microgan.report.figures.curves import circle_histograms, descriptor_sheet, loss_curves, two_point_curves
 from microgan.report.figures.rules import rejection_bars
@@ -205,8 +205,8 @@ def _summary(model: ModelResult) -> dict[str, Any]:
         "pass_rate": model.validity["pass_rate"],
         "pass_rate_ratio": tables.pass_rate_ratio(model),
         "headline_count": sum(name in model.fidelity["after"] for name in HEADLINE),
-        "differing": tables.count_differing(model.fidelity["after"]),
-        "differing_training_windows": tables.count_differing(model.fidelity["training_windows"]),
+        "differing": count_flagged(model.fidelity["after"]),
+        "differing_training_windows": count_flagged(model.fidelity["training_windows"]),
     }
 
 
