@@ -5,6 +5,7 @@ the grey values, then to normalise.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from tqdm import tqdm
 from microgan.core.errors import UserError
 from microgan.core.files import atomic, file_sha256, write_json
 from microgan.scan.config import ScanConfig, SplitConfig
+from microgan.scan.independence import dependent_parts
 from microgan.scan.planes import ROLES, Box, Planes, ScanInfo, to_unit_range, window_corners
 from microgan.scan.readers import Scan, open_scan
+
+logger = logging.getLogger(__name__)
 
 EDGE_PX = 3  # width of the field of view's edge, where scanners blend specimen and outside
 SAMPLE_VALUES = 2_000_000  # grey values of the whole scan from which the percentiles are computed
@@ -74,7 +78,10 @@ def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Pat
             mask_sha256=file_sha256(draft / "mask.npy"),
         )
         write_json(draft / "scan.json", info.model_dump())
-    return Planes.load(out)
+    planes = Planes.load(out)
+    for dependence in dependent_parts(planes):
+        logger.warning("split of %s: %s", name, dependence)
+    return planes
 
 
 @dataclass(frozen=True)
