@@ -31,9 +31,18 @@ def main(stage: Stage) -> None:
     results = [result(name, planes.info) for name in [*section(stage.params, "models"), BASELINE]]
     out = Path("reports/report.html")
     scan = planes.info.model_dump()
-    detection_rates = Reference.load(REFERENCE).detection_rates
+    reference = Reference.load(REFERENCE)
     provenance = {"git_commit": git_commit()}
-    build_report(results, real, scan, selected(stage.params), out, provenance, detection_rates)
+    build_report(
+        results,
+        real,
+        scan,
+        selected(stage.params),
+        out,
+        provenance,
+        reference.detection_rates,
+        reference.doubts,
+    )
     for model in results:
         stage.tracker.headline(headline(model))
     stage.tracker.artifact(out)

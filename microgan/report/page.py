@@ -38,6 +38,7 @@ def build_report(
     out: Path,
     provenance: Mapping[str, Any] | None = None,
     detection_rates: Mapping[str, DetectionRate] | None = None,
+    doubts: Sequence[str] = (),
 ) -> Path:
     """Write the page ``out`` and its figures into the folder of the same name without suffix.
 
@@ -57,6 +58,8 @@ def build_report(
         Further facts for the foot of the page, such as the git commit.
     detection_rates
         Kind of planted defect -> how often the rules reject it; without it, the page has no such table.
+    doubts
+        What speaks against relying on the rules, a sentence each.
 
     Returns
     -------
@@ -77,6 +80,7 @@ def build_report(
         page = _template().render(
             **_facts(models, scan, parameters, provenance or {}),
             **_tables(models, scan, real_windows.shape[1], detection_rates or {}),
+            doubts=doubts,
             figures=_embedded(folder),
             following_number=_numbering(),
         )
