@@ -38,11 +38,13 @@ format: $(VENV)/.installed ## Put the code into the project's style
 ui: setup ## Compare runs in the browser, at the address that is printed (PORT=5000)
 	@python -m stages.tracking
 	@mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
-	    --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --artifacts-destination $(CURDIR)/mlartifacts
+	    --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	    { echo "microgan: $(PYTHON): must be Python 3.11 or newer; name another with make PYTHON=..." >&2; exit 2; }
+	@case "$(CURDIR)" in *:*) \
+	    echo "microgan: $(CURDIR): has a colon, which the search path for programs cannot hold; rename it" >&2; exit 2;; esac
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo "microgan: $(PYTHON): has no module venv; install it (Debian: apt install python3-venv)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
@@ -50,5 +52,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 mlflow.db: | $(VENV)/.installed
-	@mlflow db upgrade sqlite:///$(CURDIR)/mlflow.db 2>/dev/null || \
+	@mlflow db upgrade sqlite:///mlflow.db 2>/dev/null || \
 	    echo "microgan: warning: MLflow has no data base; runs will not be tracked" >&2

@@ -39,6 +39,14 @@ AllowOwnRules = Annotated[
     bool,
     typer.Option("--allow-own-rules", help="Allow the Python functions that the reference names to run."),
 ]
+GreyScale = Annotated[
+    Literal["scan", "own"],
+    typer.Option(
+        "--grey-scale",
+        help="scan: images must be on the grey scale of the reference's scan, as samples and its own planes "
+        "are. own: their own percentiles 0.5 and 99.5 are taken for those of the scan.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of all random numbers: same seed, same result.")]
 Periodic = Annotated[bool, typer.Option("--periodic", help="Opposite borders fit together.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
@@ -180,6 +188,10 @@ def validate_command(
     reference: ReferenceFile,
     out: Csv,
     overlay: Overlay = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="TIFF stack to write: the valid images, as they are in their files.")
+    ] = None,
+    grey_scale: GreyScale = "scan",
     periodic: Periodic = False,
     allow_own_rules: AllowOwnRules = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if an image is invalid.")] = False,
@@ -193,9 +205,13 @@ def validate_command(
     from microgan.commands.images import ReferenceFile
     from microgan.commands.validate import validate
 
-    result = validate(images, ReferenceFile(reference, allow_own_rules), periodic, out, overlay)
-    words = f"{result['pass_rate']:.1%} of {result['images']} images are valid"
-    _print_result(result, f"{words}; verdicts written to {out}", as_json)
+    rules = ReferenceFile(reference, allow_own_rules)
+    result = validate(images, rules, grey_scale, periodic, out=out, overlay=overlay, keep=keep)
+    words = f"{result['pass_rate']:.1%} of {result['images']} images are valid; verdicts written to {out}"
+    if keep is not None:
+        kept = f"the valid ones to {keep}" if result["valid"] else f"none is valid: {keep} was not written"
+        words += f", {kept}"
+    _print_result(result, words, as_json)
     if strict and result["valid"] < result["images"]:
         raise typer.Exit(1)
 
@@ -209,6 +225,7 @@ def compare_command(
     plot: Annotated[Path | None, typer.Option(help="PNG file to write: all curves.")] = None,
     solve: Annotated[int, typer.Option(min=2, help="Images of each set whose stiffness is computed.")] = 100,
     seed: Seed = 0,
+    grey_scale: GreyScale = "scan",
     allow_own_rules: AllowOwnRules = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a descriptor differs.")] = False,
     as_json: Json = False,
@@ -224,7 +241,7 @@ def compare_command(
 
     rules = ReferenceFile(reference, allow_own_rules)
     config, properties = FidelityConfig(seed=seed), PropertiesConfig(count=solve)
-    result = compare(images, real, rules, config, properties, out=out, plot=plot)
+    result = compare(images, real, rules, grey_scale, config, properties, out=out, plot=plot)
     _print_result(result, in_words(result), as_json)
     if strict and result["differing"]:
         raise typer.Exit(1)
@@ -247,7 +264,7 @@ def export_command(
     voxel_size_um: Annotated[
         float | None,
         typer.Option(
-            help="Side of a pixel, micrometres. Default: that of the samples' card or the reference."
+            help="Side of a pixel, micrometres. Default: as the card, the file or the reference says."
         ),
     ] = None,
     length_unit: Annotated[
@@ -266,6 +283,10 @@ def export_command(
         float, typer.Option(help="Side of triangles at an edge over the radius (msh, vtu).")
     ] = 0.25,
     phases: Annotated[tuple[str, str], typer.Option(help="Names of matrix and discs.")] = ("matrix", "fibre"),
+    include_invalid: Annotated[
+        bool, typer.Option("--include-invalid", help="Write the invalid structures too.")
+    ] = False,
+    grey_scale: GreyScale = "scan",
     periodic: Annotated[
         bool | None,
         typer.Option(help="Whether opposite borders fit together. Default: as in the samples' card, or not."),
@@ -275,9 +296,10 @@ def export_command(
 ) -> None:
     """Write images as files that solvers read.
 
-    Images are phase images of two values or, with a reference, grey ones, which are also judged.
+    Images are phase images of two values or, with a reference, grey ones. These are judged, and the valid
+    ones are written.
     """
-    from microgan.commands.export import export
+    from microgan.commands.export import export, in_words
     from microgan.commands.images import ReferenceFile
     from microgan.exporters.export import ExportConfig
 
@@ -290,11 +312,12 @@ def export_command(
         "extrude_voxels": extrude_voxels,
         "element_size": element_size,
         "phases": phases,
+        "include_invalid": include_invalid,
     }
     config = ExportConfig.from_mapping(values, "export")
     rules = None if reference is None else ReferenceFile(reference, allow_own_rules)
-    result = export(images, rules, periodic, out, config)
-    _print_result(result, f"{result['structures']} structures written to {out}", as_json)
+    result = export(images, rules, grey_scale, periodic, out, config)
+    _print_result(result, in_words(result), as_json)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from microgan.core.notes import warn
 from microgan.report.figures.rules import calibration_sheet
 from microgan.report.figures.windows import defect_sheet, verdict_sheet
 from microgan.scan.config import ScanConfig
@@ -9,6 +10,7 @@ from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig, calibrate, real_windows, with_held_out
 from microgan.validity.detection_rate import plant_every_defect
 from microgan.validity.judging import judge
+from microgan.validity.usefulness import all_doubts
 from stages.stage import Stage, drafts, naming, run
 
 FIGURE_WINDOWS = 500  # calibration windows in the picture of the limits
@@ -27,7 +29,12 @@ def main(stage: Stage) -> None:
     detection_rates = {name: defects.detection_rate for name, defects in planted.items()}
     # All limits are fixed now; held-out windows are judged by them and change none.
     reference = with_held_out(reference, planes, config.seed)
-    reference = reference.model_copy(update={"detection_rates": detection_rates})
+    radii = [verdict.circles.radius_px for verdict in real]
+    pass_rate = reference.held_out_pass_rate
+    doubts = all_doubts(radii, reference.radius_px, detection_rates, pass_rate)
+    for doubt in doubts:
+        warn(doubt)
+    reference = reference.model_copy(update={"detection_rates": detection_rates, "doubts": doubts})
     with drafts("reference", "reports/calibrate") as (folder, pictures):
         reference.save(folder / "reference.json")
         calibration_sheet([verdict.measures for verdict in real], reference, pictures / "limits.png")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from microgan.core.files import write_json
@@ -10,7 +9,6 @@ from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.exporters.export import SIDECAR, ExportConfig, empty_sidecar, export
 from microgan.exporters.export_input import ExportInput
 from microgan.samples.card import SampleCard, source_of
-from microgan.validity.phase import phase_image
 from microgan.validity.reference import Reference
 from stages.project import git_commit
 from stages.samples import Samples, read_samples
@@ -37,10 +35,10 @@ def main(stage: Stage) -> None:
         if samples.valid.any():
             solved = stage.config("properties", PropertiesConfig)
             materials = dict(zip(config.phases, (solved.matrix, solved.discs), strict=True))
-            export(_valid(samples, reference, card.periodic), provenance, out, config, materials)
+            export(_structures(samples, reference, card.periodic), provenance, out, config, materials)
         else:  # the report, which comes later, will show why
             rows, cols = samples.grey.shape[1:]
-            write_json(out / SIDECAR, empty_sidecar((rows, cols), provenance, config, "no sample is valid"))
+            write_json(out / SIDECAR, empty_sidecar((rows, cols), len(samples.grey), provenance, config))
     stage.tracker.artifact(f"exports/{name}/{SIDECAR}")
 
 
@@ -49,18 +47,12 @@ def _parameters(name: str) -> tuple[str, ...]:
     return "train", f"models.{name}", "generate", "calibrate", "export"
 
 
-def _valid(samples: Samples, reference: Reference, periodic: bool) -> ExportInput:
-    """Select the valid samples, with all that is known of each."""
-    kept = np.flatnonzero(samples.valid)
-    grey = samples.grey[kept]
-    images = torch.from_numpy(reference.scan.normalise(grey))[:, None]
-    return ExportInput(
-        phase_image(images, reference).reshape(grey.shape).numpy(),
-        grey,
-        [samples.circles[index] for index in kept],
-        [samples.verdicts[index] for index in kept],
-        [f"generated.tif[{index}]" for index in kept],
-        periodic,
+def _structures(samples: Samples, reference: Reference, periodic: bool) -> ExportInput:
+    """Return the samples with all that is known of each; the export takes the valid ones."""
+    images = torch.from_numpy(reference.scan.normalise(samples.grey))[:, None]
+    names = [f"generated.tif[{index}]" for index in range(len(samples.grey))]
+    return ExportInput.judged(
+        images, samples.verdicts, reference, grey=samples.grey, sources=names, periodic=periodic
     )
 
 

@@ -2,11 +2,15 @@
 
 ``mlflow.pyfunc.load_model("models:/microgan-SCAN@best").predict({"count": 4})`` gives samples. The registry
 has the two files of the model, which `microgan.samples.served` loads, and neither a pickle nor code.
+
+A version's tags say what it is: scan, git commit, steps of training and, once its samples were judged, the
+figures of that judgement (`FIGURES`) and the SHA-256 of the reference that it rests on. The alias ``best``
+moves to a new version only where its figures are better than those that the old one has on record.
 """
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 LOADER = "microgan.samples.served"
 LIBRARIES = ("torch", "numpy", "pydantic", "safetensors", "tqdm")  # that the loader needs, besides microgan
 BEST = "best"
+FIGURES = ("pass_rate", "reference_pass_rate", "pass_rate_ratio", "kernel_distance")
 SIMILAR_PASS_RATE = 0.1  # of real windows' pass rate: models nearer than this differ in fidelity only
 
 
@@ -36,22 +41,57 @@ def register(client: "MlflowClient", run: str, scan: str, folder: Path) -> None:
     Weights that are registered already are not kept again; the alias moves to them.
     """
     registered, weights = registered_name(scan), read_json(folder / CARD)["weights_sha256"]
-    number = _version_of(client, registered, weights) or _keep(client, run, registered, folder, weights)
+    number = _version_of(client, registered, weights) or _keep(client, run, registered, folder)
     client.set_registered_model_alias(registered, folder.name, number)
 
 
-def promote(client: "MlflowClient", scan: str, name: str) -> None:
-    """Give the model with the alias ``name`` the alias ``best``."""
+def record(
+    client: "MlflowClient", scan: str, name: str, figures: Mapping[str, float | None], reference_sha256: str
+) -> None:
+    """Put the figures of the model with the alias ``name`` on record, as tags and in words."""
     registered = registered_name(scan)
     number = client.get_model_version_by_alias(registered, name).version
-    client.set_registered_model_alias(registered, BEST, number)
+    known = {key: value for key in FIGURES if (value := figures.get(key)) is not None}
+    tags = {**{key: f"{value:.6g}" for key, value in known.items()}, "reference_sha256": reference_sha256}
+    for key, text in tags.items():
+        client.set_model_version_tag(registered, number, key, text)
+    words = f"{name} of {scan}: {known['pass_rate']:.1%} of its samples are valid"
+    words += f", {known['reference_pass_rate']:.1%} of real held-out windows"
+    if "kernel_distance" in known:
+        words += f"; kernel distance {known['kernel_distance']:.3g}"
+    client.update_model_version(registered, number, words)
 
 
-def best_model(figures: Mapping[str, Mapping[str, float | None]]) -> str:
+def promote(client: "MlflowClient", scan: str, names: Sequence[str]) -> str | None:
+    """Give the best of the models with the aliases ``names`` the alias ``best``.
+
+    The version that has it now keeps it, unless one of them is better by the figures on record. A model none
+    of whose samples is valid never gets it.
+
+    Returns
+    -------
+    str or None
+        The name whose version is the best now; `None` where an earlier version stays the best, or none is.
+    """
+    registered = registered_name(scan)
+    new = {name: client.get_model_version_by_alias(registered, name) for name in names}
+    best = client.get_registered_model(registered).aliases.get(BEST)
+    is_new = str(best) in {str(version.version) for version in new.values()}
+    old = {} if best is None or is_new else {BEST: client.get_model_version(registered, best)}
+    versions = {**old, **new}  # of equals the first is chosen
+    chosen = best_model({name: _on_record(version.tags) for name, version in versions.items()})
+    if chosen is None or chosen == BEST:
+        return None
+    client.set_registered_model_alias(registered, BEST, versions[chosen].version)
+    return chosen
+
+
+def best_model(figures: Mapping[str, Mapping[str, float | None]]) -> str | None:
     """Choose among models by their headline figures.
 
     Candidates are the models whose pass rate, over that of real windows and at most 1, is less than
-    `SIMILAR_PASS_RATE` below the highest. Of these, the model with the smallest kernel distance is chosen.
+    `SIMILAR_PASS_RATE` below the highest. Of these, the model with the smallest kernel distance is chosen. A
+    model without a valid sample is no candidate.
 
     Examples
     --------
@@ -59,6 +99,9 @@ def best_model(figures: Mapping[str, Mapping[str, float | None]]) -> str:
     'a'
     """
     passed = {name: min(values.get("pass_rate_ratio") or 0.0, 1.0) for name, values in figures.items()}
+    passed = {name: rate for name, rate in passed.items() if rate > 0}
+    if not passed:
+        return None
     near = [name for name in passed if passed[name] > max(passed.values()) - SIMILAR_PASS_RATE]
 
     def distance(name: str) -> float:
@@ -68,12 +111,16 @@ def best_model(figures: Mapping[str, Mapping[str, float | None]]) -> str:
     return min(near, key=lambda name: (distance(name), -passed[name]))
 
 
+def _on_record(tags: Mapping[str, str]) -> dict[str, float | None]:
+    return {key: float(tags[key]) for key in FIGURES if key in tags}
+
+
 def _version_of(client: "MlflowClient", registered: str, weights: str) -> str | None:
     versions = client.search_model_versions(f"name = '{registered}' and tags.`weights_sha256` = '{weights}'")
     return str(versions[0].version) if versions else None
 
 
-def _keep(client: "MlflowClient", run: str, registered: str, folder: Path, weights: str) -> str:
+def _keep(client: "MlflowClient", run: str, registered: str, folder: Path) -> str:
     """Copy the generator to MLflow and return the number of its version."""
     from mlflow.entities import LoggedModelOutput
 
@@ -87,7 +134,10 @@ def _keep(client: "MlflowClient", run: str, registered: str, folder: Path, weigh
     client.log_outputs(run, [LoggedModelOutput(model, step=0)])
     if not client.search_registered_models(f"name = '{registered}'"):
         client.create_registered_model(registered)
-    tags = {"weights_sha256": weights}
+    card = read_json(folder / CARD)
+    training = card["training"]
+    tags = {"weights_sha256": card["weights_sha256"], "scan": card["scan"]["name"], "model": folder.name}
+    tags |= {key: str(training[key]) for key in ("steps", "git_commit") if training.get(key) is not None}
     return str(client.create_model_version(registered, place, run, tags=tags, model_id=model).version)
 
 

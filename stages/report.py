@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from microgan.core.files import read_json
+from microgan.core.files import file_sha256, read_json
 from microgan.evaluation.fidelity import fidelity_headline
 from microgan.report.page import build_report
 from microgan.report.results import ModelResult
@@ -15,10 +15,10 @@ from microgan.scan.planes import Planes, ScanInfo
 from microgan.scan.windows import Windows
 from microgan.validity.reference import Reference
 from stages.project import git_commit
-from stages.registry import best_model
 from stages.samples import read_samples
 from stages.stage import BASELINE, Stage, run, section, selected
 
+REFERENCE = Path("reference/reference.json")
 MOST_IMAGES = 64  # of each kind that the page may show; it shows the first few
 
 
@@ -31,16 +31,26 @@ def main(stage: Stage) -> None:
     results = [result(name, planes.info) for name in [*section(stage.params, "models"), BASELINE]]
     out = Path("reports/report.html")
     scan = planes.info.model_dump()
-    detection_rates = Reference.load(Path("reference/reference.json")).detection_rates
+    reference = Reference.load(REFERENCE)
     provenance = {"git_commit": git_commit()}
-    build_report(results, real, scan, selected(stage.params), out, provenance, detection_rates)
+    build_report(
+        results,
+        real,
+        scan,
+        selected(stage.params),
+        out,
+        provenance,
+        reference.detection_rates,
+        reference.doubts,
+    )
     for model in results:
         stage.tracker.headline(headline(model))
     stage.tracker.artifact(out)
     models = [model.name for model in results if model.name != BASELINE]
     for name in models:  # also those that did not have to be trained again
         stage.tracker.model(stage.scan, Path("models") / name)
-    stage.tracker.best_model(stage.scan, best_model({name: figures(name) for name in models}))
+    judged = {name: figures(name) for name in models}
+    stage.tracker.best_model(stage.scan, judged, file_sha256(REFERENCE))
 
 
 def figures(name: str) -> dict[str, float | None]:
@@ -83,9 +93,11 @@ def training(name: str) -> dict[str, Any]:
     }
 
 
-def headline(model: ModelResult) -> dict[str, float]:
+def headline(model: ModelResult) -> dict[str, float | None]:
     """Return the numbers by which executions are compared, also of models that did not have to run again."""
-    numbers = {key: model.validity[key] for key in ("pass_rate", "reference_pass_rate", "pass_rate_ratio")}
+    numbers: dict[str, float | None] = {
+        key: model.validity[key] for key in ("pass_rate", "reference_pass_rate", "pass_rate_ratio")
+    }
     if model.training_steps is not None and model.training_seconds is not None:
         numbers |= {"steps": model.training_steps, "train_seconds": model.training_seconds}
     numbers |= fidelity_headline(model.fidelity)

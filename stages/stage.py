@@ -1,6 +1,7 @@
 """What all stages share: parameters and arguments, errors in one line, results that replace earlier ones."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -150,7 +151,24 @@ def load_params(path: Path = PARAMS) -> dict[str, Any]:
     for name in params:
         if name not in SECTIONS:
             raise UserError(f"{path}: {name}", "unknown section", f"known are {', '.join(SECTIONS)}")
+    for group in ("scans", "models"):
+        for name in section(params, group):
+            _must_be_plain(name, f"{path}: {group}")
     return params
+
+
+def _must_be_plain(name: object, where: str) -> None:
+    """Refuse a name that is something else to YAML, or would be in a folder's name or a parameter's path."""
+    if not isinstance(name, str):
+        kind = type(name).__name__
+        raise UserError(
+            where, name, f"must be a name; YAML reads it as {kind}: begin it with a letter (scan_...)"
+        )
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or yaml.safe_load(name) != name:
+        rule = (
+            "must begin with a letter, go on with letters, digits, - and _, and be no word of YAML (on, no)"
+        )
+        raise UserError(where, repr(name), rule)
 
 
 def section(params: Mapping[str, Any], path: str) -> dict[str, Any]:

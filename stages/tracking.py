@@ -19,12 +19,12 @@ import numpy as np
 import psutil
 
 from microgan.core.errors import one_line
+from microgan.samples.moved_store import ARTIFACTS, EXPERIMENT, STORE, follow_moved_store
 from stages.project import git_commit, project_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EXPERIMENT = "microgan"
 FLUSH_EVERY_S = 10.0
 MAX_PER_BATCH = 1000  # MLflow's limit for metrics; 100 for parameters
 Arguments = ParamSpec("Arguments")
@@ -87,13 +87,15 @@ class Tracker:
                 self._flush()
 
     @_warns_only
-    def headline(self, values: Mapping[str, float]) -> None:
-        """Log the few numbers by which executions are compared, on the parent and on this stage."""
+    def headline(self, values: Mapping[str, float | None]) -> None:
+        """Log the few numbers by which executions are compared, on the parent and on this stage.
+
+        None, what cannot be told, is not logged.
+        """
         if self._client:
-            self.metrics(values)
-            _log_metrics(
-                self._client, self._parent, [(key, float(value), 0) for key, value in values.items()]
-            )
+            known = {key: value for key, value in values.items() if value is not None}
+            self.metrics(known)
+            _log_metrics(self._client, self._parent, [(key, float(value), 0) for key, value in known.items()])
 
     @_warns_only
     def image(self, key: str, image: np.ndarray, step: int) -> None:
@@ -131,12 +133,16 @@ class Tracker:
             register(self._client, self._run, scan, folder)
 
     @_warns_only
-    def best_model(self, scan: str, name: str) -> None:
-        """Give the registered model ``name`` of ``scan`` the alias ``best``."""
-        from stages.registry import promote
+    def best_model(
+        self, scan: str, figures: Mapping[str, Mapping[str, float | None]], reference_sha256: str
+    ) -> None:
+        """Put figures of models of ``scan`` on record; the best of these and of all before is ``best``."""
+        from stages.registry import promote, record
 
         if self._client:
-            promote(self._client, scan, name)
+            for name, values in figures.items():
+                record(self._client, scan, name, values, reference_sha256)
+            promote(self._client, scan, list(figures))
 
     @_warns_only
     def end(self, status: str) -> None:
@@ -154,8 +160,13 @@ class Tracker:
 
 
 def tracking_uri() -> str:
-    """Return MLFLOW_TRACKING_URI, or else the data base in the user's repository."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
+    """Return MLFLOW_TRACKING_URI, or else the data base in the user's repository.
+
+    Its path is relative where an address cannot have the characters of its folders.
+    """
+    store = project_root() / STORE
+    path = os.path.relpath(store) if set("?#%") & set(str(store)) else store
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
 
 
 def _client() -> "MlflowClient":
@@ -165,6 +176,8 @@ def _client() -> "MlflowClient":
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     from mlflow import MlflowClient
 
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        follow_moved_store(project_root() / STORE)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     return MlflowClient(tracking_uri())
@@ -176,7 +189,7 @@ def _experiment(client: "MlflowClient") -> str:
     if experiment:
         return experiment.experiment_id
     local = tracking_uri().startswith("sqlite:")
-    place = (project_root() / "mlartifacts").as_uri() if local else None
+    place = (project_root() / ARTIFACTS).as_uri() if local else None
     # By this tag its page opens in the view for machine-learning runs, not in the one for language models.
     tags = {"mlflow.experimentKind": "custom_model_development"}
     return client.create_experiment(EXPERIMENT, artifact_location=place, tags=tags)
@@ -215,7 +228,7 @@ def _executor() -> psutil.Process:
 def _tags(process: psutil.Process) -> dict[str, str]:
     tags = {
         "microgan.process": f"{socket.gethostname()}/{process.pid}/{process.create_time():.2f}",
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",
     }
     if commit := git_commit():
@@ -224,6 +237,14 @@ def _tags(process: psutil.Process) -> dict[str, str]:
     if name := os.environ.get("DVC_EXP_NAME"):
         tags["microgan.experiment"] = name
     return tags
+
+
+def _user() -> str:
+    """Return the user's name; the number where a container has no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        return str(os.getuid())
 
 
 def _close_dead_runs(client: "MlflowClient", experiment: str) -> None:

@@ -3,6 +3,7 @@
 ``python -m stages.validate dcgan``, or ``random_packing``.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from microgan.core.files import write_json, write_tiff
+from microgan.core.notes import warn
 from microgan.report.figures.rules import calibration_sheet
 from microgan.report.figures.windows import verdict_sheet
 from microgan.scan.planes import Planes
@@ -53,6 +55,11 @@ def main(stage: Stage) -> None:
         verdict_sheet(images[:, 0].numpy(), verdicts, picture)
         real_measures, measures = ([verdict.measures for verdict in group] for group in (real, verdicts))
         calibration_sheet(real_measures, reference, distributions, samples=measures)
+    if not valid.any():
+        counts = Counter(metrics["rejected_by"]).most_common(3)
+        worst = ", ".join(f"{reason} {count}" for reason, count in counts)
+        none = f"{name}: none of {len(verdicts)} samples is valid (most are rejected for {worst})"
+        warn(f"{none}; figures of valid samples are null")
     headline = ("pass_rate", "reference_pass_rate", "pass_rate_ratio")
     stage.tracker.headline({f"{name}.{key}": metrics[key] for key in headline})
     counts = metrics["rejected_by"].items()

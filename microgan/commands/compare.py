@@ -6,14 +6,16 @@ from typing import Any
 
 import torch
 
-from microgan.commands.images import ReferenceFile, must_be_window, written
+from microgan.commands.images import ReferenceFile, must_be_named, must_be_window, written
 from microgan.core.files import write_json
 from microgan.evaluation import fidelity
 from microgan.evaluation.descriptors import DESCRIPTORS, Descriptor
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages
 from microgan.report.figures.curves import descriptor_sheet
+from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import stack
+from microgan.scan.planes import to_unit_range
 from microgan.validity.judging import judge
 
 
@@ -21,6 +23,7 @@ def compare(
     images: Path,
     real: Path,
     reference_file: ReferenceFile,
+    grey_scale: GreyScale,
     config: FidelityConfig,
     properties: PropertiesConfig,
     *,
@@ -28,12 +31,15 @@ def compare(
     plot: Path | None = None,
 ) -> dict[str, Any]:
     """Compare two sets of images, and write the figures to ``out`` and the curves to ``plot``."""
+    must_be_named("--out", out, ".json")
+    must_be_named("--plot", plot, ".png")
     reference = reference_file.load()
 
     def measured(path: Path) -> MeasuredImages:
         names, pages = stack([path])
         must_be_window(names[0], pages.shape[1:], reference.window_px, reference_file)
-        grey = torch.from_numpy(reference.scan.normalise(pages))[:, None]
+        window = intensity_window([path], reference.scan, grey_scale)
+        grey = torch.from_numpy(to_unit_range(pages, window))[:, None]
         return MeasuredImages.of(grey, judge(grey, reference), reference, config, properties)
 
     samples, held_out = measured(images), measured(real)

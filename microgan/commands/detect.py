@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from microgan.commands.images import magnification, overlay_name, written
+from microgan.commands.images import magnification, must_be_named, overlay_name, written
 from microgan.core.files import write_csv
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect as detect_discs
@@ -19,6 +19,7 @@ from microgan.scan.images import batches, stretch
 
 def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path | None) -> dict[str, Any]:
     """Find the discs of images, and draw their circles into pictures in the folder ``overlay``."""
+    must_be_named("--out", out, ".csv")
     pages = discs = 0
 
     def rows() -> Iterator[tuple[object, ...]]:

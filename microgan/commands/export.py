@@ -4,30 +4,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from microgan.commands.images import ReferenceFile, must_contain_window, written
 from microgan.core.errors import UserError
+from microgan.core.notes import warn
 from microgan.exporters.export import ExportConfig
 from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
 from microgan.samples.card import SampleCard, source_of
-from microgan.scan.images import image_files, stack
+from microgan.scan.grey_scale import GreyScale, intensity_window
+from microgan.scan.images import image_files, stack, voxel_size_um
+from microgan.scan.planes import to_unit_range
 from microgan.validity.large_images import judge_any_size
-from microgan.validity.phase import phase_image
 
-FIGURES = (
-    "structures",
-    "rows",
-    "cols",
-    "voxel_size_um",
-    "length_unit",
-)  # of export.json, printed with --json
+# Of export.json, printed with --json.
+FIGURES = ("structures", "judged", "judged_valid", "rows", "cols", "voxel_size_um", "length_unit")
+SEAM = 1.5  # step of grey values from one border to the opposite over that between neighbours: no seam
 
 
 def export(
     images: Sequence[Path],
     reference_file: ReferenceFile | None,
+    grey_scale: GreyScale,
     periodic: bool | None,
     out: Path,
     config: ExportConfig,
@@ -35,39 +35,88 @@ def export(
     """Write images as files that solvers read.
 
     With a reference, images are grey and are judged; without, they are phase images of two values. Where
-    ``periodic`` or the voxel size is `None`, the cards beside the images decide, then the reference.
+    ``periodic`` is `None`, the cards beside the images decide. Where the voxel size is, the cards, then the
+    images' files, then the reference.
     """
     names, pages = stack(images)
     cards = {path: SampleCard.beside(path) for path in image_files(images)}
-    if config.voxel_size_um is None:
-        config = config.or_voxel_size(_common_value("voxel_size_um", cards))
     if periodic is None:
         periodic = bool(_common_value("periodic", cards))
+        if not periodic and not any(cards.values()) and _borders_fit(pages):
+            words = "opposite borders fit together, but no card says periodic: give --periodic if so"
+            warn(f"{images[0]}: {words}")
     provenance: dict[str, Any] = {
         "source": [source_of(path, card) for path, card in cards.items()],
         "periodic": periodic,
     }
-    if reference_file is None:
+    reference = None if reference_file is None else reference_file.load()
+    config = _with_voxel_size(
+        config, images, cards, None if reference is None else reference.scan.voxel_size_um
+    )
+    if reference is None or reference_file is None:
         phase = phase_from_labels(pages, ", ".join(map(str, images)))
         inputs = ExportInput(phase, sources=names, periodic=periodic)
     else:
-        reference = reference_file.load()
         must_contain_window(names[0], pages[0].shape, reference.window_px, reference_file)
-        grey = torch.from_numpy(reference.scan.normalise(pages))[:, None]
+        window = intensity_window(images, reference.scan, grey_scale)
+        grey = torch.from_numpy(to_unit_range(pages, window))[:, None]
         verdicts = judge_any_size(grey, reference, periodic, progress=False)
-        provenance |= {"reference_sha256": reference_file.sha256}
-        config = config.or_voxel_size(reference.scan.voxel_size_um)
-        inputs = ExportInput(
-            phase_image(grey, reference).numpy(),
-            pages,
-            [verdict.circles for verdict in verdicts],
-            verdicts,
-            names,
-            periodic,
-        )
+        provenance |= {"reference_sha256": reference_file.sha256, "intensity_window": window}
+        inputs = ExportInput.judged(grey, verdicts, reference, grey=pages, sources=names, periodic=periodic)
     sidecar = export_structures(inputs, provenance, out, config)
     figures = {name: sidecar[name] for name in FIGURES}
     return {"files": written(folder=out), **figures, "periodic": periodic, "formats": config.formats}
+
+
+def in_words(figures: Mapping[str, Any]) -> str:
+    """Return one line: how many were written, and how many were judged valid."""
+    structures, folder = figures["structures"], figures["files"]["folder"]
+    judged, valid = figures["judged"], figures["judged_valid"]
+    if not judged:
+        return f"{structures} structures written to {folder}"
+    if structures == valid:
+        return f"{valid} of {judged} valid, written to {folder}"
+    return f"{structures} structures written to {folder}; {valid} of {judged} are valid"
+
+
+def _with_voxel_size(
+    config: ExportConfig,
+    images: Sequence[Path],
+    cards: Mapping[Path, SampleCard | None],
+    of_reference_um: float | None,
+) -> ExportConfig:
+    """Take the voxel size that stands nearest to the images, and say where others contradict it."""
+    given_um = config.voxel_size_um
+    stated = {
+        "--voxel-size-um": given_um,
+        "the sample's card": None if given_um else _common_value("voxel_size_um", cards),
+        f"{images[0]}": voxel_size_um(images) if given_um is None else _first_voxel_size_um(images),
+        "the reference": of_reference_um,
+    }
+    known = {name: size for name, size in stated.items() if size is not None}
+    if not known:
+        return config
+    used, size_um = next(iter(known.items()))
+    for name, other_um in known.items():
+        if abs(other_um - size_um) > 0.01 * size_um:
+            warn(f"voxel size: {size_um:g} um, as {used} says; {name} says {other_um:g} um")
+    return config.or_voxel_size(size_um)
+
+
+def _first_voxel_size_um(images: Sequence[Path]) -> float | None:
+    """Return the voxel size of the first file: others may differ, as the user has given one for all."""
+    return voxel_size_um(image_files(images)[:1])
+
+
+def _borders_fit(pages: np.ndarray) -> bool:
+    """Whether opposite borders continue each other, in all images (N, H, W)."""
+    grey = pages.astype(np.float64)
+    for axis in (1, 2):
+        step = np.abs(np.diff(grey, axis=axis)).mean()
+        across = np.abs(grey.take(0, axis) - grey.take(-1, axis)).mean()
+        if not across < SEAM * step:
+            return False
+    return True
 
 
 def _common_value(name: str, cards: Mapping[Path, SampleCard | None]) -> Any:

@@ -45,6 +45,12 @@ def must_be_window(name: str, shape: tuple[int, ...], window_px: int, reference:
         raise UserError(name, "{} x {} px".format(*shape), rule)
 
 
+def must_be_named(option: str, path: Path | None, *suffixes: str) -> None:
+    """Refuse to write a file whose name promises another kind of content."""
+    if path is not None and path.suffix.lower() not in suffixes:
+        raise UserError(option, path, f"must be named {' or '.join(f'*{suffix}' for suffix in suffixes)}")
+
+
 def must_contain_window(name: str, shape: tuple[int, ...], window_px: int, reference: ReferenceFile) -> None:
     """Refuse an image that is smaller than the windows of the reference."""
     if min(shape) < window_px:

@@ -1,46 +1,99 @@
-"""`microgan validate`: verdicts on images, as a table."""
+"""`microgan validate`: verdicts on images, as a table, and the valid images as a file."""
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from microgan.commands.images import (
     ReferenceFile,
     magnification,
+    must_be_named,
     must_contain_window,
     overlay_name,
     written,
 )
-from microgan.core.files import write_csv
+from microgan.core.errors import UserError
+from microgan.core.files import write_csv, write_tiff_in_bands
 from microgan.report.figures.windows import circle_overlay
-from microgan.scan.images import batches
+from microgan.samples.card import SampleCard, card_path, must_be_free_for_card
+from microgan.scan.grey_scale import GreyScale, intensity_window
+from microgan.scan.images import batches, image_files, pages, voxel_size_um
+from microgan.scan.planes import to_unit_range
+from microgan.scan.readers import TIFF
 from microgan.validity.large_images import judge_any_size
 
 
 def validate(
-    images: Sequence[Path], reference_file: ReferenceFile, periodic: bool, out: Path, overlay: Path | None
+    images: Sequence[Path],
+    reference_file: ReferenceFile,
+    grey_scale: GreyScale,
+    periodic: bool,
+    *,
+    out: Path,
+    overlay: Path | None = None,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
-    """Judge images by the rules of their material; those larger than its windows by all of their windows."""
+    """Judge images by the rules of their material; those larger than its windows by all of their windows.
+
+    The valid ones are written to ``keep``, as they were read.
+    """
+    must_be_named("--out", out, ".csv")
+    _must_be_writable(keep, images)
     reference = reference_file.load()
+    window = intensity_window(images, reference.scan, grey_scale)
     measures = sorted(reference.rules)
-    pages = valid = 0
+    valid: list[bool] = []
 
     def rows() -> Iterator[tuple[object, ...]]:
-        nonlocal pages, valid
         for names, batch in batches(images, "validate"):
             must_contain_window(names[0], batch[0].shape, reference.window_px, reference_file)
-            grey = reference.scan.normalise(batch)
+            grey = to_unit_range(batch, window)
             verdicts = judge_any_size(torch.from_numpy(grey)[:, None], reference, periodic, progress=False)
             for name, image, verdict in zip(names, grey, verdicts, strict=True):
                 if overlay is not None:
-                    picture = overlay / overlay_name(pages, name)
+                    picture = overlay / overlay_name(len(valid), name)
                     circle_overlay(image, verdict.circles, picture, magnification(image), verdict.reasons)
-                pages, valid = pages + 1, valid + verdict.valid
+                valid.append(verdict.valid)
                 values = (verdict.measures.get(measure, "") for measure in measures)
                 yield name, verdict.valid, " ".join(verdict.reasons), verdict.invalid_windows, *values
 
     write_csv(out, ("image", "valid", "reasons", "invalid_windows", *measures), rows())
-    files = written(verdicts=out, overlay=overlay)
-    return {"files": files, "images": pages, "valid": valid, "pass_rate": valid / pages}
+    kept = keep if keep is not None and any(valid) else None
+    if kept is not None:
+        _write_valid(images, valid, reference_file, kept)
+    files = written(verdicts=out, overlay=overlay, kept=kept)
+    return {"files": files, "images": len(valid), "valid": sum(valid), "pass_rate": sum(valid) / len(valid)}
+
+
+def _must_be_writable(keep: Path | None, images: Sequence[Path]) -> None:
+    if keep is None:
+        return
+    must_be_named("--keep", keep, *TIFF)
+    must_be_free_for_card(keep)
+    if keep.resolve() in {path.resolve() for path in image_files(images)}:
+        raise UserError("--keep", keep, "must not be one of the files that are judged")
+
+
+def _write_valid(images: Sequence[Path], valid: Sequence[bool], reference: ReferenceFile, keep: Path) -> None:
+    """Write the valid pages, read once more, and their card, where all come from one file that has a card."""
+    first = next(compress(pages(images), valid))[1]
+
+    def bands() -> Iterator[np.ndarray]:
+        for name, page in compress(pages(images), valid):
+            if (page.shape, page.dtype) != (first.shape, first.dtype):
+                given, rule = (
+                    f"{page.shape} {page.dtype}",
+                    f"must be {first.shape} {first.dtype} as the first",
+                )
+                raise UserError(name, given, rule)
+            yield page
+
+    write_tiff_in_bands(keep, bands(), (sum(valid), *first.shape), first.dtype, voxel_size_um(images))
+    files = image_files(images)
+    card = SampleCard.beside(files[0]) if len(files) == 1 else None
+    if card is not None:
+        card.of_valid(keep, sum(valid), reference.sha256).write(card_path(keep))

@@ -102,20 +102,27 @@ def flagged(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return names
 
 
-def fidelity_headline(metrics: Mapping[str, Any]) -> dict[str, float]:
+def count_flagged(table: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """Return how many of `HEADLINE` differ; None where not one could be tested."""
+    tested = any(table.get(name, {}).get("p") is not None for name in HEADLINE)
+    return len(flagged(table)) if tested else None
+
+
+def fidelity_headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the figures of `evaluate` by which models are compared, of the valid samples.
 
     ``flagged``: how many descriptors of `HEADLINE` differ from real; ``flagged_before`` the same before
     filtering, ``flagged_training_windows`` of real windows; ``shift``: the largest change by filtering
-    itself, over the floor; ``NAME.ratio``: error over floor; ``stiffness.difference``: relative.
+    itself, over the floor; ``NAME.ratio``: error over floor; ``stiffness.difference``: relative. None is what
+    cannot be told, such as all figures of valid samples where none is valid.
     """
-    figures: dict[str, float] = {"flagged": len(flagged(metrics["after"]))}
-    figures |= {f"flagged_{key}": len(flagged(metrics[key])) for key in ("before", "training_windows")}
+    figures: dict[str, float | None] = {"flagged": count_flagged(metrics["after"])}
+    figures |= {f"flagged_{key}": count_flagged(metrics[key]) for key in ("before", "training_windows")}
     shifts = [shift for shift in metrics["shift"].values() if shift is not None]
-    figures |= {"shift": max(shifts)} if shifts else {}
-    ratios = {f"{name}.ratio": row["ratio"] for name in HEADLINE if (row := metrics["after"].get(name))}
-    ratios["stiffness.difference"] = metrics["after"]["stiffness"].get("difference")
-    return figures | {name: value for name, value in ratios.items() if value is not None}
+    figures["shift"] = max(shifts) if shifts else None
+    figures |= {f"{name}.ratio": row["ratio"] for name in HEADLINE if (row := metrics["after"].get(name))}
+    figures["stiffness.difference"] = metrics["after"]["stiffness"].get("difference")
+    return figures
 
 
 def property_bounds(images: MeasuredImages, config: PropertiesConfig) -> dict[str, Any]:

@@ -191,10 +191,23 @@ def _compared(
     return compare_images(held_out, images, encoder, control, config.measures, config.seed)
 
 
-def image_headline(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return the figures of `image_metrics` by which models are compared, of the valid samples."""
+# The figures by which models are compared.
+IMAGE_HEADLINE = (
+    "kernel_distance",
+    "kernel_distance.training_windows",
+    "memorised",
+    "memorised.p",
+    "diversity",
+)
+
+
+def image_headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the figures of `image_metrics` by which models are compared, of the valid samples.
+
+    None is what cannot be told, where too few samples are valid.
+    """
     if "after" not in metrics:
-        return {}
+        return dict.fromkeys(IMAGE_HEADLINE)
     return {
         "kernel_distance": metrics["after"]["encoder/kernel_distance"]["value"],
         "kernel_distance.training_windows": metrics["training_windows"]["encoder/kernel_distance"]["value"],

@@ -20,6 +20,7 @@ voxel size that is not known stays unknown: lengths are then in voxels ("px"), t
 say so where their format allows.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -90,7 +91,10 @@ PhaseName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_. -]*$", max_leng
 
 
 class ExportConfig(Config):
-    """What is written; a voxel size given here replaces that of the scan."""
+    """What is written; a voxel size given here replaces that of the scan.
+
+    Of structures that were judged only the valid ones are written, unless ``include_invalid`` says so.
+    """
 
     formats: Annotated[tuple[FormatName, ...], AfterValidator(_distinct)] = Field(
         default=("vti", "tiff", "csv"), min_length=1
@@ -103,6 +107,7 @@ class ExportConfig(Config):
     element_size: float = Field(default=ELEMENT_SIZE, gt=0, le=LARGEST_SIZE)
     phases: Annotated[tuple[PhaseName, PhaseName], AfterValidator(_distinct)] = ("matrix", "fibre")
     limit: int | None = Field(default=None, ge=1)
+    include_invalid: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -125,6 +130,8 @@ def export(
 ) -> dict[str, Any]:
     """Write structures to a folder, which is replaced as a whole or left as it was.
 
+    Of structures with verdicts, only the valid ones: see ``include_invalid`` of the parameters.
+
     Parameters
     ----------
     inputs
@@ -146,10 +153,13 @@ def export(
     Raises
     ------
     UserError
-        If a format needs a voxel size or circles that are not known, or the folder cannot or must not be
-        replaced.
+        If a format needs a voxel size or circles that are not known, no structure is valid, or the folder
+        cannot or must not be replaced.
     """
     _check_needs(config, inputs)
+    judged, valid = len(inputs.verdicts or ()), int(inputs.is_valid.sum())
+    if not config.include_invalid:
+        inputs = _valid(inputs)
     structures = [
         _structure(inputs, index, config, materials) for index in range(len(inputs))[: config.limit]
     ]
@@ -160,37 +170,48 @@ def export(
             else:
                 _write_single(structures, folder / name, FORMATS[name], config)
         _write_manifest(folder / MANIFEST, structures, inputs, config)
-        judged = [
+        verdicts = [
             JudgedStructure(
                 structure=structure.name, valid=bool(verdict.valid), reasons=list(verdict.reasons)
             )
             for structure, verdict in zip(structures, inputs.verdicts or (), strict=False)
         ]
         files = {path.relative_to(folder).as_posix(): file_sha256(path) for path in _files_in(folder)}
-        fields = {"structures": len(structures), "files": files, "verdicts": judged}
+        fields = {"structures": len(structures), "files": files, "verdicts": verdicts}
+        fields |= {"judged": judged, "judged_valid": valid if judged else 0}
         content = _sidecar(structures[0], provenance, config, **fields).content()
         write_json(folder / SIDECAR, content)
     return content
 
 
 def empty_sidecar(
-    shape: tuple[int, int], provenance: Mapping[str, Any], config: ExportConfig, note: str
+    shape: tuple[int, int], judged: int, provenance: Mapping[str, Any], config: ExportConfig
 ) -> dict[str, Any]:
-    """Return the content of ``export.json`` where no structure of ``shape`` (rows, cols) is left to write.
+    """Return the content of ``export.json`` where no structure is valid, and so none is written.
 
     Parameters
     ----------
     shape
         Rows and columns that structures would have had.
-    provenance
+    judged
+        Number of structures that were judged.
+    provenance, config
         As of `export`.
-    config
-        As of `export`.
-    note
-        Why there are none.
     """
     blank = _structure(ExportInput(np.zeros((1, *shape), bool)), 0, config)
-    return _sidecar(blank, provenance, config, structures=0, files={}, verdicts=[], note=note).content()
+    fields = {"structures": 0, "files": {}, "verdicts": [], "judged": judged, "judged_valid": 0}
+    fields |= {"note": f"0 of {judged} valid: nothing is written"}
+    return _sidecar(blank, provenance, config, **fields).content()
+
+
+def _valid(inputs: ExportInput) -> ExportInput:
+    """Leave out what is not valid."""
+    if not inputs.is_valid.any():
+        counts = Counter(reason for verdict in inputs.verdicts or () for reason in verdict.reasons)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+        given = f"0 of {len(inputs)} valid" + (f" (rejected for {reasons})" if reasons else "")
+        raise UserError("structures", given, "one must be valid, or include_invalid must be set")
+    return inputs.where(inputs.is_valid)
 
 
 def _check_needs(config: ExportConfig, inputs: ExportInput) -> None:

@@ -1,13 +1,16 @@
 """What an export starts from: structures as images and circles, and what is known of each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
+from torch import Tensor
 
 from microgan.core.errors import UserError
 from microgan.statistics.point_patterns import Discs
+from microgan.validity.phase import phase_image
+from microgan.validity.reference import Reference
 
 LABEL_PAIRS = ((0, 1), (1, 2), (0, 255), (0, 65535))  # (matrix, disc phase) in foreign files
 
@@ -20,6 +23,13 @@ class Verdict(Protocol):
 
     @property
     def reasons(self) -> Sequence[str]: ...
+
+
+class VerdictWithCircles(Verdict, Protocol):
+    """The same, with the circles of the image that was judged."""
+
+    @property
+    def circles(self) -> Discs: ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,70 @@ class ExportInput:
 
     def __len__(self) -> int:
         return len(self.phase)
+
+    @classmethod
+    def judged(
+        cls,
+        images: Tensor,
+        verdicts: Sequence[VerdictWithCircles],
+        reference: Reference,
+        *,
+        grey: np.ndarray | None = None,
+        sources: Sequence[str] | None = None,
+        periodic: bool = False,
+    ) -> Self:
+        """Return judged images as structures: phase by the reference's threshold, circles of the verdicts.
+
+        Parameters
+        ----------
+        images
+            Normalised grey values (N, 1, H, W).
+        verdicts
+            Of `microgan.judge`, one for each image.
+        reference
+            By which the images were judged.
+        grey
+            The same images (N, H, W) in the scan's own grey values; computed from ``images`` by default.
+        sources, periodic
+            As in the attributes.
+        """
+        return cls(
+            phase_image(images, reference).numpy(),
+            reference.scan.denormalise(images[:, 0].numpy()) if grey is None else grey,
+            [verdict.circles for verdict in verdicts],
+            verdicts,
+            sources,
+            periodic,
+        )
+
+    @property
+    def is_valid(self) -> np.ndarray:
+        """Which structures (N,) are valid, bool; all, where none was judged."""
+        if self.verdicts is None:
+            return np.ones(len(self), bool)
+        return np.array([bool(verdict.valid) for verdict in self.verdicts])
+
+    def where(self, keep: np.ndarray) -> Self:
+        """Return the structures where ``keep`` (N,) of bool is true.
+
+        Raises
+        ------
+        UserError
+            If there is none.
+        """
+        rows = np.flatnonzero(keep).tolist()
+
+        def kept(values: Sequence[Any] | None) -> list[Any] | None:
+            return None if values is None else [values[row] for row in rows]
+
+        return replace(
+            self,
+            phase=self.phase[rows],
+            grey=None if self.grey is None else self.grey[rows],
+            circles=kept(self.circles),
+            verdicts=kept(self.verdicts),
+            sources=kept(self.sources),
+        )
 
 
 def phase_from_labels(labels: np.ndarray, where: object) -> np.ndarray:

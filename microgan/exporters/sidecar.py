@@ -47,7 +47,9 @@ class Sidecar(Config):
     axis_order: dict[str, str] = Field(description="coordinates in each format")
     files: dict[str, str] = Field(description="SHA-256 of each file beside this one")
     provenance: dict[str, Any] = Field(description="where the structures come from")
-    verdicts: list[JudgedStructure] = Field(description="of the structures that were judged")
+    verdicts: list[JudgedStructure] = Field(description="of the structures here, where they were judged")
+    judged: int = Field(ge=0, description="structures that were judged, those left out too")
+    judged_valid: int = Field(ge=0, description="how many of these are valid")
     note: str | None = Field(default=None, description="why there are no structures")
 
     def content(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from microgan import __version__
 from microgan.core.errors import UserError
 from microgan.core.files import atomic
 from microgan.evaluation.descriptors import DESCRIPTORS
-from microgan.evaluation.fidelity import HEADLINE, LEVEL
+from microgan.evaluation.fidelity import HEADLINE, LEVEL, count_flagged
 from microgan.report import tables
 from microgan.report.figures.curves import circle_histograms, descriptor_sheet, loss_curves, two_point_curves
 from microgan.report.figures.rules import rejection_bars
@@ -38,6 +38,7 @@ def build_report(
     out: Path,
     provenance: Mapping[str, Any] | None = None,
     detection_rates: Mapping[str, DetectionRate] | None = None,
+    doubts: Sequence[str] = (),
 ) -> Path:
     """Write the page ``out`` and its figures into the folder of the same name without suffix.
 
@@ -57,6 +58,8 @@ def build_report(
         Further facts for the foot of the page, such as the git commit.
     detection_rates
         Kind of planted defect -> how often the rules reject it; without it, the page has no such table.
+    doubts
+        What speaks against relying on the rules, a sentence each.
 
     Returns
     -------
@@ -77,6 +80,7 @@ def build_report(
         page = _template().render(
             **_facts(models, scan, parameters, provenance or {}),
             **_tables(models, scan, real_windows.shape[1], detection_rates or {}),
+            doubts=doubts,
             figures=_embedded(folder),
             following_number=_numbering(),
         )
@@ -205,8 +209,8 @@ def _summary(model: ModelResult) -> dict[str, Any]:
         "pass_rate": model.validity["pass_rate"],
         "pass_rate_ratio": tables.pass_rate_ratio(model),
         "headline_count": sum(name in model.fidelity["after"] for name in HEADLINE),
-        "differing": tables.count_differing(model.fidelity["after"]),
-        "differing_training_windows": tables.count_differing(model.fidelity["training_windows"]),
+        "differing": count_flagged(model.fidelity["after"]),
+        "differing_training_windows": count_flagged(model.fidelity["training_windows"]),
     }
 
 

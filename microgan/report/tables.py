@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from microgan.evaluation.descriptors import DESCRIPTORS
-from microgan.evaluation.fidelity import HEADLINE, flagged
+from microgan.evaluation.fidelity import HEADLINE, count_flagged
 from microgan.report.results import ModelResult
 from microgan.statistics.intervals import wilson_interval
 from microgan.validity.reference import DetectionRate
@@ -161,16 +161,10 @@ def _largest_shift(model: ModelResult) -> Cell:
 
 def _differing(model: ModelResult) -> Cell:
     before, after, training = (
-        count_differing(model.fidelity[key]) for key in ("before", "after", "training_windows")
+        count_flagged(model.fidelity[key]) for key in ("before", "after", "training_windows")
     )
     detail = f"{TRAINING_WINDOWS}: {_cell(training, str).text}"
     return Cell(f"{_cell(before, str).text} → {_cell(after, str).text}", detail, bold=True)
-
-
-def count_differing(comparison: Mapping[str, Mapping[str, Any]]) -> int | None:
-    """Return how many headline descriptors differ from real; None where none could be tested."""
-    tested = any(comparison.get(name, {}).get("p") is not None for name in HEADLINE)
-    return len(flagged(comparison)) if tested else None
 
 
 def descriptor_table(models: Sequence[ModelResult], key: str) -> Table:

@@ -7,6 +7,8 @@ repair
     window_grid.
 model_store
     `model_folder`: a model by its folder or by its name in MLflow.
+moved_store
+    `follow_moved_store`: MLflow's data base in a project that was copied or moved.
 served
     `Sampler`: a model as a model server calls it.
 """

@@ -49,6 +49,8 @@ class SampleCard(Config):
         Micrometres a pixel; none where it is not known.
     repaired
         How the samples were repaired, and with which result; none where they were not repaired.
+    selected
+        Of how many samples these are the valid ones, and by which reference; none where they are all.
     model
         The card of the generator, ``model.json``, or of the random packing: scan, training or fit.
     """
@@ -66,6 +68,7 @@ class SampleCard(Config):
     periodic: bool
     voxel_size_um: float | None = Field(gt=0)
     repaired: dict[str, Any] | None = None
+    selected: dict[str, Any] | None = None
     model: dict[str, Any]
 
     @classmethod
@@ -143,6 +146,12 @@ class SampleCard(Config):
         if card is None:
             raise UserError(card_path(file), "no card", f"must be the card of {file.name}; sample anew")
         return card
+
+    def of_valid(self, file: Path, count: int, reference_sha256: str) -> Self:
+        """Return the card of a finished file that has the ``count`` valid ones of these samples."""
+        selected = {"judged": self.count, "valid": count, "reference_sha256": reference_sha256}
+        fields = {"file": file.name, "sha256": file_sha256(file), "count": count, "selected": selected}
+        return self.model_copy(update=fields)
 
     def write(self, path: Path) -> None:
         """Write as JSON; `card_path` says where the card is looked for."""

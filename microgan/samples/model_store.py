@@ -16,9 +16,9 @@ from pathlib import Path
 from microgan.core.errors import UserError
 from microgan.core.files import read_json
 from microgan.gan.checkpoint import CARD, WEIGHTS
+from microgan.samples.moved_store import STORE, follow_moved_store
 
 SCHEMES = ("models:/", "runs:/")
-STORE = "mlflow.db"  # MLflow's database, in the uppermost folder of a project
 
 
 @contextmanager
@@ -52,20 +52,26 @@ def _download(name: str, out: Path) -> None:
     if find_spec("mlflow") is None:
         raise UserError(name, "MLflow is not installed", "pip install mlflow, or give the model's folder")
     command = [sys.executable, "-m", "mlflow", "artifacts", "download", "-u", name, "-d", str(out)]
-    store = {"MLFLOW_TRACKING_URI": _tracking_uri(name), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **store})
+    folder, uri = _store(name)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         reason = lines[-1].partition("Exception: ")[2] or lines[-1]
         raise UserError(name, "not found", f"must be a model that MLflow has ({reason})")
 
 
-def _tracking_uri(name: str) -> str:
+def _store(name: str) -> tuple[Path, str]:
+    """Return the folder in which MLflow is to run, and the address of its store from there.
+
+    It is relative: an address cannot have all the characters that the name of a folder can.
+    """
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri
+        return Path.cwd(), uri
     folder = Path.cwd()
-    store = next((path / STORE for path in (folder, *folder.parents) if (path / STORE).is_file()), None)
-    if store is None:
+    project = next((path for path in (folder, *folder.parents) if (path / STORE).is_file()), None)
+    if project is None:
         rule = "set MLFLOW_TRACKING_URI or go to the project's folder"
         raise UserError(name, f"no {STORE} here or above", rule)
-    return f"sqlite:///{store}"
+    follow_moved_store(project / STORE)
+    return project, f"sqlite:///{STORE}"

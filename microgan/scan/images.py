@@ -80,6 +80,29 @@ def batches(
         yield names, np.stack(batch)
 
 
+def voxel_size_um(paths: Sequence[Path]) -> float | None:
+    """Return the side of a pixel that all files state, to within 1 %; none where none or only some do.
+
+    Raises
+    ------
+    UserError
+        If two files state different sizes.
+    """
+    sizes: dict[Path, float | None] = {}
+    for path in image_files(paths):
+        with open_image(path) as scan:
+            sizes[path] = scan.voxel_size_um
+    stated = {path: size for path, size in sizes.items() if size is not None}
+    if len(stated) < len(sizes):
+        return None
+    first, size_um = next(iter(stated.items()))
+    for path, other_um in stated.items():
+        if abs(other_um - size_um) > 0.01 * size_um:
+            rule = f"must be {size_um:g} um as {first}, or give --voxel-size-um"
+            raise UserError(path, f"voxel size {other_um:g} um", rule)
+    return size_um
+
+
 def stack(paths: Sequence[Path]) -> tuple[list[str], np.ndarray]:
     """Return the names and pages (N, rows, cols) of files.
 

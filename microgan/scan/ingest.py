@@ -19,6 +19,7 @@ from microgan.core.notes import warn
 from microgan.scan.config import ScanConfig, SplitConfig
 from microgan.scan.field_of_view import bounding_box, field_of_view, must_be_finite, without_nan
 from microgan.scan.grey_range import are_each_stretched, saturated_fraction
+from microgan.scan.independence import dependent_parts
 from microgan.scan.planes import ROLES, Box, Planes, ScanInfo, to_unit_range, window_corners
 from microgan.scan.readers import Scan, open_scan
 
@@ -77,7 +78,10 @@ def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Pat
             mask_sha256=file_sha256(draft / "mask.npy"),
         )
         write_json(draft / "scan.json", info.model_dump())
-    return Planes.load(out)
+    planes = Planes.load(out)
+    for dependence in dependent_parts(planes):
+        warn(f"split of {name}: {dependence}")
+    return planes
 
 
 @dataclass(frozen=True)

@@ -11,5 +11,6 @@
 `own_rules`         `OwnRule`: a Python function of the user's own, imported by name
 `planted_defects`   `plant` one known defect into an image
 `detection_rate`    `plant_every_defect` into real windows, and how often the rules reject each
+`usefulness`        `all_doubts`: what speaks against relying on a reference
 ==================  ===================================================================================
 """

@@ -57,6 +57,7 @@ class Reference(Config):
     held_out_windows : number of windows of the held-out part
     held_out_pass_rate : fraction of these that pass, measured after all limits were frozen
     detection_rates : kind of planted defect -> how often the rules reject it
+    doubts : what speaks against relying on these rules, a sentence each
     """
 
     scan: ScanInfo
@@ -73,6 +74,7 @@ class Reference(Config):
     held_out_windows: int = 0
     held_out_pass_rate: float | None = None
     detection_rates: dict[str, DetectionRate] = Field(default_factory=dict)
+    doubts: list[str] = Field(default_factory=list)
 
     _imported: dict[str, Rule] = PrivateAttr(default_factory=dict)
 

@@ -39,10 +39,10 @@ def test_bad_input_is_one_line_and_writes_nothing(
         ),
         (("validate", tmp_path / "small.tif", *reference), "32 x 32 px: must be at least 64 x 64 px"),
         (
-            ("compare", material / "windows.tif", tmp_path / "small.tif", *reference),
+            ("compare", material / "windows.tif", tmp_path / "small.tif", *reference[:2]),
             "small.tif: 32 x 32 px: must be 64 x 64 px",
         ),
-        (("sample", tmp_path, "--out", tmp_path / "out.csv"), "model.json: missing"),
+        (("sample", tmp_path, "--out", tmp_path / "out.tif"), "model.json: missing"),
         (
             ("sample", material / "model", "--size", 60, 64, "--periodic", "--out", tmp_path / "o.tif"),
             "size: 60",
@@ -75,9 +75,9 @@ def test_every_command_gives_its_result_as_json(
     words = ("validate", material / "windows.tif", *reference, "--out", "verdicts.csv")
     judged = json_result(monkeypatch, capsys, *words)
     assert (judged["images"], judged["valid"], judged["pass_rate"]) == (2, 2, 1.0)
-    words = ("export", "new.tif", *reference, "--format", "tiff", "--out", "out")
+    words = ("export", material / "windows.tif", *reference, "--format", "tiff", "--out", "out")
     exported = json_result(monkeypatch, capsys, *words)
-    assert (exported["structures"], exported["files"]) == (2, {"folder": "out"})
+    assert (exported["structures"], exported["judged_valid"], exported["files"]) == (2, 2, {"folder": "out"})
 
 
 def test_help_lists_the_commands_as_one_works(
@@ -147,3 +147,10 @@ def test_ctrl_c_ends_with_130_and_no_traceback(
     monkeypatch.setattr("microgan.commands.simulate.simulate_scan", interrupted)
     assert run_command(monkeypatch, "simulate", "--out", tmp_path / "scan") == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_python_runs_the_command_line_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "microgan", "--version"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)

@@ -1,5 +1,6 @@
 """`microgan validate`."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from microgan.core.domain import Domain
 from microgan.core.files import write_tiff
+from microgan.samples.card import SampleCard, SampleConfig
+from microgan.scan.voxel_size import tiff_voxel_size_um
 from microgan.validity import large_images
 from microgan.validity.judging import judge
 from microgan.validity.own_rules import OwnRule
@@ -88,3 +92,59 @@ def test_strict_makes_an_invalid_image_the_exit_status(
     assert run_command(monkeypatch, "validate", tmp_path / "blank.tif", *words) == 0
     assert run_command(monkeypatch, "validate", tmp_path / "blank.tif", *words, "--strict") == 1
     assert run_command(monkeypatch, "validate", material / "windows.tif", *words, "--strict") == 0
+
+
+def test_valid_images_are_kept_with_their_card(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = Reference.load(material / "reference.json")
+    real = tifffile.imread(material / "windows.tif")
+    blank = rules.scan.denormalise(np.full((1, 64, 64), -0.5))
+    samples, kept = tmp_path / "new.tif", tmp_path / "kept.tif"
+    write_tiff(samples, np.stack([real[0], blank[0], real[1]]), 0.65)
+    model = json.loads((material / "model/model.json").read_text())
+    card = SampleCard.of(samples, model, SampleConfig(count=3, seed=4), Domain((64, 64)))
+    card.write(tmp_path / "new.json")
+    words = (samples, "--reference", material / "reference.json", "--out", tmp_path / "v.csv", "--keep", kept)
+    assert run_command(monkeypatch, "validate", *words) == 0
+    assert f"the valid ones to {kept}" in capsys.readouterr().out
+    assert np.array_equal(tifffile.imread(kept), real)
+    with tifffile.TiffFile(kept) as tiff:
+        assert tiff_voxel_size_um(tiff, kept) == pytest.approx(0.65)
+    selected = SampleCard.load(kept)
+    assert (selected.count, selected.seed, selected.selected["judged"], selected.selected["valid"]) == (
+        2,
+        4,
+        3,
+        2,
+    )
+
+    write_tiff(samples, blank)
+    (tmp_path / "new.json").unlink()
+    assert run_command(monkeypatch, "validate", *words[:-1], tmp_path / "none.tif") == 0
+    assert "none is valid" in capsys.readouterr().out and not (tmp_path / "none.tif").exists()
+    assert run_command(monkeypatch, "validate", *words[:-1], samples) == 2
+    assert "must not be one of the files" in capsys.readouterr().err
+    assert np.array_equal(tifffile.imread(samples), blank[0])
+
+
+def test_a_name_promises_the_content(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = ("--reference", material / "reference.json")
+    windows = material / "windows.tif"
+    for words, rule in (
+        (("sample", material / "model", "--count", 2, "--out", tmp_path / "s.png"), "*.tif or *.tiff"),
+        (("detect", windows, "--radius", 4, 8, "--out", tmp_path / "d.xlsx"), "*.csv"),
+        (("validate", windows, *reference, "--out", tmp_path / "v.json"), "*.csv"),
+        (
+            ("validate", windows, *reference, "--out", tmp_path / "v.csv", "--keep", tmp_path / "k.png"),
+            "*.tif",
+        ),
+        (("compare", windows, windows, *reference, "--out", tmp_path / "c.csv"), "*.json"),
+        (("compare", windows, windows, *reference, "--plot", tmp_path / "c.tif"), "*.png"),
+    ):
+        assert run_command(monkeypatch, *words) == 2
+        text = capsys.readouterr().err
+        assert rule in text and text.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -18,7 +18,14 @@ from microgan.evaluation.descriptors import (
     compute_descriptors,
     correlation_length,
 )
-from microgan.evaluation.fidelity import compare, curves, evaluate, property_bounds
+from microgan.evaluation.fidelity import (
+    HEADLINE,
+    compare,
+    curves,
+    evaluate,
+    fidelity_headline,
+    property_bounds,
+)
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.real_statistics import (
     FidelityConfig,
@@ -366,3 +373,14 @@ def test_evaluate_with_no_valid_sample(scan: RealStatistics) -> None:
 def test_verdicts_must_fit_the_samples(scan: RealStatistics) -> None:
     with pytest.raises(UserError, match="verdicts: 3: must be as many as samples, 10"):
         evaluate(measured(20, 5, 5), np.ones(3, bool), scan, CONFIG, SOLVED)
+
+
+def test_what_cannot_be_told_is_none_and_not_zero() -> None:
+    untested = {name: {"ratio": None, "p": None} for name in HEADLINE}
+    tested = {name: {"ratio": 1.5, "p": 0.5} for name in HEADLINE} | {"stiffness": {"ratio": 2.0, "p": 1e-6}}
+    shift = dict.fromkeys(HEADLINE)
+    figures = fidelity_headline(
+        {"before": tested, "after": untested, "training_windows": tested, "shift": shift}
+    )
+    assert (figures["flagged"], figures["flagged_before"], figures["shift"]) == (None, 1, None)
+    assert {figures[f"{name}.ratio"] for name in HEADLINE} == {None}

@@ -51,8 +51,29 @@ def structures() -> SimpleNamespace:
 
 
 def run(parts: SimpleNamespace, out: Path, **parameters: object) -> dict:
-    config = ExportConfig.from_mapping(parameters, "export")
+    config = ExportConfig.from_mapping({"include_invalid": True, **parameters}, "export")
     return export(ExportInput(**vars(parts)), PROVENANCE, out, config)
+
+
+def test_only_valid_structures_are_written(structures: SimpleNamespace, tmp_path: Path) -> None:
+    structures.sources = ["cell.tif[0]", "cell.tif[1]", "cell.tif[2]"]
+    sidecar = run(structures, tmp_path / "out", formats=["tiff", "csv"], include_invalid=False)
+    assert (sidecar["structures"], sidecar["judged"], sidecar["judged_valid"]) == (2, 3, 2)
+    assert [verdict["valid"] for verdict in sidecar["verdicts"]] == [True, True]
+    assert np.array_equal(tifffile.imread(tmp_path / "out/phase.tif"), structures.phase[[0, 2]])
+    assert np.array_equal(tifffile.imread(tmp_path / "out/grey.tif"), structures.grey[[0, 2]])
+    manifest = rows_of(tmp_path / "out/manifest.csv")
+    assert [row["source"] for row in manifest] == ["cell.tif[0]", "cell.tif[2]"]
+    assert [row["circles"] for row in manifest] == ["2", "1"]
+    both = run(structures, tmp_path / "all", formats=["tiff"])
+    assert (both["structures"], both["judged"], both["judged_valid"]) == (3, 3, 2)
+
+
+def test_nothing_is_written_where_no_structure_is_valid(structures: SimpleNamespace, tmp_path: Path) -> None:
+    structures.verdicts = [SimpleNamespace(valid=False, reasons=("overlap",))] * 3
+    with pytest.raises(UserError, match=r"0 of 3 valid \(rejected for overlap 3\): .*include_invalid"):
+        run(structures, tmp_path / "out", include_invalid=False)
+    assert not (tmp_path / "out").exists()
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -295,9 +316,10 @@ def test_sidecar_keeps_to_its_schema(structures: SimpleNamespace, tmp_path: Path
 
 
 def test_an_export_without_structures_keeps_to_the_same_schema() -> None:
-    content = empty_sidecar((5, 7), PROVENANCE, ExportConfig(), "no sample is valid")
+    content = empty_sidecar((5, 7), 9, PROVENANCE, ExportConfig())
     sidecar = Sidecar.model_validate_json(json.dumps(content), strict=True)
-    assert (sidecar.structures, sidecar.note, sidecar.provenance) == (0, "no sample is valid", PROVENANCE)
+    assert (sidecar.structures, sidecar.judged, sidecar.provenance) == (0, 9, PROVENANCE)
+    assert sidecar.note == "0 of 9 valid: nothing is written"
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("um", 1.0), ("mm", 1e-3), ("m", 1e-6)])

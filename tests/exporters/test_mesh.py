@@ -11,9 +11,9 @@ from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.exporters.formats.mesh import MSH, VTU, write_msh, write_vtu
-from microgan.exporters.outlines import disc_area
+from microgan.exporters.outlines import disc_area, gmsh_session
 from microgan.exporters.rendering import render_phase
-from microgan.exporters.structure import Structure
+from microgan.exporters.structure import LengthUnit, Structure
 
 gmsh = pytest.importorskip("gmsh")
 meshio = pytest.importorskip("meshio")
@@ -119,6 +119,24 @@ def test_nodes_of_opposite_sides_match_and_the_file_says_so(tmp_path: Path) -> N
     shift = np.abs(mesh.points[pairs[:, 0]] - mesh.points[pairs[:, 1]])
     assert {tuple(row) for row in shift.round(9).tolist()} == {(24.0, 0.0), (0.0, 20.0)}
     assert len(pairs) >= len(mesh.side("X_MIN")) + len(mesh.side("Y_MIN"))
+
+
+@pytest.mark.parametrize("unit", ["um", "mm", "m"])
+def test_gmsh_reads_the_cell_as_large_as_it_is(tmp_path: Path, unit: LengthUnit) -> None:
+    cell = replace(structure(overlapping(1)), voxel_size_um=0.6, length_unit=unit)
+    write_msh(cell, tmp_path / PATH)
+    with gmsh_session() as gmsh:
+        gmsh.open(str(tmp_path / PATH))
+        _, points, _ = gmsh.model.mesh.getNodes()
+        affine = [gmsh.model.mesh.getPeriodicNodes(1, tag)[3] for _, tag in gmsh.model.getEntities(1)]
+    columns = points.reshape(-1, 3)
+    extent = np.array([48, 40, 0]) * cell.spacing
+    np.testing.assert_allclose(columns.min(axis=0), 0, atol=1e-9 * extent[0])
+    np.testing.assert_allclose(columns.max(axis=0), extent, rtol=1e-9)
+    translations = {tuple(matrix.reshape(4, 4)[:3, 3]) for matrix in affine if len(matrix)}
+    assert sorted(translations) == [(0, pytest.approx(extent[1]), 0), (pytest.approx(extent[0]), 0, 0)]
+    in_file = meshio.gmsh.read(tmp_path / PATH).points
+    np.testing.assert_allclose(np.sort(columns, axis=0), np.sort(in_file, axis=0), atol=1e-9 * extent[0])
 
 
 def test_a_window_has_no_matching_nodes(tmp_path: Path) -> None:

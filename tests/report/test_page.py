@@ -142,6 +142,25 @@ def test_the_page_begins_with_what_came_out(report: Path) -> None:
     assert "All 9 effective properties lie inside the Hashin-Shtrikman bounds" in head
 
 
+def test_a_model_without_a_valid_sample_is_told_first(tmp_path: Path) -> None:
+    failed = result("wgan_gp", 1, valid=False)
+    failed = replace(failed, validity={**failed.validity, "pass_rate": 0.0})
+    page = build_report([result("dcgan", 0), failed], REAL, SCAN, {}, tmp_path / "report.html").read_text()
+    (warning,) = re.findall(r'<p class="warning">(.*?)</p>', page, re.DOTALL)
+    assert "No sample of wgan_gp is valid</b> (of 1,010)" in warning
+    assert page.index('class="warning"') < page.index('class="summary"')
+
+
+def test_doubts_about_the_rules_are_told_first(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    doubts = ["radius_px: 12 % of the discs are at an end", "overlap <b> 3 %"]
+    page = build_report([result("dcgan", 0)], REAL, SCAN, {}, out, doubts=doubts).read_text()
+    (warning,) = re.findall(r'<div class="warning">(.*?)</div>', page, re.DOTALL)
+    assert doubts[0] in warning and "overlap &lt;b&gt; 3 %" in warning
+    assert page.index('class="warning"') < page.index('class="summary"')
+    assert 'class="warning"' not in build_report([result("dcgan", 0)], REAL, SCAN, {}, out).read_text()
+
+
 def cells_of(row: dict[str, Any]) -> list[str]:
     """The three cells of a set in the table of all descriptors."""
     return [

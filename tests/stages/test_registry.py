@@ -16,7 +16,7 @@ from microgan.gan.sampling import sample
 from microgan.samples.card import SampleConfig
 from microgan.samples.model_store import model_folder
 from microgan.scan.planes import ScanInfo
-from stages.registry import best_model, promote, register
+from stages.registry import best_model, promote, record, register
 from stages.tracking import EXPERIMENT, Tracker, _client, _experiment
 from tests.helpers import lively
 
@@ -35,6 +35,8 @@ SCAN = {
     "mask_sha256": "2" * 64,
 }
 
+GOOD = {"pass_rate": 0.72, "reference_pass_rate": 0.8, "pass_rate_ratio": 0.9, "kernel_distance": 0.5}
+
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow warns of its own code on import
 
 
@@ -45,7 +47,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     save_model(
         folder / "dcgan",
         lively(NetworkConfig(latent_channels=4, base_channels=4)),
-        {"model": "dcgan", "scan": SCAN, "training": {"git_commit": "abc"}},
+        {"model": "dcgan", "scan": SCAN, "training": {"git_commit": "abc", "steps": 70}},
     )
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("DVC_ROOT", str(folder))
@@ -54,7 +56,8 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         run = client.create_run(_experiment(client)).info.run_id
         register(client, run, "discs", folder / "dcgan")
         register(client, run, "discs", folder / "dcgan")
-        promote(client, "discs", "dcgan")
+        record(client, "discs", "dcgan", GOOD, "3" * 64)
+        promote(client, "discs", ["dcgan"])
         yield folder
 
 
@@ -64,11 +67,43 @@ def test_a_generator_is_registered_once_without_pickle_or_code(registered: Path)
     for alias in ("best", "dcgan"):
         assert client.get_model_version_by_alias("microgan-discs", alias).version == version.version
     card = json.loads((registered / "dcgan/model.json").read_text())
-    assert version.tags["weights_sha256"] == card["weights_sha256"]
+    assert version.tags == {
+        **{"weights_sha256": card["weights_sha256"], "scan": "discs", "model": "dcgan"},
+        **{"steps": "70", "git_commit": "abc", "reference_sha256": "3" * 64},
+        **{name: str(value) for name, value in GOOD.items()},
+    }
+    assert version.description == (
+        "dcgan of discs: 72.0% of its samples are valid, 80.0% of real held-out windows; kernel distance 0.5"
+    )
     (entry,) = client.search_logged_models([client.get_experiment_by_name(EXPERIMENT).experiment_id])
     files = [path.suffix for path in (registered / "mlartifacts").rglob("*") if path.is_file()]
     assert (version.source, version.run_id) == (entry.artifact_location, entry.source_run_id)
     assert ".safetensors" in files and not {".py", ".pkl", ".pt"} & set(files)
+
+
+def test_best_moves_to_a_better_model_only(registered: Path) -> None:
+    client = _client()
+    run = client.create_run(_experiment(client)).info.run_id
+    first = client.get_model_version_by_alias("microgan-discs", "best").version
+    for number, (figures, moves) in enumerate(
+        (
+            ({**GOOD, "pass_rate": 0.4, "pass_rate_ratio": 0.5, "kernel_distance": 0.1}, False),
+            ({**GOOD, "pass_rate": 0.0, "pass_rate_ratio": 0.0, "kernel_distance": None}, False),
+            ({**GOOD, "kernel_distance": 0.6}, False),
+            ({**GOOD, "kernel_distance": 0.4}, True),
+        )
+    ):
+        network = NetworkConfig(latent_channels=5 + number, base_channels=4)
+        about = {"model": "other", "scan": SCAN, "training": {}}
+        save_model(registered / "other", lively(network), about)
+        register(client, run, "discs", registered / "other")
+        record(client, "discs", "other", figures, "4" * 64)
+        assert promote(client, "discs", ["other"]) == ("other" if moves else None)
+        best = client.get_model_version_by_alias("microgan-discs", "best").version
+        assert best == (
+            client.get_model_version_by_alias("microgan-discs", "other").version if moves else first
+        )
+    client.set_registered_model_alias("microgan-discs", "best", first)
 
 
 def test_what_mlflow_serves_is_what_the_generator_draws(registered: Path) -> None:
@@ -147,5 +182,6 @@ def test_the_best_model_passes_about_as_often_as_any_and_is_nearest_to_real_imag
     rare = {"pass_rate_ratio": 0.3, "kernel_distance": 0.1}
     assert best_model({"a": much, "b": near, "c": rare}) == "b"
     assert best_model({"a": much, "c": rare}) == "a"
+    assert best_model({"a": {"pass_rate_ratio": 0.0, "kernel_distance": None}}) is None
     often = {"pass_rate_ratio": 1.3, "kernel_distance": 2.0}
     assert best_model({"a": often, "b": {**near, "pass_rate_ratio": 0.95}}) == "b"

@@ -1,5 +1,7 @@
 """Tracking by MLflow: one run an execution, and no stage stops when it fails."""
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import psutil
 import pytest
 
 from stages.project import project_root
-from stages.tracking import Tracker
+from stages.tracking import Tracker, _user
 from tests.stages.helpers import error_line
 
 
@@ -86,3 +88,50 @@ def test_runs_of_queued_experiments_are_kept_in_the_user_s_repository(
     assert project_root() == tmp_path
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert project_root() == tmp_path
+
+
+ODD = "a b (c) #1 'q' ?x %20 ü"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_project_works_under_any_name_and_a_copy_on_its_own_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("stages.tracking._executor", psutil.Process)
+
+    def track_in(project: Path) -> None:
+        monkeypatch.chdir(project)
+        monkeypatch.setenv("DVC_ROOT", str(project))
+        _track(Tracker())
+        assert capsys.readouterr().err == ""
+
+    original, copy = tmp_path / ODD, tmp_path / "copy"
+    (original / "reports").mkdir(parents=True)
+    (original / "reports/page.html").write_text("page")
+    track_in(original)
+    before = sorted(original.rglob("*"))
+    assert [path for path in before if path.name == "page.html" and "mlartifacts" in path.parts]
+    shutil.copytree(original, copy)
+    track_in(copy)
+    assert sorted(original.rglob("*")) == before
+    assert len([path for path in copy.rglob("page.html") if "mlartifacts" in path.parts]) == 2
+    shutil.rmtree(original)
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("microgan").experiment_id])
+    assert len(runs) == 3  # the parent, and the stage twice
+    for run in runs:
+        assert run.info.artifact_uri.startswith(copy.as_uri())
+        for artifact in client.list_artifacts(run.info.run_id, "reports"):
+            assert Path(client.download_artifacts(run.info.run_id, artifact.path)).read_text() == "page"
+
+
+def test_a_user_without_a_name_is_known_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", no_name)
+    assert _user() == str(os.getuid())

@@ -31,6 +31,7 @@ LEAST_GAP = 0.02  # least distance of two edges, or of an edge and the border, o
 MOST_PUSHES = 500
 MESH_OPTIONS = {"Mesh.Algorithm": 6, "Mesh.MshFileVersion": 4.1, "Mesh.RandomSeed": 1}
 WHOLE = 2 * np.pi
+TRANSLATION = (3, 7, 11)  # entries of a matrix (4, 4), row by row
 
 
 def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SIZE) -> None:
@@ -67,6 +68,7 @@ def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SI
             _draw(gmsh, structure, discs, per_disc)
             gmsh.model.mesh.generate(2)
             gmsh.write(str(path))
+            _scale_translations(path, structure.spacing)
         except Exception as error:  # gmsh raises nothing finer
             raise UserError(structure.name, one_line(error), "must be circles that gmsh can mesh") from error
 
@@ -227,6 +229,23 @@ def _shift(x: float, y: float) -> list[float]:
     matrix = np.eye(4)
     matrix[:2, 3] = x, y
     return matrix.ravel().tolist()
+
+
+def _scale_translations(path: Path, spacing: float) -> None:
+    """Scale what takes one border to the other: gmsh scales nodes as it writes, but not these translations.
+
+    Programs that apply them, gmsh among them, would move the nodes of the borders.
+    """
+    lines = path.read_text().splitlines(keepends=True)
+    if "$Periodic\n" not in lines:
+        return
+    for number in range(lines.index("$Periodic\n"), lines.index("$EndPeriodic\n")):
+        count, *matrix = lines[number].split()
+        if count == "16" and len(matrix) == 16:
+            for entry in TRANSLATION:
+                matrix[entry] = repr(float(matrix[entry]) * spacing)
+            lines[number] = " ".join([count, *matrix]) + "\n"
+    path.write_text("".join(lines))
 
 
 MSH = Format(
