@@ -10,6 +10,7 @@ from microgan.core.errors import UserError
 from microgan.core.files import file_sha256
 from microgan.validity.reference import Reference
 
+TIFF = (".tif", ".tiff")  # of files that are written
 OVERLAY_PX = 1600  # to about this size small pages are magnified
 
 

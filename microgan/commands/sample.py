@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from microgan.commands.images import ReferenceFile, must_be_named, written
+from microgan.commands.images import TIFF, ReferenceFile, must_be_named, written
 from microgan.core.domain import Domain
 from microgan.core.files import write_tiff_in_bands
 from microgan.gan.checkpoint import load_model
@@ -19,7 +19,6 @@ from microgan.samples.card import SampleCard, SampleConfig, card_path, must_be_f
 from microgan.samples.model_store import model_folder
 from microgan.samples.repair import RepairConfig, Repaired, sample_and_repair
 from microgan.scan.planes import ScanInfo
-from microgan.scan.readers import TIFF
 
 # Of the card, printed with --json.
 FIGURES = ("count", "rows", "cols", "seed", "periodic", "voxel_size_um", "repaired", "weights_sha256")

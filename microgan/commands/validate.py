@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from microgan.commands.images import (
+    TIFF,
     ReferenceFile,
     magnification,
     must_be_named,
@@ -23,7 +24,6 @@ from microgan.samples.card import SampleCard, card_path, must_be_free_for_card
 from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import batches, image_files, pages, voxel_size_um
 from microgan.scan.planes import to_unit_range
-from microgan.scan.readers import TIFF
 from microgan.validity.large_images import judge_any_size
 
 
