@@ -12,7 +12,7 @@ from PIL import Image
 from microgan.core.domain import Domain
 from microgan.core.files import write_tiff
 from microgan.samples.card import SampleCard, SampleConfig
-from microgan.scan.voxel_size import tiff_voxel_size_um
+from microgan.scan.readers import open_image
 from microgan.validity import large_images
 from microgan.validity.judging import judge
 from microgan.validity.own_rules import OwnRule
@@ -109,8 +109,8 @@ def test_valid_images_are_kept_with_their_card(
     assert run_command(monkeypatch, "validate", *words) == 0
     assert f"the valid ones to {kept}" in capsys.readouterr().out
     assert np.array_equal(tifffile.imread(kept), real)
-    with tifffile.TiffFile(kept) as tiff:
-        assert tiff_voxel_size_um(tiff, kept) == pytest.approx(0.65)
+    with open_image(kept) as scan:
+        assert scan.voxel_size_um == pytest.approx(0.65)
     selected = SampleCard.load(kept)
     assert (selected.count, selected.seed, selected.selected["judged"], selected.selected["valid"]) == (
         2,

@@ -29,7 +29,8 @@ def generated(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _exported(out: str) -> dict:
     reference = ReferenceFile(Path("reference/reference.json"))
-    return export_command([SAMPLES], reference, None, Path(out), ExportConfig(formats=("tiff",)))
+    config = ExportConfig(formats=("tiff",), include_invalid=True)
+    return export_command([SAMPLES], reference, "scan", None, Path(out), config)
 
 
 def test_the_command_line_exports_samples_of_the_pipeline_by_their_card(generated: Path) -> None:
