@@ -7,42 +7,134 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from microgan.core.config import Config
+from microgan.core.errors import UserError
 
 GREY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+
+
+RANGE = r"(-?\d+)?:(-?\d+)?(:[1-9]\d*)?"  # as in Python
+
+
+def planes_in_range(text: str, count: int) -> list[int]:
+    """Return the numbers of the planes in a range as in Python, of ``count`` planes.
+
+    Examples
+    --------
+    >>> planes_in_range("1:6:2", 5), planes_in_range("-2:", 5)
+    ([1, 3], [3, 4])
+    """
+    parts = [int(part) if part else None for part in text.split(":")]
+    return list(range(count)[slice(*parts)])
+
+
+def _check_range(text: object) -> None:
+    # YAML reads 10:20:4 without quotes as a number to the base of 60.
+    if not (isinstance(text, str) and re.fullmatch(RANGE, text)):
+        raise ValueError(
+            'must be a range as in Python, in quotes: "10:200:4" (first, end, step), "10:", ":-5"'
+        )
 
 
 class SplitConfig(Config):
     """Which part of a scan serves which purpose; what is left is for training.
 
-    A list names planes (counted from 0). A fraction takes a band of rows, with that fraction of the field
-    of view, from every plane that no list names; ``margin_px`` rows between two bands belong to no part.
+    A list or a range (``"104:128"``) names planes, counted from 0. A fraction takes a band of rows, with that
+    fraction of the field of view, from every plane that is not named; ``margin_px`` rows between two bands
+    belong to no part. Nor do the planes that ``unused`` names, and ``margin_planes`` planes on either side of
+    planes that are named for a part.
     """
 
-    held_out: list[int] | float = 0.2
-    calibration: list[int] | float = 0.2
+    held_out: list[int] | str | float = 0.2
+    calibration: list[int] | str | float = 0.2
     margin_px: int = Field(default=16, ge=0)
+    margin_planes: int = Field(default=0, ge=0)
+    unused: list[int] | str = Field(default_factory=list)
 
     @field_validator("held_out", "calibration", mode="before")
     @classmethod
-    def _is_planes_or_fraction(cls, fraction: object) -> object:
-        planes = isinstance(fraction, list) and all(type(plane) is int and plane >= 0 for plane in fraction)
-        if not planes and not (isinstance(fraction, float) and 0 < fraction < 1):
-            raise ValueError("must be a list of planes, counted from 0, or a fraction between 0 and 1")
-        return fraction
+    def _is_planes_or_fraction(cls, part: object) -> object:
+        if not (isinstance(part, float) and 0 < part < 1) and not _names_planes(part):
+            raise ValueError(
+                'must be a list of planes, counted from 0, a range in quotes ("104:128"), or a fraction '
+                "between 0 and 1"
+            )
+        return part
+
+    @field_validator("unused", mode="before")
+    @classmethod
+    def _is_planes(cls, planes: object) -> object:
+        if not _names_planes(planes):
+            raise ValueError('must be a list of planes, counted from 0, or a range in quotes ("104:128")')
+        return planes
 
     @model_validator(mode="after")
     def _leaves_something(self) -> Self:
-        fractions = [
-            fraction for fraction in (self.held_out, self.calibration) if isinstance(fraction, float)
-        ]
+        fractions = [part for part in (self.held_out, self.calibration) if isinstance(part, float)]
         if sum(fractions) >= 1:
             raise ValueError("held_out and calibration must leave a part for training, below 1 together")
-        named = [
-            plane for role in (self.held_out, self.calibration) if isinstance(role, list) for plane in role
-        ]
-        if len(named) != len(set(named)):
-            raise ValueError("held_out and calibration must name each plane at most once")
         return self
+
+    def planes(self, count: int) -> dict[str, set[int]]:
+        """Return the planes that are named for each part, and those of no part (``unused``).
+
+        Parameters
+        ----------
+        count
+            Number of planes of the scan.
+
+        Raises
+        ------
+        UserError
+            If a plane is not there, is named twice, or none is left for training.
+        """
+        named = {
+            role: _numbers(part, count, f"split.{role}")
+            for role, part in (
+                ("held_out", self.held_out), ("calibration", self.calibration), ("unused", self.unused)
+            )
+            if not isinstance(part, float)
+        }  # fmt: skip
+        owner: dict[int, str] = {}
+        for role, planes in named.items():
+            for plane in planes:
+                if plane in owner:
+                    where = f"split.{role}"
+                    raise UserError(
+                        where, plane, f"must name each plane once; split.{owner[plane]} has it too"
+                    )
+                owner[plane] = role
+        apart = self.margin_planes
+        near = {
+            plane
+            for number, role in owner.items()
+            if role != "unused"
+            for plane in range(max(number - apart, 0), min(number + apart + 1, count))
+        }
+        named["unused"] = named.get("unused", set()) | (near - owner.keys())
+        taken = sum(map(len, named.values()))
+        if taken >= count:
+            rule = "must leave a plane for training: name fewer, or take fractions of the rows"
+            raise UserError("split", f"{taken} of {count} planes named or beside them", rule)
+        return named
+
+
+def _names_planes(part: object) -> bool:
+    if isinstance(part, str):
+        return re.fullmatch(RANGE, part) is not None
+    return isinstance(part, list) and all(type(plane) is int and plane >= 0 for plane in part)
+
+
+def _numbers(part: list[int] | str, count: int, where: str) -> set[int]:
+    planes = planes_in_range(part, count) if isinstance(part, str) else part
+    if isinstance(part, str) and not planes:
+        raise UserError(where, part, f"must name a plane of the scan, which has {count} (0 to {count - 1})")
+    if beyond := [plane for plane in planes if plane >= count]:
+        rule = f"must name planes below {count}, the scan's number of planes"
+        raise UserError(where, beyond[0], rule)
+    if len(set(planes)) < len(planes):
+        twice = next(plane for plane in planes if planes.count(plane) > 1)
+        raise UserError(where, twice, "must name each plane once")
+    return set(planes)
 
 
 class ScanConfig(Config):
@@ -74,12 +166,8 @@ class ScanConfig(Config):
     @field_validator("planes", mode="before")
     @classmethod
     def _planes_are_a_range(cls, planes: object) -> object:
-        # YAML reads 10:20:4 without quotes as a number to the base of 60.
-        pattern = r"(-?\d+)?:(-?\d+)?(:[1-9]\d*)?"
-        if planes is not None and not (isinstance(planes, str) and re.fullmatch(pattern, planes)):
-            raise ValueError(
-                'must be a range as in Python, in quotes: "10:200:4" (first, end, step), "10:", ":-5"'
-            )
+        if planes is not None:
+            _check_range(planes)
         return planes
 
     @field_validator("radius_px")

@@ -5,7 +5,7 @@ the grey values, then to normalise.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +104,7 @@ def _first_pass(
     planes = scan.shape[0]
     sha = hashlib.sha256(f"{scan.shape} {scan.dtype}".encode())
     regions: dict[str, list[Box]] = {role: [] for role in ROLES}
+    named = config.split.planes(planes)
     served: set[str] = set()  # roles that contain a window
     sample: list[np.ndarray] = []
     saturated: list[float | None] = []
@@ -116,7 +117,7 @@ def _first_pass(
             _check_values(raw, mask, scan, index)
             saturated.append(saturated_fraction(raw[mask]))
             write_mask(mask)
-            for role, (row0, row1, col0, col1) in _split_plane(index, mask, config.split).items():
+            for role, (row0, row1, col0, col1) in _split_plane(index, mask, config.split, named).items():
                 regions[role].append((index, row0, row1, col0, col1))
                 part = mask[row0:row1, col0:col1]
                 if role not in served and window_corners(part, window_px).any():
@@ -133,22 +134,26 @@ def _first_pass(
         )
     for role in ROLES:
         if role not in served:
-            rule = f"no window fits into the {role} part of {name} and its field of view"
-            raise UserError("window_px", window_px, rule)
+            sides = [(row1 - row0, col1 - col0) for _, row0, row1, col0, col1 in regions[role]]
+            largest = "; its largest region has {} x {} px".format(*max(sides, key=min)) if sides else ""
+            rule = f"no window fits into the {role} part of {name} and its field of view{largest}"
+            raise UserError("window_px", window_px, f"{rule}: take smaller windows, or a larger split.{role}")
     return _FirstPass(sha.hexdigest(), _intensity_window(np.concatenate(sample), config), regions)
 
 
 # The split ---------------------------------------------------------------------------------------------
 
 
-def _split_plane(plane: int, mask: np.ndarray, split: SplitConfig) -> dict[str, tuple[int, int, int, int]]:
+def _split_plane(
+    plane: int, mask: np.ndarray, split: SplitConfig, named: Mapping[str, set[int]]
+) -> dict[str, tuple[int, int, int, int]]:
     """Return the box of each role in one plane: all of it, or bands of rows with a margin between them.
 
-    From the bottom: held out, margin, calibration, margin, train.
+    From the bottom: held out, margin, calibration, margin, train. None for a plane of no part.
     """
-    for role, fraction in (("held_out", split.held_out), ("calibration", split.calibration)):
-        if isinstance(fraction, list) and plane in fraction:
-            return _trimmed({role: (0, len(mask))}, mask)
+    for role, planes in named.items():
+        if plane in planes:
+            return _trimmed({role: (0, len(mask))}, mask) if role in ROLES else {}
     # Fractions of the field of view, not of the rows: the top and bottom of a disc are narrow.
     above = np.concatenate([[0], np.cumsum(mask.sum(1))]) / max(mask.sum(), 1)  # the fraction above each row
     bands, end = {}, len(mask)
@@ -188,15 +193,7 @@ def _check_sizes(name: str, split: SplitConfig, window_px: int, shape: tuple[int
         raise UserError(
             "window_px", window_px, f"must be 1 to {min(shape[1:])}, the shorter side of {name}'s planes"
         )
-    named = 0
-    for role, fraction in (("held_out", split.held_out), ("calibration", split.calibration)):
-        beyond = [plane for plane in fraction if plane >= shape[0]] if isinstance(fraction, list) else []
-        if beyond:
-            rule = f"must name planes below {shape[0]}, the scan's number of planes"
-            raise UserError(f"split.{role}", beyond[0], rule)
-        named += len(fraction) if isinstance(fraction, list) else 0
-    if named == shape[0]:
-        raise UserError("split", f"{named} of {shape[0]} planes", "must leave a plane for training")
+    split.planes(shape[0])  # names what is there
 
 
 def _check_values(raw: np.ndarray, mask: np.ndarray, scan: Scan, index: int) -> None:

@@ -303,10 +303,14 @@ def test_window_larger_than_the_plane(tmp_path: Path, window_px: int) -> None:
 def test_window_larger_than_the_field_of_view_or_a_part(tmp_path: Path) -> None:
     stack = noise()
     line = refusal(tmp_path, stack, 40)
-    assert line == "window_px: 40: no window fits into the calibration part of drawn and its field of view"
+    assert line.startswith(
+        "window_px: 40: no window fits into the calibration part of drawn and its field of view;"
+    )
     stack[:, ~in_disc(SHAPE[1:], 45, 40, 30)] = 0
     line = refusal(tmp_path, stack, 60, split=BY_PLANE)
-    assert line == "window_px: 60: no window fits into the train part of drawn and its field of view"
+    assert line.startswith(
+        "window_px: 60: no window fits into the train part of drawn and its field of view; its"
+    )
 
 
 @pytest.mark.parametrize("region", [(0, 91, 0, 80), (10, 10, 0, 80), (0, 90, -1, 80), (0, 90, 50, 20)])
@@ -315,11 +319,55 @@ def test_wrong_region(tmp_path: Path, region: tuple) -> None:
     assert line == f"region: {region}: must be row0 < row1 <= 90 and col0 < col1 <= 80, from 0"
 
 
+@pytest.mark.parametrize(
+    ("split", "parts"),
+    [
+        (
+            {"held_out": "4:", "calibration": "2:3"},
+            {"train": {0, 1, 3}, "calibration": {2}, "held_out": {4, 5}},
+        ),
+        (
+            {"held_out": [5], "calibration": [3], "unused": [0, 4]},
+            {"train": {1, 2}, "calibration": {3}, "held_out": {5}},
+        ),
+        ({"held_out": "5:6", "calibration": "::5", "unused": "1:3"}, None),
+        (
+            {"held_out": [5], "calibration": [2], "margin_planes": 1},
+            {"train": {0}, "calibration": {2}, "held_out": {5}},
+        ),
+        (
+            {"held_out": "4:6", "calibration": 0.3, "margin_planes": 1, "margin_px": 2},
+            {"train": {0, 1, 2}, "calibration": {0, 1, 2}, "held_out": {4, 5}},
+        ),
+    ],
+)
+def test_planes_are_named_by_lists_and_ranges_and_left_out_beside_parts(
+    tmp_path: Path, split: dict, parts: dict[str, set[int]] | None
+) -> None:
+    if parts is None:  # "::5" names planes 0 and 5
+        line = refusal(tmp_path, noise(), split=split)
+        assert line == "split.calibration: 5: must name each plane once; split.held_out has it too"
+        return
+    planes = ingest_array(tmp_path, noise(), split=split)
+    assert {role: {box[0] for box in boxes} for role, boxes in planes.info.regions.items()} == parts
+
+
+def test_a_split_that_leaves_nothing_says_what_to_do(tmp_path: Path) -> None:
+    line = refusal(tmp_path, noise(), split={"held_out": "9:", "calibration": [1]})
+    assert line == "split.held_out: 9:: must name a plane of the scan, which has 6 (0 to 5)"
+    line = refusal(tmp_path, noise(), split={"held_out": "::2", "calibration": [3], "margin_planes": 1})
+    assert line.startswith("split: 6 of 6 planes named or beside them: must leave a plane for training")
+    line = refusal(tmp_path, noise(), 40, split={"held_out": 0.2, "calibration": 0.2, "margin_px": 2})
+    assert "its largest region has 18 x 80 px: take smaller windows, or a larger split.calibration" in line
+    with pytest.raises(UserError, match="range in quotes"):
+        ScanConfig.from_mapping({"radius_px": (4, 8), "split": {"held_out": 620}}, "scans.x")  # 10:20 in YAML
+
+
 def test_split_that_does_not_suit_the_scan(tmp_path: Path) -> None:
     line = refusal(tmp_path, noise(), split={"held_out": [6]})
     assert line == "split.held_out: 6: must name planes below 6, the scan's number of planes"
     line = refusal(tmp_path, noise(), split={"held_out": [0, 1, 2], "calibration": [3, 4, 5]})
-    assert line == "split: 6 of 6 planes: must leave a plane for training"
+    assert line.startswith("split: 6 of 6 planes named or beside them: must leave a plane for training")
     line = refusal(tmp_path, noise(), split={"held_out": [], "calibration": [1]})
     assert "no window fits into the held_out part" in line
 
