@@ -110,38 +110,39 @@ def test_score_penalty_holds_the_critic_near_doubt(model: ModelConfig, tmp_path:
     assert size[10.0] < 0.1 * size[0.0]
 
 
-RUN = """
+KILLED = """
 import os, signal, sys
 from pathlib import Path
-from microgan.gan.training import train
-from microgan.scan.symmetries import Augmentation
-from tests.helpers import DiscWindows, weights_digest
-from tests.gan.test_training import DCGAN, PHYSICAL, TINY, WGAN_GP, brightness, material
-model = {"dcgan": DCGAN, "wgan_gp": WGAN_GP}[sys.argv[1]]
-config = TINY.model_copy(update={"steps": 40})
+from tests.gan.test_training import resumable
 def kill(row):
     if row["step"] == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-config = config.model_copy(update={"physics": PHYSICAL, "validation_every": 7, "validation_count": 2})
-done = train(DiscWindows(), config, model, Path(sys.argv[2]), kill, validate=brightness, material=material())
-print(weights_digest(done.generator), len(done.history), len(done.validations))
+resumable(sys.argv[1], Path(sys.argv[2]), kill)
 """
 
 
-def _run(model: str, state: Path, killed_at: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", RUN, model, str(state), str(killed_at)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+def resumable(
+    model: str, state: Path, on_log: Callable[[dict[str, float]], None] = lambda row: None
+) -> training.Trained:
+    """Train with physical loss and validation, so that all there is to resume takes part."""
+    update = {"steps": 20, "physics": PHYSICAL, "validation_every": 7, "validation_count": 2}
+    config, kind = TINY.model_copy(update=update), {"dcgan": DCGAN, "wgan_gp": WGAN_GP}[model]
+    return train(DiscWindows(), config, kind, state, on_log, validate=brightness, material=material())
 
 
 @pytest.mark.parametrize("model", ["dcgan", "wgan_gp"])
 def test_killed_and_resumed_equals_never_stopped(model: str, tmp_path: Path) -> None:
     """SIGKILL at a random step, run again: bit-identical weights and the same history."""
-    whole = _run(model, tmp_path / "whole")
-    assert whole.stdout.split()[1:] == ["40", "6"], whole.stderr
-    step = random.randint(4, 39)  # states are saved at 3, 6, ...
-    assert _run(model, tmp_path / "killed", step).returncode == -signal.SIGKILL
+    whole = resumable(model, tmp_path / "whole")
+    assert (len(whole.history), len(whole.validations)) == (20, 3)
+    step = random.randint(4, 19)  # states are saved at 3, 6, ...
+    command = [sys.executable, "-c", KILLED, model, str(tmp_path / "killed"), str(step)]
+    killed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (tmp_path / "killed").exists()
-    assert _run(model, tmp_path / "killed").stdout == whole.stdout, f"killed at step {step}"
+    resumed = resumable(model, tmp_path / "killed")
+    assert _digest(resumed) == _digest(whole), f"killed at step {step}"
+    assert (len(resumed.history), len(resumed.validations)) == (20, 3)
 
 
 def test_ctrl_c_finishes_the_step_saves_and_goes_on_later(tmp_path: Path) -> None:

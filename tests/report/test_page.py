@@ -2,7 +2,8 @@
 
 import base64
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from microgan.core.errors import UserError
 from microgan.evaluation.descriptors import DESCRIPTORS
 from microgan.evaluation.fidelity import HEADLINE
+from microgan.report import page as report_page
 from microgan.report.page import build_report
 from microgan.report.results import ModelResult
 from microgan.validity.reference import DetectionRate
@@ -82,6 +84,35 @@ class Page(HTMLParser):
 
 def digits(value: float) -> str:
     return f"{value:#.3g}".rstrip(".")
+
+
+DRAW = report_page.draw_figures
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _figures_are_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Draw the figures of each set of models once: drawing takes most of the time of a report."""
+    drawn: dict[tuple[object, ...], Path] = {}
+
+    def once(models: Sequence[ModelResult], real: np.ndarray, size_um: float | None, folder: Path) -> None:
+        shown = [
+            (
+                model.name,
+                model.training_steps is None,
+                model.rules_figure,
+                model.nearest_training_windows_figure,
+            )
+            for model in models
+        ]
+        key = (*shown, size_um)
+        if key not in drawn:
+            drawn[key] = tmp_path_factory.mktemp("figures")
+            DRAW(models, real, size_um, drawn[key])
+        shutil.copytree(drawn[key], folder, dirs_exist_ok=True)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(report_page, "draw_figures", once)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -416,7 +447,8 @@ def test_model_without_any_valid_sample_has_its_report(tmp_path: Path) -> None:
     assert Page(out.read_text()).row("Radius") == [f"1.60 → {DASH}"]
 
 
-def test_same_inputs_give_the_same_page(tmp_path: Path) -> None:
+def test_same_inputs_give_the_same_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_page, "draw_figures", DRAW)
     pages = [
         build_report([result("dcgan", 0)], REAL[:2], SCAN, {}, tmp_path / f"{name}.html").read_bytes()
         for name in "ab"
