@@ -6,6 +6,7 @@ result under --strict, and 130 after Ctrl-C. Files are written whole or not at a
 """
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,8 +123,9 @@ def detect_command(
     from microgan.commands.detect import detect
     from microgan.detection.detector import Detector
 
-    if not 1 <= radius[0] < radius[1]:
-        raise UserError("--radius", f"{radius[0]:g} {radius[1]:g}", "must be MIN MAX with 1 <= MIN < MAX")
+    if not 1 <= radius[0] < radius[1] < math.inf:
+        rule = "must be MIN MAX with 1 <= MIN < MAX, both finite"
+        raise UserError("--radius", f"{radius[0]:g} {radius[1]:g}", rule)
     result = detect(images, Detector(radius, polarity), out, overlay)
     _print_result(result, f"{result['discs']} discs in {result['images']} images, written to {out}", as_json)
 

@@ -11,7 +11,7 @@ from microgan.commands.images import magnification, must_be_named, overlay_name,
 from microgan.core.files import write_csv
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect as detect_discs
-from microgan.detection.detector import Detector
+from microgan.detection.detector import Detector, check_band_fits
 from microgan.report.figures.windows import circle_overlay
 from microgan.scan.field_of_view import specimen
 from microgan.scan.images import batches, stretch
@@ -25,6 +25,7 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal pages, discs
         for names, batch in batches(images, "detect", with_outside=True):
+            check_band_fits(detector.radius_px, batch.shape[1:], "--radius")
             inside = [specimen(page) for page in batch]
             grey = np.stack([stretch(page, mask) for page, mask in zip(batch, inside, strict=True)])
             detected = detect_discs(torch.from_numpy(grey)[:, None], detector)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
-from microgan.detection.detector import Detector
+from microgan.detection.detector import Detector, check_band_fits
 from microgan.detection.opencv import detect_opencv
 from microgan.detection.ring import detect_ring
 from microgan.detection.watershed import detect_watershed
@@ -49,7 +49,8 @@ def detect(images: Tensor, detector: Detector, *, periodic: bool = False) -> lis
     Raises
     ------
     UserError
-        If a periodic image is too small for the radius band.
+        If the image is too small for the radius band: the largest discs must fit into it, and four times
+        their radius into a periodic one.
 
     Examples
     --------
@@ -63,6 +64,7 @@ def detect(images: Tensor, detector: Detector, *, periodic: bool = False) -> lis
         raise ValueError(f"images: shape {tuple(images.shape)}: must be (B, 1, H, W)")
     if periodic:
         return _detect_wrapped(images, detector)
+    check_band_fits(detector.radius_px, (images.shape[-2], images.shape[-1]))
     find = BACKENDS[detector.settings.backend]
     at_once = max(1, BATCH_PX * (16 if images.is_cuda else 1) // max(1, images.shape[-1] * images.shape[-2]))
     parts = images.split(at_once)

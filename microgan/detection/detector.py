@@ -1,5 +1,6 @@
 """A detector of discs: which discs are searched for, and how."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -42,7 +43,7 @@ class Detector:
     Raises
     ------
     UserError
-        If the band is empty or begins below 1 px.
+        If the band is empty, begins below 1 px or does not end.
 
     Examples
     --------
@@ -55,6 +56,19 @@ class Detector:
     settings: DetectorConfig = field(default_factory=DetectorConfig)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.radius_px[0] < self.radius_px[1]:
-            rule = "must be (smallest, largest) with 1 <= smallest < largest"
+        if not 1 <= self.radius_px[0] < self.radius_px[1] < math.inf:
+            rule = "must be (smallest, largest) with 1 <= smallest < largest, both finite"
             raise UserError("radius_px", tuple(self.radius_px), rule)
+
+
+def check_band_fits(radius_px: tuple[float, float], shape: tuple[int, int], where: str = "radius_px") -> None:
+    """Raise a `UserError` if the largest discs of a band cannot be whole in an image of (rows, cols).
+
+    Of a disc that is never whole, the radius is a guess; and the work grows with the radius.
+    """
+    if 2 * radius_px[1] > min(shape):
+        rows, cols = shape
+        rule = (
+            f"must end at {min(shape) / 2:g} or less, half the shorter side of an image of {rows} x {cols} px"
+        )
+        raise UserError(where, "{:g} {:g}".format(*radius_px), rule)

@@ -37,6 +37,14 @@ def test_bad_input_is_one_line_and_writes_nothing(
             ("detect", tmp_path / "small.tif", "--radius", 8, 4, "--out", tmp_path / "out.csv"),
             "--radius: 8 4",
         ),
+        (
+            ("detect", tmp_path / "small.tif", "--radius", 4, "inf", "--out", tmp_path / "out.csv"),
+            "--radius: 4 inf: must be MIN MAX with 1 <= MIN < MAX, both finite",
+        ),
+        (
+            ("detect", tmp_path / "small.tif", "--radius", 4, "1e9", "--out", tmp_path / "out.csv"),
+            "--radius: 4 1e+09: must end at 16 or less, half the shorter side of an image of 32 x 32 px",
+        ),
         (("validate", tmp_path / "small.tif", *reference), "32 x 32 px: must be at least 64 x 64 px"),
         (
             ("compare", material / "windows.tif", tmp_path / "small.tif", *reference[:2]),

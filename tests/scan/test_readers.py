@@ -343,6 +343,8 @@ def test_wrong_number_of_dimensions_and_type(tmp_path: Path) -> None:
         ({"polarty": "bright"}, "scans.s.polarty: 'bright': unknown parameter, known are "),
         ({"polarity": "grey"}, "scans.s.polarity: 'grey': input should be 'bright' or 'dark'"),
         ({"radius_px": (8, 4)}, "must be (min, max) with 1 <= min < max"),
+        ({"radius_px": (4, float("inf"))}, "scans.s.radius_px.1: inf: input should be a finite number"),
+        ({"radius_px": (4, float("nan"))}, "input should be a finite number"),
         ({"radius_px": 4}, "scans.s.radius_px: 4: input should be a valid tuple"),
         ({"intensity_percentiles": (99, 1)}, "must be (low, high) with 0 <= low < high <= 100"),
         ({"voxel_size_um": 0}, "scans.s.voxel_size_um: 0: input should be greater than 0"),
