@@ -171,6 +171,10 @@ def sample_command(
 
     if min(size) < 1:
         raise UserError("--size", f"{size[0]} {size[1]}", "must be at least 1 1")
+    if strict and repair is None:
+        raise UserError(
+            "--strict", "without --repair", "needs --repair REFERENCE, as only then images are judged"
+        )
     asked = None
     if repair is not None:
         asked = Repair(ReferenceFile(repair, allow_own_rules), RepairConfig(rounds=rounds))

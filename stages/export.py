@@ -6,7 +6,7 @@ import torch
 
 from microgan.core.files import write_json
 from microgan.evaluation.homogenisation import PropertiesConfig
-from microgan.exporters.export import SIDECAR, ExportConfig, empty_sidecar, export
+from microgan.exporters.export import SIDECAR, ExportConfig, empty_sidecar, export, must_be_replaceable
 from microgan.exporters.export_input import ExportInput
 from microgan.samples.card import SampleCard, source_of
 from microgan.validity.reference import Reference
@@ -31,6 +31,7 @@ def main(stage: Stage) -> None:
         "mask_sha256": reference.scan.mask_sha256,
         "parameters": {path: section(stage.params, path) for path in _parameters(name)},
     }
+    must_be_replaceable(Path(f"exports/{name}"))
     with drafts(f"exports/{name}") as (out,):
         if samples.valid.any():
             solved = stage.config("properties", PropertiesConfig)

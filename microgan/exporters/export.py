@@ -34,7 +34,7 @@ from pydantic_core import PydanticCustomError
 from microgan import __version__
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, file_sha256, write_csv, write_json
+from microgan.core.files import atomic, file_sha256, read_json, write_csv, write_json
 from microgan.detection.circles import Circles
 from microgan.exporters.export_input import ExportInput
 from microgan.exporters.formats.abaqus import ABAQUS
@@ -271,15 +271,39 @@ def _write_single(
         format.write(structure, folder / f"{structure.name}{format.suffix}", **options)
 
 
+def must_be_replaceable(out: Path) -> None:
+    """Refuse to replace a folder that has anything but an earlier export, as it was written.
+
+    Raises
+    ------
+    UserError
+        If ``out`` is a file, or has files that no export wrote or that were changed since: a job for a solver
+        beside the structures, its results.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(out, "is a file", "export needs a folder")
+    present = [path for path in _files_in(out) if not path.name.startswith(".")]
+    if not present:
+        return
+    if not (out / SIDECAR).is_file():
+        raise UserError(out, "holds other files", "must be a new or empty folder, or an earlier export")
+    written = {SIDECAR: None} | dict(read_json(out / SIDECAR).get("files", {}))
+    for path in present:
+        name = path.relative_to(out).as_posix()
+        rule = "would be lost, as the folder is replaced: move it, or export to another folder"
+        if name not in written:
+            raise UserError(path, "is of no export", rule)
+        if written[name] is not None and file_sha256(path) != written[name]:
+            raise UserError(path, "was changed since it was exported", rule)
+
+
 @contextmanager
 def _replaced(out: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of ``out`` if all goes well."""
     out = out.absolute()
-    if out.exists() and not out.is_dir():
-        raise UserError(out, "is a file", "export needs a folder")
-    # The folder will be replaced, so it must not contain anything but an earlier export.
-    if out.is_dir() and any(out.iterdir()) and not (out / SIDECAR).is_file():
-        raise UserError(out, "holds other files", "must be a new or empty folder, or an earlier export")
+    must_be_replaceable(out)
     try:
         with atomic(out) as draft:
             draft.mkdir()

@@ -97,7 +97,7 @@ def global_test(
     The largest difference in units of its own standard deviation is compared with those of resamples around
     their own means: one test for a whole curve, with an envelope to draw (Myllymaki, Mrkvicka, Grabarnik,
     Seijo and Hahn, J. R. Stat. Soc. B 79 (2017) 381-404, the studentised envelope). Places where a curve is
-    unknown are left out; p is NaN if none is left.
+    unknown are left out, in one of the sets or in one of its resamples; p is NaN if none is left.
     """
     difference = curve.mean() - reference.mean()
     deviations, reference_deviations = _widened_deviations(curve, reference, resamples, reference_resamples)
@@ -106,7 +106,9 @@ def global_test(
     half_width = np.full(len(difference), np.nan)
     testable = np.isfinite(difference) & np.isfinite(spread) & ((spread > 0) | (difference != 0))
     if not testable.any():
-        return GlobalTest(1.0 if np.isfinite(difference).any() else float("nan"), half_width)
+        # Without variation both are the same; an unknown spread means that resamples had nothing to count.
+        same = (difference == 0) & (spread == 0)
+        return GlobalTest(1.0 if same.any() else float("nan"), half_width)
     scale = np.maximum(spread[testable], 1e-300)
     largest = np.abs(deviation[:, testable] / scale).max(axis=1)
     observed = np.abs(difference[testable] / scale).max()

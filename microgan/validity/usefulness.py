@@ -14,7 +14,10 @@ from microgan.core.errors import UserError
 from microgan.validity.reference import DetectionRate
 
 END_PX = 0.5  # a radius nearer than this to an end of the band, or beyond it, is at that end
-MOST_AT_END = 0.05  # fraction of the radii that may be
+MOST_AT_END = 0.05  # fraction of the radii that may be, and
+MOST_OVER_NEXT = (
+    0.5  # over the fraction in the next pixel of the band: a distribution that ends by itself falls
+)
 WIDER = 0.5  # the band that is proposed: so much of its width more at that end
 # Images without any microstructure. Rules that let more than half of these pass are of no use.
 NO_MICROSTRUCTURE = ("blank", "noise", "blurred", "lattice")
@@ -41,12 +44,13 @@ def radius_doubts(radii_px: np.ndarray, band_px: tuple[float, float]) -> list[st
     least, largest = band_px
     more = WIDER * (largest - least)
     ends = {
-        "lower": (radii_px < least + END_PX, least, "smaller", (max(1.0, np.floor(least - more)), largest)),
-        "upper": (radii_px > largest - END_PX, largest, "larger", (least, np.ceil(largest + more))),
+        "lower": (radii_px - least, least, "smaller", (max(1.0, np.floor(least - more)), largest)),
+        "upper": (largest - radii_px, largest, "larger", (least, np.ceil(largest + more))),
     }
     doubts = []
-    for name, (at_end, end, missed, band) in ends.items():
-        if at_end.mean() > MOST_AT_END:
+    for name, (inside_px, end, missed, band) in ends.items():
+        at_end, next_to_it = inside_px < END_PX, (inside_px >= END_PX) & (inside_px < END_PX + 1)
+        if at_end.mean() > max(MOST_AT_END, MOST_OVER_NEXT * next_to_it.mean()):
             there = f"{100 * at_end.mean():.0f} % of the discs are at the band's {name} end, {end:g}"
             wider = f"try [{band[0]:g}, {band[1]:g}]"
             doubts.append(f"radius_px: {there}: {missed} ones are missed: {wider}")

@@ -52,6 +52,10 @@ def test_bad_input_is_one_line_and_writes_nothing(
         ),
         (("sample", tmp_path, "--out", tmp_path / "out.tif"), "model.json: missing"),
         (
+            ("sample", tmp_path, "--strict", "--out", tmp_path / "out.tif"),
+            "--strict: without --repair: needs",
+        ),
+        (
             ("sample", material / "model", "--size", 60, 64, "--periodic", "--out", tmp_path / "o.tif"),
             "size: 60",
         ),

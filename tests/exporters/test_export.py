@@ -195,6 +195,25 @@ def test_a_folder_with_other_files_is_not_replaced(structures: SimpleNamespace, 
     assert thesis.read_text() == "years of work"
 
 
+def test_files_of_the_user_in_an_export_are_not_lost(structures: SimpleNamespace, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(structures, out, formats=["vti", "csv"])
+    run(structures, out, formats=["csv"])  # an earlier export may be replaced
+    assert not (out / "vti").exists()
+    (out / ".DS_Store").touch()
+    for name in ("job.inp", "vti/results.dat"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("days of computing")
+        with pytest.raises(UserError, match=f"{name}: is of no export: would be lost"):
+            run(structures, out, formats=["csv"])
+        assert (out / name).read_text() == "days of computing"
+        (out / name).unlink()
+    (out / "circles.csv").write_text("edited")
+    with pytest.raises(UserError, match=r"circles.csv: was changed since it was exported: would be lost"):
+        run(structures, out, formats=["csv"])
+    assert (out / "circles.csv").read_text() == "edited"
+
+
 def test_unknown_format_is_refused_with_the_known_ones(structures: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"export.formats.0: 'stl': must be one of vti, vtk, .*csv, json"):
         run(structures, tmp_path / "out", formats=["stl"])

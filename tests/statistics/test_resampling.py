@@ -96,3 +96,12 @@ def test_without_a_denominator_there_is_no_answer() -> None:
     nothing = Curve(np.zeros(2), np.zeros((5, 2)), np.zeros((5, 1)))
     test = global_test(nothing, nothing, resampled(nothing, 0), resampled(nothing, 1))
     assert np.isnan(test.p) and np.isnan(test.half_width).all()
+
+
+def test_a_value_of_one_image_alone_is_no_test() -> None:
+    rng = np.random.default_rng(5)
+    reference = Curve(np.zeros(1), rng.normal(6, 0.1, (40, 1)), np.ones((40, 1)))
+    counts = np.zeros((40, 1))
+    counts[3] = 1  # the others have nothing to count, as images without discs have no neighbours
+    alone = Curve(np.zeros(1), 0.2 * counts, counts)
+    assert np.isnan(p_value(alone, reference)) and np.isnan(p_value(reference, alone))

@@ -39,6 +39,8 @@ UPPER = "radius_px: 40 % of the discs are at the band's upper end, 8: larger one
             UPPER,
         ),
         (np.zeros(0), None),
+        (np.random.default_rng(0).normal(5.2, 0.6, 2000).clip(3.5), None),  # 12 % below 4.5, as on carbon
+        (np.random.default_rng(0).normal(4.2, 0.6, 2000).clip(3.5), LOWER.replace("40 %", "70 %")),
     ],
 )
 def test_radii_at_an_end_of_the_band_are_told(found: np.ndarray, words: str | None) -> None:
