@@ -85,7 +85,8 @@ def fetch(scan: str) -> None:
             error = _download(dvc_file)
         if not out.exists():
             reason = error or "its address gives a file with another md5"
-            raise UserError(dvc_file, out.name, f"could not be fetched: {reason}")
+            hint = "without a network, name a folder that has it: dvc remote add --local --default mirror DIR"
+            raise UserError(dvc_file, out.name, f"could not be fetched ({reason}); {hint}")
 
 
 def _imports(scan: str) -> dict[Path, Path]:

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from microgan.commands.images import magnification, must_be_named, overlay_name, written
+from microgan.core.errors import UserError
 from microgan.core.files import write_csv
+from microgan.core.notes import warn
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect as detect_discs
 from microgan.detection.detector import Detector, check_band_fits
@@ -27,6 +29,7 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
         for names, batch in batches(images, "detect", with_outside=True):
             check_band_fits(detector.radius_px, batch.shape[1:], "--radius")
             inside = [specimen(page) for page in batch]
+            _must_show_something(names, batch, inside)
             grey = np.stack([stretch(page, mask) for page, mask in zip(batch, inside, strict=True)])
             detected = detect_discs(torch.from_numpy(grey)[:, None], detector)
             for name, image, mask, all_circles in zip(names, grey, inside, detected, strict=True):
@@ -39,6 +42,15 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
 
     write_csv(out, ("image", "row", "col", "radius", "score"), rows())
     return {"files": written(circles=out, overlay=overlay), "images": pages, "discs": discs}
+
+
+def _must_show_something(names: Sequence[str], pages: np.ndarray, inside: Sequence[np.ndarray]) -> None:
+    """Refuse pages without specimen; say which are of one grey value."""
+    for name, page, mask in zip(names, pages, inside, strict=True):
+        if not mask.any():
+            raise UserError(name, "nothing but outside", "must show the specimen somewhere, not NaN alone")
+        if page[mask].min() == page[mask].max():
+            warn(f"{name}: all grey values are {page[mask][0]:g}: there are no discs to find")
 
 
 def _centred_in(circles: Circles, mask: np.ndarray) -> Circles:

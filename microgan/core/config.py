@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from microgan.core.errors import UserError
 
+LONGEST_VALUE = 80  # characters of a value in an error
+
 
 class Config(BaseModel):
     """Immutable parameters that refuse names they do not know.
@@ -38,8 +40,17 @@ class Config(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             path = ".".join([where, *(str(part) for part in first["loc"])])
-            rule = first["msg"][0].lower() + first["msg"][1:]
+            message = first["msg"].removeprefix("Value error, ")
+            rule = message[0].lower() + message[1:]
             if first["type"] == "extra_forbidden":
                 rule = f"unknown parameter, known are {', '.join(sorted(cls.model_fields))}"
-            value = "missing" if first["type"] == "missing" else repr(first["input"])
+            value = "missing" if first["type"] == "missing" else _shortened(first["input"])
             raise UserError(path, value, rule) from None
+
+
+def _shortened(value: object) -> str:
+    """Return a value as it fits into a line; of several values that do not go together, nothing."""
+    if isinstance(value, Mapping) and value:
+        return "as a whole"
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 4]} ..."

@@ -72,6 +72,10 @@ class SplitConfig(Config):
         fractions = [part for part in (self.held_out, self.calibration) if isinstance(part, float)]
         if sum(fractions) >= 1:
             raise ValueError("held_out and calibration must leave a part for training, below 1 together")
+        lists = [part for part in (self.held_out, self.calibration, self.unused) if isinstance(part, list)]
+        named = [plane for planes in lists for plane in planes]
+        if len(named) != len(set(named)):
+            raise ValueError("held_out, calibration and unused must name each plane at most once")
         return self
 
     def planes(self, count: int) -> dict[str, set[int]]:

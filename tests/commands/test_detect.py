@@ -55,3 +55,19 @@ def test_detect_takes_a_folder_in_natural_order_and_draws_overlays(
     row, col = np.nonzero(picture[..., 0] - picture[..., 2] > 60)
     distance_px = np.hypot((row + 0.5) / 4 - 21.5, (col + 0.5) / 4 - 30.5)
     assert len(distance_px) and np.abs(distance_px - float(rows[0]["radius"])).max() < 1
+
+
+def test_pages_without_specimen_or_without_contrast_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write_tiff(tmp_path / "nan.tif", np.full((1, 64, 64), np.nan, np.float32))
+    write_tiff(tmp_path / "flat.tif", np.full((1, 64, 64), 7, np.uint8))
+    words = ("--radius", 4, 8, "--out", tmp_path / "out.csv")
+    assert run_command(monkeypatch, "detect", tmp_path / "nan.tif", *words) == 2
+    assert "nan.tif: nothing but outside: must show the specimen" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
+    assert run_command(monkeypatch, "detect", tmp_path / "flat.tif", *words) == 0
+    assert any("flat.tif: all grey values are 7" in line for line in caplog.messages)

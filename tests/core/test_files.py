@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
 import tifffile
+from pydantic import model_validator
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError, one_line
@@ -120,6 +122,12 @@ def test_files_are_sorted_by_the_numbers_in_their_names() -> None:
 class Window(Config):
     size_px: int = 64
 
+    @model_validator(mode="after")
+    def _is_not_negative(self) -> Self:
+        if self.size_px < 0:
+            raise ValueError("must not be negative")
+        return self
+
 
 @pytest.mark.parametrize(
     ("values", "line"),
@@ -127,6 +135,8 @@ class Window(Config):
         ({"size": 3}, "train.window.size: 3: unknown parameter, known are size_px"),
         ({"size_px": "wide"}, "train.window.size_px: 'wide': input should be a valid integer"),
         ({"size_px": float("nan")}, "train.window.size_px: nan: input should be a finite number"),
+        ({"size_px": -1}, "train.window: as a whole: must not be negative"),
+        ({"size_px": "wide" * 1000}, f"train.window.size_px: '{'wide' * 18}wid ...: input should"),
     ],
 )
 def test_a_bad_parameter_is_one_line(values: dict, line: str) -> None:

@@ -354,10 +354,10 @@ def test_wrong_number_of_dimensions_and_type(tmp_path: Path) -> None:
         ({"path": "/scan.tif"}, "must be relative to the scan's folder and stay inside it"),
         ({"split": {"held_out": 0.6, "calibration": 0.5}}, "must leave a part for training"),
         ({"split": {"held_out": [1, 2], "calibration": [2]}}, "must name each plane at most once"),
-        ({"split": {"held_out": 1.5}}, "scans.s.split.held_out: 1.5: value error, must be a list of planes"),
+        ({"split": {"held_out": 1.5}}, "scans.s.split.held_out: 1.5: must be a list of planes"),
         (
             {"split": {"held_out": [-1]}},
-            "scans.s.split.held_out: [-1]: value error, must be a list of planes",
+            "scans.s.split.held_out: [-1]: must be a list of planes",
         ),
         ({"split": {"held_out": "half"}}, "or a fraction between 0 and 1"),
         (
