@@ -22,7 +22,7 @@ GreyScale = Literal["scan", "own"]
 SAMPLE_VALUES = 2_000_000  # grey values of all images on which the decision rests
 FAR_OUTSIDE = 0.25  # of the window's width: further from it is on another scale
 MOST_FAR_OUTSIDE = 0.5  # fraction of the values
-NARROW, NARROW_OF_OTHER_TYPE = 0.02, 0.25  # range of the values over the window's width
+NARROW, NARROW_OF_OTHER_TYPE = 0.002, 0.25  # range of the values over the window's width
 DOUBTFUL_OUTSIDE = 0.1  # fraction of the values beyond the window; in the scan itself about 0.01
 
 
