@@ -12,27 +12,20 @@ from microgan.core.errors import UserError
 GREY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 
 
-RANGE = r"(-?\d+)?:(-?\d+)?(:[1-9]\d*)?"  # as in Python
-
-
-def planes_in_range(text: str, count: int) -> list[int]:
+def planes_in_range(text: str, count: int) -> range:
     """Return the numbers of the planes in a range as in Python, of ``count`` planes.
 
     Examples
     --------
-    >>> planes_in_range("1:6:2", 5), planes_in_range("-2:", 5)
+    >>> list(planes_in_range("1:6:2", 5)), list(planes_in_range("-2:", 5))
     ([1, 3], [3, 4])
     """
-    parts = [int(part) if part else None for part in text.split(":")]
-    return list(range(count)[slice(*parts)])
+    return range(count)[slice(*(int(part) if part else None for part in text.split(":")))]
 
 
-def _check_range(text: object) -> None:
+def _is_range(text: object) -> bool:
     # YAML reads 10:20:4 without quotes as a number to the base of 60.
-    if not (isinstance(text, str) and re.fullmatch(RANGE, text)):
-        raise ValueError(
-            'must be a range as in Python, in quotes: "10:200:4" (first, end, step), "10:", ":-5"'
-        )
+    return isinstance(text, str) and re.fullmatch(r"(-?\d+)?:(-?\d+)?(:[1-9]\d*)?", text) is not None
 
 
 class SplitConfig(Config):
@@ -123,9 +116,9 @@ class SplitConfig(Config):
 
 
 def _names_planes(part: object) -> bool:
-    if isinstance(part, str):
-        return re.fullmatch(RANGE, part) is not None
-    return isinstance(part, list) and all(type(plane) is int and plane >= 0 for plane in part)
+    return _is_range(part) or (
+        isinstance(part, list) and all(type(plane) is int and plane >= 0 for plane in part)
+    )
 
 
 def _numbers(part: list[int] | str, count: int, where: str) -> set[int]:
@@ -135,9 +128,6 @@ def _numbers(part: list[int] | str, count: int, where: str) -> set[int]:
     if beyond := [plane for plane in planes if plane >= count]:
         rule = f"must name planes below {count}, the scan's number of planes"
         raise UserError(where, beyond[0], rule)
-    if len(set(planes)) < len(planes):
-        twice = next(plane for plane in planes if planes.count(plane) > 1)
-        raise UserError(where, twice, "must name each plane once")
     return set(planes)
 
 
@@ -170,8 +160,10 @@ class ScanConfig(Config):
     @field_validator("planes", mode="before")
     @classmethod
     def _planes_are_a_range(cls, planes: object) -> object:
-        if planes is not None:
-            _check_range(planes)
+        if planes is not None and not _is_range(planes):
+            raise ValueError(
+                'must be a range as in Python, in quotes: "10:200:4" (first, end, step), "10:", ":-5"'
+            )
         return planes
 
     @field_validator("radius_px")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from microgan.core.errors import UserError
-from microgan.scan.config import GREY_DTYPES, ScanConfig
+from microgan.scan.config import GREY_DTYPES, ScanConfig, planes_in_range
 from microgan.scan.formats import arrays, dicom, hdf5, metaimage, nrrd, pictures, tiff, zarr
 from microgan.scan.slices import slices_of
 from microgan.scan.stack import Scan, as_user_error
@@ -131,14 +131,10 @@ def _selected(scan: Scan, planes: str | None) -> Scan:
     """Return the planes of a range as Python writes it: ``10:200:4``."""
     if planes is None:
         return scan
-    chosen_planes = range(scan.shape[0])[_as_slice(planes)]
+    chosen_planes = planes_in_range(planes, scan.shape[0])
     if not chosen_planes:
         raise UserError("planes", planes, f"must leave planes of the {scan.shape[0]} that the scan has")
     return _with_planes(scan, chosen_planes)
-
-
-def _as_slice(planes: str) -> slice:
-    return slice(*(int(number) if number.strip() else None for number in planes.split(":")))
 
 
 def _with_planes(scan: Scan, planes: range) -> Scan:
