@@ -25,8 +25,9 @@ from microgan.gan.checkpoint import load_model
 from microgan.samples.repair import RepairConfig, Repaired, sample_and_repair
 from microgan.statistics.estimators import relative_distance
 from microgan.statistics.phase_descriptors import two_point_correlation, volume_fraction
-from microgan.validity.judging import judge, pass_rate, phase_image
+from microgan.validity.judging import judge, pass_rate
 from microgan.validity.large_images import LargeImageVerdict, cut_windows
+from microgan.validity.phase import phase_image
 from microgan.validity.reference import Reference
 
 ROOT = Path(__file__).parents[1]

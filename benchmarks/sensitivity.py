@@ -23,6 +23,7 @@ from torch import Tensor
 
 from microgan.core.files import atomic
 from microgan.detection.circles import Circles
+from microgan.detection.detect import detect_all
 from microgan.evaluation.fidelity import HEADLINE, compare, flagged
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.memorisation import (
@@ -115,9 +116,9 @@ def alarms(
 def measured(
     images: Tensor, block: np.ndarray, reference: Reference, config: FidelityConfig
 ) -> MeasuredImages:
-    """Judge images and compute their descriptors."""
-    verdicts = judge(images, reference, progress=False)
-    both = MeasuredImages.of(images, verdicts, reference, config, UNSOLVED, block)
+    """Find the discs of images and compute their descriptors."""
+    circles = detect_all(images, reference.detector, progress=False)
+    both = MeasuredImages.of(images, circles, reference, config, UNSOLVED, block)
     return replace(both, properties=both.properties.take(np.arange(0)))
 
 

@@ -16,11 +16,11 @@ from microgan.evaluation.image_metrics import (
     image_headline,
     image_metrics,
 )
+from microgan.evaluation.memorisation import NearestCorrelation
 from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages, RealStatistics
 from microgan.report.figures.windows import nearest_window_sheet
 from microgan.scan.planes import Planes
-from microgan.validity.reference import Reference
-from stages.samples import read_samples
+from stages.samples import DESCRIPTORS, NEAREST, read_samples
 from stages.stage import Stage, drafts, flatten, run
 
 # Of each descriptor, in the table of runs; the rest is in the files.
@@ -33,17 +33,16 @@ def main(stage: Stage) -> None:
     config = stage.config("evaluate", FidelityConfig)
     properties = stage.config("properties", PropertiesConfig)
     image_config = stage.config("image_metrics", ImageMetricsConfig)
-    reference = Reference.load(Path("reference/reference.json"))
-    samples = read_samples(Path("samples") / name)
-    images = torch.from_numpy(reference.scan.normalise(samples.grey))[:, None]
-    measured = MeasuredImages.of(images, samples.verdicts, reference, config, properties)
+    planes, folder = Planes.load(Path("data/planes")), Path("samples") / name
+    samples = read_samples(folder)
+    images = torch.from_numpy(planes.info.normalise(samples.grey))[:, None]
+    measured = MeasuredImages.load(folder / DESCRIPTORS)
     statistics = RealStatistics.load(Path("real_statistics"))
     fidelity = evaluate(measured, samples.valid, statistics, config, properties)
 
     real_images = RealImageStatistics.load(Path("real_statistics"))
-    as_images = image_metrics(
-        images, samples.valid, real_images, Planes.load(Path("data/planes")), image_config
-    )
+    nearest = NearestCorrelation.load(folder / NEAREST)
+    as_images = image_metrics(images, samples.valid, nearest, real_images, planes, image_config)
 
     figures = fidelity_headline(fidelity.metrics) | image_headline(as_images.metrics)
     outputs = [f"metrics/{name}/{file}.json" for file in ("headline", "fidelity", "curves")]

@@ -21,14 +21,14 @@ FITTED = 500  # training windows, at random
 def main(stage: Stage) -> None:
     """Write models/random_packing/packing.json, samples/random_packing/generated.tif and generated.json."""
     config = stage.config("generate", SampleConfig)
-    reference = Reference.load(Path("reference/reference.json"))
+    segmentation = Reference.load(Path("reference/standard.json"))
     planes = Planes.load(Path("data/planes"))
     info = planes.info
     stage.tracker.dataset(info.name, info.planes_sha256, "data/planes", "training")
     rng = np.random.default_rng(config.seed)
     windows = Windows(planes, "train", stage.window_px).draw(rng, FITTED)
-    circles = detect_all(windows, reference.detector)
-    packing = fit_packing(windows, circles, reference)
+    circles = detect_all(windows, segmentation.detector)
+    packing = fit_packing(windows, circles, segmentation)
     domain = Domain((stage.window_px, stage.window_px))
     images, _ = packing.sample(config.count, domain, config.seed)
 

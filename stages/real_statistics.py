@@ -6,7 +6,7 @@ from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.image_metrics import ImageMetricsConfig, RealImageStatistics
 from microgan.evaluation.real_statistics import FidelityConfig, RealStatistics
 from microgan.scan.planes import Planes
-from microgan.validity.calibration import CalibrationConfig
+from microgan.validity.reference import Reference
 from stages.stage import Stage, drafts, run
 
 
@@ -17,10 +17,9 @@ def main(stage: Stage) -> None:
     images = stage.config("image_metrics", ImageMetricsConfig)
     planes = Planes.load(Path("data/planes"))
     stage.tracker.dataset(planes.info.name, planes.info.planes_sha256, "data/planes", "held_out")
-    rules = stage.config("calibrate", CalibrationConfig)
-    reference = rules.load_reference(Path("reference/reference.json"))
-    real = RealStatistics.of(planes, reference, config, properties)
-    real_images = RealImageStatistics.of(planes, reference, images)
+    segmentation = Reference.load(Path("reference/standard.json"))
+    real = RealStatistics.of(planes, segmentation, config, properties)
+    real_images = RealImageStatistics.of(planes, segmentation, images)
     with drafts("real_statistics") as (folder,):
         real.save(folder)
         real_images.save(folder)

@@ -12,8 +12,10 @@ from microgan.core.errors import UserError
 from microgan.core.files import write_csv
 from microgan.detection.circles import Circles
 from microgan.validity.judging import Verdict
+from microgan.validity.measuring import read_circles
 
-CIRCLE_COLUMNS = ("row", "col", "radius", "score")
+MEASURES, CIRCLES = "measures.csv", "circles.csv"  # by microgan's own rules, and what they rest on
+DESCRIPTORS, NEAREST = "descriptors.safetensors", "nearest_windows.csv"
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ def read_stack(path: Path) -> np.ndarray:
 
 
 def read_samples(folder: Path) -> Samples:
-    """Read the files that the stages generate and validate wrote."""
+    """Read the files that the stages generate, measure and validate wrote."""
     grey = read_stack(folder / "generated.tif")
-    circles = _read_circles(folder / "circles.csv", len(grey))
+    circles = read_circles(folder / CIRCLES, len(grey))
     with (folder / "verdicts.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     if len(rows) != len(grey):
@@ -69,20 +71,3 @@ def write_verdicts(path: Path, verdicts: Sequence[Verdict]) -> None:
         for index, verdict in enumerate(verdicts)
     ]
     write_csv(path, ("image", "valid", "reasons", *measures), rows)
-
-
-def write_circles(path: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write one row for each circle, in pixels: image (its page), row, col, radius, score."""
-    rows = [
-        (index, *(f"{value:.4f}" for value in circle))
-        for index, verdict in enumerate(verdicts)
-        for circle in verdict.circles.table()
-    ]
-    write_csv(path, ("image", *CIRCLE_COLUMNS), rows)
-
-
-def _read_circles(path: Path, count: int) -> list[Circles]:
-    with path.open(newline="") as stream:
-        rows = [[float(value) for value in row] for row in list(csv.reader(stream))[1:]]
-    table = np.array(rows).reshape(-1, 1 + len(CIRCLE_COLUMNS))
-    return [Circles(*table[table[:, 0] == index, 1:].T) for index in range(count)]

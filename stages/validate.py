@@ -15,25 +15,30 @@ from microgan.core.notes import warn
 from microgan.report.figures.rules import calibration_sheet
 from microgan.report.figures.windows import verdict_sheet
 from microgan.scan.planes import Planes
-from microgan.scan.windows import Windows
-from microgan.validity.calibration import CalibrationConfig
-from microgan.validity.judging import judge, pass_rate, rejected_by
-from stages.samples import read_stack, write_circles, write_verdicts
+from microgan.validity.calibration import CalibrationConfig, held_out_windows
+from microgan.validity.judging import judge_measured, pass_rate, rejected_by
+from microgan.validity.measuring import MeasuredWindows
+from microgan.validity.own_rules import import_own_rules
+from microgan.validity.real_measures import load_held_out
+from stages.samples import CIRCLES, MEASURES, read_stack, write_verdicts
 from stages.stage import Stage, drafts, run
 
 
 def main(stage: Stage) -> None:
-    """Write verdicts, circles, the valid samples, metrics/MODEL/validity.json and a picture."""
+    """Write verdicts, the valid samples, metrics/MODEL/validity.json and two pictures."""
     name = stage.model_or_baseline
     config = stage.config("calibrate", CalibrationConfig)
     reference = config.load_reference(Path("reference/reference.json"))
-    grey = read_stack(Path("samples") / name / "generated.tif")
+    folder = Path("samples") / name
+    grey = read_stack(folder / "generated.tif")
     images = torch.from_numpy(reference.scan.normalise(grey))[:, None]
-    verdicts = judge(images, reference)
+    measured = MeasuredWindows.load(folder / MEASURES, folder / CIRCLES)
+    own = import_own_rules(config.own)
+    verdicts = judge_measured(measured.and_by(images, reference, own), reference)
+    windows = held_out_windows(Planes.load(Path("data/planes")), reference.window_px, config)
+    held_out = load_held_out(Path("real_measures"))
+    real = judge_measured(held_out.and_by(windows, reference, own), reference)
 
-    windows = Windows(Planes.load(Path("data/planes")), "held_out", reference.window_px)
-    held_out = windows.draw(np.random.default_rng(config.seed), len(images))
-    real = judge(held_out, reference)
     metrics: dict[str, Any] = {
         "pass_rate": pass_rate(verdicts),
         "reference_pass_rate": pass_rate(real),
@@ -43,14 +48,13 @@ def main(stage: Stage) -> None:
         "reference_rejected_by": rejected_by(real),
     }
 
-    outputs = [f"samples/{name}/{file}" for file in ("valid.tif", "verdicts.csv", "circles.csv")]
+    outputs = [f"samples/{name}/{file}" for file in ("valid.tif", "verdicts.csv")]
     outputs += [f"metrics/{name}/validity.json"]
     outputs += [f"reports/validate/{name}.png", f"reports/validate/{name}_rules.png"]
-    with drafts(*outputs) as (stack, table, circles, summary, picture, distributions):
+    with drafts(*outputs) as (stack, table, summary, picture, distributions):
         valid = np.array([verdict.valid for verdict in verdicts], bool)
         write_tiff(stack, grey[valid], reference.scan.voxel_size_um)
         write_verdicts(table, verdicts)
-        write_circles(circles, verdicts)
         write_json(summary, metrics)
         verdict_sheet(images[:, 0].numpy(), verdicts, picture)
         real_measures, measures = ([verdict.measures for verdict in group] for group in (real, verdicts))

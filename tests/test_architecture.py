@@ -19,17 +19,19 @@ ROOT = Path(__file__).parents[1]
 STAGES = (
     "simulate",
     "ingest",
+    "measure_real",
     "calibrate",
     "real_statistics",
     "train",
     "generate",
     "random_packing",
+    "measure",
     "validate",
     "evaluate",
     "export",
     "report",
 )
-JUDGED = {"validate", "evaluate"}  # stages that know the baseline too
+JUDGED = {"measure", "validate", "evaluate"}  # stages that know the baseline too
 
 # What all stages use to report results, not to compute them: to edit these must not train a model anew.
 EDGES = ("stages.stage", "stages.tracking", "stages.project")

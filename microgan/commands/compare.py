@@ -8,6 +8,7 @@ import torch
 
 from microgan.commands.images import ReferenceFile, must_be_named, must_be_window, written
 from microgan.core.files import write_json
+from microgan.detection.detect import detect_all
 from microgan.evaluation import fidelity
 from microgan.evaluation.descriptors import DESCRIPTORS, Descriptor
 from microgan.evaluation.homogenisation import PropertiesConfig
@@ -16,7 +17,6 @@ from microgan.report.figures.curves import descriptor_sheet
 from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import stack
 from microgan.scan.planes import to_unit_range
-from microgan.validity.judging import judge
 
 
 def compare(
@@ -40,7 +40,8 @@ def compare(
         must_be_window(names[0], pages.shape[1:], reference.window_px, reference_file)
         window = intensity_window([path], reference.scan, grey_scale)
         grey = torch.from_numpy(to_unit_range(pages, window))[:, None]
-        return MeasuredImages.of(grey, judge(grey, reference), reference, config, properties)
+        circles = detect_all(grey, reference.detector)
+        return MeasuredImages.of(grey, circles, reference, config, properties)
 
     samples, held_out = measured(images), measured(real)
     comparison = fidelity.compare(samples, held_out, {}, config)

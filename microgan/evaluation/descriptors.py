@@ -62,7 +62,6 @@ class Descriptor:
 
 
 DESCRIPTORS: Mapping[str, Descriptor] = {
-    "pass_rate": Descriptor("Fraction that passes the rules"),
     "volume_fraction": Descriptor("Volume fraction", margin=0.02),
     "two_point_correlation": Descriptor("Two-point correlation", "px, its length", axis="distance, px"),
     "two_point_direction": Descriptor("Two-point correlation by direction", "mean"),
@@ -226,15 +225,6 @@ def compute_properties(
         "conductivity": _per_image(np.trace(conductivity_w_mk, axis1=1, axis2=2) / 2),
     }
     return DescriptorValues(curves, {}, np.arange(len(phase)) if group is None else group)
-
-
-def with_verdicts(values: DescriptorValues, valid: np.ndarray) -> DescriptorValues:
-    """Add the pass rate; ``valid`` (N,) of bool says which images are."""
-    return DescriptorValues(
-        {"pass_rate": _per_image(valid.astype(float)), **values.curves},
-        values.distributions,
-        values.group,
-    )
 
 
 def correlation_length(lags_px: np.ndarray, curve: np.ndarray) -> float:

@@ -23,7 +23,6 @@ HISTOGRAM_BINS = 32
 # The descriptors whose differences are counted, tested at a level for all of them together. Volume fraction
 # differs so much from place to place of one scan that it hides a small shift; chords in discs show it.
 HEADLINE = (
-    "pass_rate",
     "volume_fraction",
     "two_point_correlation",
     "chord_length_discs",
@@ -200,12 +199,12 @@ def evaluate(
         raise UserError("verdicts", len(valid), f"must be as many as samples, {count}")
     sets = {
         "before": samples.take(np.arange(count)[: config.windows]),
-        "after": samples.take(np.flatnonzero(valid)[: config.windows]).without("pass_rate"),
+        "after": samples.take(np.flatnonzero(valid)[: config.windows]),
         "training_windows": real.train,
     }
     compared = {name: compare(images, real.held_out, real.floor, config) for name, images in sets.items()}
     metrics: dict[str, Any] = {name: comparison.table for name, comparison in compared.items()}
-    after, before = sets["after"], sets["before"].without("pass_rate")
+    after, before = sets["after"], sets["before"]
     shift = errors(after.structure, before.structure) | errors(after.properties, before.properties)
     metrics["shift"] = {name: _or_none(_over(shift[name], real.floor.get(name))) for name in shift}
     every = {"held_out": real.held_out, **sets}

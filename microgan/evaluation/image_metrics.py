@@ -39,7 +39,7 @@ from microgan.evaluation.memorisation import (
 )
 from microgan.scan.planes import ROLES, Planes
 from microgan.scan.windows import Windows
-from microgan.validity.reference import Reference
+from microgan.validity.segmentation import Segmentation
 
 ENCODER, WINDOWS, FIGURES = "encoder.safetensors", "windows.safetensors", "images.json"
 LEAST = 20  # images; fewer are not compared
@@ -81,17 +81,17 @@ class RealImageStatistics:
     training_metrics: Mapping[str, Mapping[str, float]]
 
     @classmethod
-    def of(cls, planes: Planes, reference: Reference, config: ImageMetricsConfig) -> Self:
+    def of(cls, planes: Planes, segmentation: Segmentation, config: ImageMetricsConfig) -> Self:
         """Draw real windows, train the encoder, and compare training windows with held-out ones."""
 
         def windows(role: str, count: int, stream: int) -> Tensor:
             rng = np.random.default_rng([config.seed, ROLES.index(role), stream])
-            return Windows(planes, role, reference.window_px).draw(rng, count)
+            return Windows(planes, role, segmentation.window_px).draw(rng, count)
 
         held_out, train = (windows(role, config.windows, 0) for role in ("held_out", "train"))
         learnt = windows("train", config.training_windows, 1)
-        circles = detect_all(learnt, reference.detector)
-        encoder = train_encoder(learnt, circles, config.seed, config.encoder, reference.polarity)
+        circles = detect_all(learnt, segmentation.detector)
+        encoder = train_encoder(learnt, circles, config.seed, config.encoder, segmentation.polarity)
         images = held_out[:, 0].numpy()
         correlation = nearest_correlation(images, planes, seed=config.seed)
         nearest = nearest_training_windows(images, correlation, planes, SHOWN, seed=config.seed)
@@ -147,11 +147,27 @@ class ImageMetrics:
 def image_metrics(
     samples: Tensor,
     valid: np.ndarray,
+    nearest: NearestCorrelation,
     real: RealImageStatistics,
     planes: Planes,
     config: ImageMetricsConfig,
 ) -> ImageMetrics:
-    """Compare samples (N, 1, S, S) with real windows; ``valid`` (N,) says which ones are valid.
+    """Compare samples (N, 1, S, S) with real windows.
+
+    Parameters
+    ----------
+    samples
+        In [-1, 1].
+    valid
+        Which of them are valid, (N,) of bool.
+    nearest
+        `nearest_correlation` of all samples, by the seed of ``config``.
+    real
+        Statistics of real windows.
+    planes
+        The scan.
+    config
+        How much is compared.
 
     Returns
     -------
@@ -176,12 +192,12 @@ def image_metrics(
     if "after" not in metrics:
         return ImageMetrics(metrics, None)
     images = sets["after"][:, 0].numpy()
-    correlation = nearest_correlation(images, planes, seed=config.seed)
+    correlation = nearest.take(np.flatnonzero(valid)[compared])
     metrics["memorisation"] = asdict(memorisation_test(correlation, real.correlation))
     figures = diversity(images, real.held_out[:, 0].numpy())
     metrics["diversity"] = {name: value if np.isfinite(value) else None for name, value in figures.items()}
-    nearest = nearest_training_windows(images, correlation, planes, SHOWN, seed=config.seed)
-    return ImageMetrics(metrics, nearest)
+    shown = nearest_training_windows(images, correlation, planes, SHOWN, seed=config.seed)
+    return ImageMetrics(metrics, shown)
 
 
 def _compared(

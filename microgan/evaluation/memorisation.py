@@ -13,14 +13,17 @@ planes lie beside calibration planes and show the same fibres, all margins of he
 test counts samples beyond a threshold, because a few copies among many samples change no mean and no median.
 """
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import hypergeom
 
 from microgan.core.errors import UserError
+from microgan.core.files import write_csv
 from microgan.evaluation.nearest_windows import nearest_windows, smoothed
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
@@ -42,6 +45,19 @@ class NearestCorrelation:
     def take(self, images: np.ndarray) -> "NearestCorrelation":
         """Keep ``images`` (indices)."""
         return NearestCorrelation(self.training[images], self.control[images])
+
+    def save(self, path: Path) -> None:
+        """Write a CSV file with a row for each image."""
+        rows = zip(range(len(self)), self.training.tolist(), self.control.tolist(), strict=True)
+        write_csv(path, ("image", "training", "control"), rows)
+
+    @classmethod
+    def load(cls, path: Path) -> "NearestCorrelation":
+        """Read what `save` wrote."""
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        training, control = (np.array([float(row[key]) for row in rows]) for key in ("training", "control"))
+        return cls(training, control)
 
     @property
     def margin(self) -> np.ndarray:

@@ -31,8 +31,8 @@ from microgan.scan.disc_packing import place, relax
 from microgan.statistics.point_patterns import radius_distribution
 from microgan.validity.evidence import Evidence
 from microgan.validity.phase import phase_image
-from microgan.validity.reference import Reference
 from microgan.validity.rules import edge_sharpness
+from microgan.validity.segmentation import Segmentation
 
 NOISE_PX = 8  # largest distance, in rows and in columns, at which noise may be correlated
 BLOCK = 32  # samples that are packed together, for speed
@@ -237,7 +237,7 @@ def _circles(discs: np.ndarray, corner: tuple[int, int], size_px: tuple[int, int
 # The fit ------------------------------------------------------------------------------------------------
 
 
-def fit_packing(windows: Tensor, circles: Sequence[Circles], reference: Reference) -> RandomPacking:
+def fit_packing(windows: Tensor, circles: Sequence[Circles], segmentation: Segmentation) -> RandomPacking:
     """Fit a random packing to real windows.
 
     Parameters
@@ -246,7 +246,7 @@ def fit_packing(windows: Tensor, circles: Sequence[Circles], reference: Referenc
         Of the training part, in [-1, 1].
     circles : sequence of N Circles
         The discs detected in them.
-    reference : Reference
+    segmentation : Segmentation
         From calibration: phase threshold, polarity, radius band, detector.
 
     Raises
@@ -257,14 +257,14 @@ def fit_packing(windows: Tensor, circles: Sequence[Circles], reference: Referenc
     if len(windows) != len(circles):
         raise UserError("circles", len(circles), f"must be as many as windows, {len(windows)}")
     size_px = windows.shape[2], windows.shape[3]
-    real = _measured(windows, circles, reference)
+    real = _measured(windows, circles, segmentation)
     inputs = real
     for index in range(FIT_ROUNDS):
         samples = _packing(inputs)._draw(FIT_SAMPLES, Domain(size_px), index)
         images = torch.from_numpy(np.stack([sample.image for sample in samples])[:, None])
-        sample_circles = detect_all(images, reference.detector, progress=False)
-        measured = _measured(images, sample_circles, reference)
-        corrected = _corrected(inputs, real, measured, samples, reference)
+        sample_circles = detect_all(images, segmentation.detector, progress=False)
+        measured = _measured(images, sample_circles, segmentation)
+        corrected = _corrected(inputs, real, measured, samples, segmentation)
         inputs = _halfway(inputs, corrected)  # the whole way overshoots: figures depend on each other
     return _packing(inputs)
 
@@ -289,11 +289,11 @@ class _Figures:
     noise_autocovariance: np.ndarray
 
 
-def _measured(windows: Tensor, circles: Sequence[Circles], reference: Reference) -> _Figures:
-    sign = np.float32(1 if reference.polarity == "bright" else -1)
-    grey, phase = windows[:, 0].numpy() * sign, phase_image(windows, reference).numpy()
+def _measured(windows: Tensor, circles: Sequence[Circles], segmentation: Segmentation) -> _Figures:
+    sign = np.float32(1 if segmentation.polarity == "bright" else -1)
+    grey, phase = windows[:, 0].numpy() * sign, phase_image(windows, segmentation).numpy()
     evidence = [Evidence(*window) for window in zip(grey, phase, circles, strict=True)]
-    radius_px = _whole_radii(circles, phase.shape[1:], reference)
+    radius_px = _whole_radii(circles, phase.shape[1:], segmentation)
     slopes = [slope for window in evidence if (slope := edge_sharpness(window)) > 0]
     several = [window for window in evidence if len(window.circles) > 1]
     gaps = [window.gap_px[window.between_pixel_centres].min(axis=1) for window in several]
@@ -310,8 +310,10 @@ def _measured(windows: Tensor, circles: Sequence[Circles], reference: Reference)
     )
 
 
-def _whole_radii(circles: Sequence[Circles], shape: tuple[int, int], reference: Reference) -> np.ndarray:
-    return radius_distribution(circles, shape, reference.radius_px[1]).values
+def _whole_radii(
+    circles: Sequence[Circles], shape: tuple[int, int], segmentation: Segmentation
+) -> np.ndarray:
+    return radius_distribution(circles, shape, segmentation.radius_px[1]).values
 
 
 def _variance_of_blur(slope: float) -> float:
@@ -341,10 +343,14 @@ def _sums_of_products(image: np.ndarray) -> np.ndarray:
 
 
 def _corrected(
-    inputs: _Figures, real: _Figures, measured: _Figures, samples: Sequence[_Sample], reference: Reference
+    inputs: _Figures,
+    real: _Figures,
+    measured: _Figures,
+    samples: Sequence[_Sample],
+    segmentation: Segmentation,
 ) -> _Figures:
     """Return better inputs: figures of real windows, less the error of the measurement in packed ones."""
-    radii = _whole_radii([sample.circles for sample in samples], samples[0].image.shape, reference)
+    radii = _whole_radii([sample.circles for sample in samples], samples[0].image.shape, segmentation)
     spread = (real.radius_px.var() + radii.var() - measured.radius_px.var()) / real.radius_px.var()
     mean_px = real.radius_px.mean()
     radius_px = (real.radius_px - mean_px) * np.sqrt(max(spread, 0)) + mean_px

@@ -5,7 +5,7 @@ between training windows and calibration windows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,19 @@ from torch import Tensor
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.files import read_json, write_json
+from microgan.detection.circles import Circles
+from microgan.detection.detect import detect_all
 from microgan.evaluation.descriptors import (
     DescriptorValues,
     compute_descriptors,
     compute_properties,
-    with_verdicts,
 )
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.scan.planes import ROLES, Planes
 from microgan.scan.windows import Windows
 from microgan.statistics.estimators import Distribution, relative_distance
-from microgan.validity.judging import Verdict, judge
 from microgan.validity.phase import phase_image
-from microgan.validity.reference import Reference
+from microgan.validity.segmentation import Segmentation
 
 DESCRIPTIONS, NOISE_FLOOR = "descriptions.safetensors", "noise_floor.json"
 
@@ -64,37 +64,36 @@ class MeasuredImages:
     def of(
         cls,
         images: Tensor,
-        verdicts: Sequence[Verdict],
-        reference: Reference,
+        circles: Sequence[Circles],
+        segmentation: Segmentation,
         config: FidelityConfig,
         properties: PropertiesConfig,
         group: np.ndarray | None = None,
     ) -> "MeasuredImages":
-        """Measure normalised images (N, 1, H, W) with their verdicts; ``group`` as in `DescriptorValues`."""
-        circles = [verdict.circles for verdict in verdicts]
-        valid = np.array([verdict.valid for verdict in verdicts], bool)
-        phase = phase_image(images, reference).cpu().numpy()
+        """Measure normalised images (N, 1, H, W) with their circles; ``group`` as in `DescriptorValues`."""
+        phase = phase_image(images, segmentation).cpu().numpy()
         group = np.arange(len(phase)) if group is None else group
         solved = slice(properties.count)
-        structure = compute_descriptors(phase, circles, reference.radius_px[1], group, config.max_lag_px)
-        return cls(
-            with_verdicts(structure, valid),
-            compute_properties(phase[solved], properties, group[solved]),
-        )
+        structure = compute_descriptors(phase, circles, segmentation.radius_px[1], group, config.max_lag_px)
+        return cls(structure, compute_properties(phase[solved], properties, group[solved]))
 
     def take(self, images: np.ndarray) -> "MeasuredImages":
         """Keep ``images`` (indices, none twice)."""
         solved = images[images < len(self.properties)]
         return MeasuredImages(self.structure.take(images), self.properties.take(solved))
 
-    def without(self, name: str) -> "MeasuredImages":
-        """Leave out a number or curve of the structure."""
-        curves = {key: curve for key, curve in self.structure.curves.items() if key != name}
-        return MeasuredImages(replace(self.structure, curves=curves), self.properties)
-
     def arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Return all arrays by name, to be kept in a file."""
         return self.structure.arrays(f"{prefix}.structure") | self.properties.arrays(f"{prefix}.properties")
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file."""
+        _write_arrays(self.arrays("samples"), path)
+
+    @classmethod
+    def load(cls, path: Path) -> "MeasuredImages":
+        """Read what `save` wrote."""
+        return cls.from_arrays(_read_arrays(path), "samples")
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> "MeasuredImages":
@@ -125,18 +124,18 @@ class RealStatistics:
     def of(
         cls,
         planes: Planes,
-        reference: Reference,
+        segmentation: Segmentation,
         config: FidelityConfig,
         properties: PropertiesConfig,
     ) -> "RealStatistics":
         """Measure windows of the scan; twice as many for the floor, so that draws from them differ."""
 
         def measured(role: str, count: int) -> MeasuredImages:
-            windows = Windows(planes, role, reference.window_px)
+            windows = Windows(planes, role, segmentation.window_px)
             rng = np.random.default_rng([config.seed, ROLES.index(role)])
             images, block = windows.draw_in_blocks(rng, count)
-            verdicts = judge(images, reference)
-            return MeasuredImages.of(images, verdicts, reference, config, properties, block)
+            circles = detect_all(images, segmentation.detector)
+            return MeasuredImages.of(images, circles, segmentation, config, properties, block)
 
         train, calibration = (measured(role, 2 * config.windows) for role in ("train", "calibration"))
         draws = (config.windows, config.floor_repeats, config.seed)
@@ -149,21 +148,27 @@ class RealStatistics:
     def save(self, folder: Path) -> None:
         """Write ``descriptions.safetensors`` and ``noise_floor.json`` into ``folder``."""
         arrays = self.held_out.arrays("held_out") | self.train.arrays("train")
-        # safetensors writes memory as it lies: arrays that are not contiguous would come back mixed up.
-        save_file(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / DESCRIPTIONS
-        )
+        _write_arrays(arrays, folder / DESCRIPTIONS)
         write_json(folder / NOISE_FLOOR, dict(self.floor))
 
     @classmethod
     def load(cls, folder: Path) -> "RealStatistics":
         """Read what `save` wrote."""
-        try:
-            arrays = load_file(folder / DESCRIPTIONS)
-        except (OSError, SafetensorError) as error:
-            raise UserError(folder / DESCRIPTIONS, "unreadable", f"must be whole ({error})") from None
+        arrays = _read_arrays(folder / DESCRIPTIONS)
         held_out, train = (MeasuredImages.from_arrays(arrays, role) for role in ("held_out", "train"))
         return cls(held_out, train, read_json(folder / NOISE_FLOOR))
+
+
+def _write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    # safetensors writes memory as it lies: arrays that are not contiguous would come back mixed up.
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(path, "unreadable", f"must be whole ({error})") from None
 
 
 def errors(samples: DescriptorValues, reference: DescriptorValues) -> dict[str, float]:

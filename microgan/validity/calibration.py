@@ -2,6 +2,9 @@
 
 Each limit is a quantile of real windows. All have one common tail, times the weight of the rule. It is chosen
 so that all rules together reject a stated fraction of real windows: the false-rejection budget.
+
+Finding the discs of the windows takes the time. Setting limits anew on windows that are measured already
+(`calibrate_measured`) takes a second.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,26 +14,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from skimage.filters import threshold_otsu
 from torch import Tensor
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.detection.detect import detect_all
-from microgan.detection.detector import Detector, DetectorConfig
+from microgan.detection.detector import DetectorConfig
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.statistics.intervals import Interval
-from microgan.validity.evidence import gather_evidence
-from microgan.validity.judging import broken_rules, judge, pass_rate
+from microgan.validity.judging import broken_rules, judge_measured, pass_rate
+from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.own_rules import OwnRule, import_own_rules
-from microgan.validity.phase import disc_phase, smoothed_grey
 from microgan.validity.reference import Limit, Reference
-from microgan.validity.rules import RULES, Rule, RuleConfig, measure
+from microgan.validity.rules import RULES, Rule, RuleConfig
+from microgan.validity.segmentation import Segmentation
 
 LARGEST_ONE_MINUS_IOU = 0.4  # mean over real windows; with wrong radii or polarity it is 0.5 to 0.9
 CONFIDENCE = 0.9  # of the intervals from resampled windows
-HELD_OUT_WINDOWS = 500  # at most, for the pass rate of the held-out part
+HELD_OUT_WINDOWS = 1000  # at most, for the pass rate of the held-out part
 
 
 class CalibrationConfig(Config):
@@ -76,57 +77,72 @@ class CalibrationConfig(Config):
 
 
 def calibrate(planes: Planes, window_px: int, config: CalibrationConfig) -> Reference:
-    """Fix the phase threshold and the limits of all rules on windows of the calibration and training parts.
+    """Fix the phase threshold and the limits of all rules on real windows: `calibration_windows`.
 
-    Half of the windows come from each: the calibration part alone, often one band of one plane, does not show
-    how much the material varies from place to place. Held-out windows are not used.
+    Raises
+    ------
+    UserError
+        As `calibrate_measured`; also if an own rule cannot be imported or fails.
+    """
+    windows = calibration_windows(planes, window_px, config)
+    segmentation = Segmentation.of(windows, planes.info, config.detector)
+    rules = {**RULES, **import_own_rules(config.own)}
+    return calibrate_measured(MeasuredWindows.of(windows, segmentation, rules), segmentation, config)
+
+
+def calibrate_measured(
+    measured: MeasuredWindows, segmentation: Segmentation, config: CalibrationConfig
+) -> Reference:
+    """Fix the limits of all rules on real windows that are measured already, by own rules too.
 
     Raises
     ------
     UserError
         If the detected discs do not cover the disc phase, because radius band or polarity do not fit the
-        scan. Also if an own rule cannot be imported or fails.
+        scan.
     """
     imported = import_own_rules(config.own)
-    rules = {**RULES, **imported}
-    images = real_windows(planes, ("calibration", "train"), window_px, config.windows, config.seed)
-    info = planes.info
-    threshold = float(threshold_otsu(smoothed_grey(images).numpy()))
-    phase = disc_phase(images, threshold, info.polarity)
-    circles = detect_all(images, Detector(info.radius_px, info.polarity, config.detector))
-    evidence = gather_evidence(images, phase, circles, info.polarity)
-    measured = [measure(window, rules) for window in evidence]
-    mismatch = np.mean([measures["one_minus_iou"] for measures in measured])
+    rules, info = {**RULES, **imported}, segmentation.scan
+    mismatch = np.mean([measures["one_minus_iou"] for measures in measured.measures])
     if mismatch > LARGEST_ONE_MINUS_IOU:
         rule = (
             f"fits nothing: {info.polarity} discs of these radii differ from the disc phase on {mismatch:.0%}"
             f" of their area, must be at most {LARGEST_ONE_MINUS_IOU:.0%} (or is the polarity wrong?)"
         )
         raise UserError("radius_px", list(info.radius_px), rule)
-    limits, uncertainty = _all_limits(measured, rules, config)
-    passed = [not broken_rules(measures, limits, rules) for measures in measured]
+    limits, uncertainty = _all_limits(measured.measures, rules, config)
+    passed = [not broken_rules(measures, limits, rules) for measures in measured.measures]
     reference = Reference(
-        scan=info,
-        window_px=window_px,
-        detector_settings=config.detector,
-        phase_threshold=threshold,
+        **{name: getattr(segmentation, name) for name in Segmentation.model_fields},
         limits=limits,
         limits_interval=uncertainty.limits,
         own=config.own,
         false_rejection_budget=config.false_rejection_budget,
         false_rejection_interval=uncertainty.false_rejection,
-        calibration_windows=config.windows,
+        calibration_windows=len(measured),
         calibration_pass_rate=float(np.mean(passed)),
     )
     return reference.with_own_rules(imported)
 
 
-def with_held_out(reference: Reference, planes: Planes, seed: int) -> Reference:
+def with_held_out(reference: Reference, held_out: MeasuredWindows) -> Reference:
     """Return ``reference`` with its pass rate on held-out windows; its limits do not change."""
-    count = min(reference.calibration_windows, HELD_OUT_WINDOWS)
-    windows = real_windows(planes, ("held_out",), reference.window_px, count, seed)
-    rate = pass_rate(judge(windows, reference))
-    return reference.model_copy(update={"held_out_windows": count, "held_out_pass_rate": rate})
+    rate = pass_rate(judge_measured(held_out, reference))
+    return reference.model_copy(update={"held_out_windows": len(held_out), "held_out_pass_rate": rate})
+
+
+def calibration_windows(planes: Planes, window_px: int, config: CalibrationConfig) -> Tensor:
+    """Draw the windows of the calibration and training parts that limits are fixed on.
+
+    Half of the windows come from each: the calibration part alone, often one band of one plane, does not show
+    how much the material varies from place to place. Held-out windows are not used.
+    """
+    return real_windows(planes, ("calibration", "train"), window_px, config.windows, config.seed)
+
+
+def held_out_windows(planes: Planes, window_px: int, config: CalibrationConfig) -> Tensor:
+    """Draw the windows of the held-out part by which pass rates of samples are compared."""
+    return real_windows(planes, ("held_out",), window_px, min(config.windows, HELD_OUT_WINDOWS), config.seed)
 
 
 def real_windows(planes: Planes, roles: Sequence[str], window_px: int, count: int, seed: int) -> Tensor:

@@ -1,24 +1,31 @@
 """Detection rates: the fraction of images with a planted defect that the rules reject.
 
 Limits are set so that real windows pass (`microgan.validity.calibration`). That says nothing about what else
-passes. So each defect of `microgan.validity.planted_defects` is planted into real windows that pass, and the
-rules judge the result.
+passes. So each defect of `microgan.validity.planted_defects` is planted into real windows, and the windows
+that pass without it are judged. Planting and measuring depend on no limit: `PlantedDefects` is made once.
 """
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from microgan.core.files import write_csv
+from microgan.detection.circles import Circles
 from microgan.scan.planes import Planes
 from microgan.statistics.intervals import wilson_interval
 from microgan.validity.calibration import CONFIDENCE, real_windows
-from microgan.validity.judging import Verdict, judge, pass_rate
+from microgan.validity.judging import Verdict, judge_measured, pass_rate
+from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.planted_defects import DEFECTS, plant
 from microgan.validity.reference import DetectionRate, Reference
+from microgan.validity.rules import Rule
+from microgan.validity.segmentation import Segmentation
 
 # "missing_disc" alone is left out: an erased disc leaves a pocket of matrix, as real materials have it.
 PLANTED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -29,11 +36,15 @@ PLANTED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 
 
+# So many more windows are planted into than are wanted, since those that fail without a defect do not count.
+SPARE = 1.25
+
+
 @dataclass(frozen=True)
 class Planted:
-    """Images (n, H, W) in [-1, 1] that one kind of defect was planted into, and their verdicts."""
+    """Images of one kind of defect, by their index among all planted ones, and their verdicts."""
 
-    images: np.ndarray
+    images: list[int]
     verdicts: list[Verdict]
 
     @property
@@ -44,58 +55,119 @@ class Planted:
         return DetectionRate(rate=1 - pass_rate(self.verdicts), count=count, interval=interval)
 
 
-def detection_rate_by_defect(
-    reference: Reference, planes: Planes, seed: int, count: int = 100
-) -> dict[str, DetectionRate]:
-    """Return the detection rate of each kind of defect; parameters as in `plant_every_defect`."""
-    planted = plant_every_defect(reference, planes, seed, count)
-    return {name: defects.detection_rate for name, defects in planted.items()}
+@dataclass(frozen=True)
+class PlantedDefects:
+    """Real windows with planted defects, measured without and with them.
 
-
-def plant_every_defect(
-    reference: Reference, planes: Planes, seed: int, count: int = 100
-) -> dict[str, Planted]:
-    """Plant each kind of defect into real windows that pass, and judge the results.
-
-    Parameters
+    Attributes
     ----------
-    reference : Reference
-        Rules and limits.
-    planes : Planes
-        The scan; windows come from its calibration and training parts.
+    windows : Tensor
+        The windows (n, 1, S, S) in [-1, 1] without a defect.
+    without : MeasuredWindows
+        These, measured.
+    places : list of (str, int)
+        Of each image with a defect, the name in `PLANTED` and the index of its window.
+    with_defect : MeasuredWindows
+        These images, measured.
     seed : int
-        Fixes windows and defects.
-    count : int
-        Number of windows to plant into, at most: those that fail without a defect are left out.
-
-    Returns
-    -------
-    dict
-        Name in `PLANTED` -> images and verdicts; without the defects that no window had a place for.
+        From which `image` draws the same defect again.
     """
-    # As many more windows as are expected to fail, so that about ``count`` pass.
-    tried = round(count / (1 - reference.false_rejection_budget))
-    windows = real_windows(planes, ("calibration", "train"), reference.window_px, tried, seed + 1)
-    verdicts = judge(windows, reference, progress=False)
-    passing = [index for index, verdict in enumerate(verdicts) if verdict.valid]
-    planted: dict[str, Planted] = {}
-    for kind, name in enumerate(PLANTED):
-        images = [
-            image
-            for index in passing[:count]
-            if (image := _plant(name, windows[index, 0], verdicts[index], reference, [seed, kind, index]))
-            is not None
-        ]
-        if images:
-            stack = np.stack(images)
-            defective = judge(torch.from_numpy(stack)[:, None], reference, progress=False)
-            planted[name] = Planted(stack, defective)
-    return planted
+
+    windows: Tensor
+    without: MeasuredWindows
+    places: list[tuple[str, int]]
+    with_defect: MeasuredWindows
+    seed: int
+
+    @classmethod
+    def plant(cls, planes: Planes, segmentation: Segmentation, seed: int, count: int = 100) -> Self:
+        """Plant each kind of defect into real windows, and measure them.
+
+        Parameters
+        ----------
+        planes
+            The scan; windows come from its calibration and training parts.
+        segmentation
+            How discs are found.
+        seed
+            Fixes windows and defects.
+        count
+            Number of windows that are wanted of each kind: `SPARE` times as many are planted into. There are
+            none of a defect that no window has a place for.
+        """
+        windows = _windows(planes, segmentation, seed, count)
+        without = MeasuredWindows.of(windows, segmentation, progress=False)
+        images = {
+            (name, index): image
+            for name in PLANTED
+            for index, circles in enumerate(without.circles)
+            if (image := _planted(name, index, windows, circles, segmentation, seed)) is not None
+        }
+        stack = torch.from_numpy(np.stack(list(images.values())))[:, None]
+        with_defect = MeasuredWindows.of(stack, segmentation)
+        return cls(windows, without, list(images), with_defect, seed)
+
+    def image(self, index: int, segmentation: Segmentation) -> np.ndarray:
+        """Plant the defect of the image ``index`` again: (S, S) in [-1, 1]."""
+        name, window = self.places[index]
+        circles = self.without.circles[window]
+        image = _planted(name, window, self.windows, circles, segmentation, self.seed)
+        assert image is not None  # as when it was planted first
+        return image
+
+    def and_by(self, segmentation: Segmentation, rules: Mapping[str, Rule]) -> Self:
+        """Return the same with the measures of further ``rules``."""
+        if not rules:
+            return self
+        images = np.stack([self.image(index, segmentation) for index in range(len(self.places))])
+        further = self.with_defect.and_by(torch.from_numpy(images)[:, None], segmentation, rules)
+        without = self.without.and_by(self.windows, segmentation, rules)
+        return type(self)(self.windows, without, self.places, further, self.seed)
+
+    def judged(self, reference: Reference, count: int = 100) -> dict[str, Planted]:
+        """Judge the defects in the first ``count`` windows that pass without: kind of defect -> verdicts."""
+        valid = [verdict.valid for verdict in judge_measured(self.without, reference)]
+        passing = set(np.flatnonzero(valid)[:count].tolist())
+        planted = {}
+        for name in PLANTED:
+            images = [i for i, (kind, window) in enumerate(self.places) if kind == name and window in passing]
+            if images:
+                planted[name] = Planted(images, judge_measured(self.with_defect.take(images), reference))
+        return planted
+
+    def save(self, folder: Path) -> None:
+        """Write measures, circles and places into ``folder``; windows and defects follow from the seed."""
+        for measured, paths in zip((self.without, self.with_defect), _files(folder), strict=True):
+            measured.save(*paths)
+        write_csv(folder / PLACES, ("defect", "window"), self.places)
+
+    @classmethod
+    def load(
+        cls, folder: Path, planes: Planes, segmentation: Segmentation, seed: int, count: int = 100
+    ) -> Self:
+        """Read what `save` wrote; the other parameters as in `plant`."""
+        without, with_defect = (MeasuredWindows.load(*paths) for paths in _files(folder))
+        with (folder / PLACES).open(newline="") as stream:
+            places = [(row["defect"], int(row["window"])) for row in csv.DictReader(stream)]
+        return cls(_windows(planes, segmentation, seed, count), without, places, with_defect, seed)
 
 
-def _plant(
-    name: str, window: Tensor, verdict: Verdict, reference: Reference, seed: list[int]
+PLACES = "planted.csv"
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, Path]]:
+    for name in ("without_defect", "with_defect"):
+        yield folder / f"{name}_measures.csv", folder / f"{name}_circles.csv"
+
+
+def _windows(planes: Planes, segmentation: Segmentation, seed: int, count: int) -> Tensor:
+    tried = round(count * SPARE)
+    return real_windows(planes, ("calibration", "train"), segmentation.window_px, tried, seed + 1)
+
+
+def _planted(
+    name: str, index: int, windows: Tensor, circles: Circles, segmentation: Segmentation, seed: int
 ) -> np.ndarray | None:
     defect, degree = PLANTED[name]
-    rng = np.random.default_rng(seed)
-    return plant(defect, window.numpy(), verdict.circles, rng, reference.polarity, **degree)
+    rng = np.random.default_rng([seed, list(PLANTED).index(name), index])
+    return plant(defect, windows[index, 0].numpy(), circles, rng, segmentation.polarity, **degree)

@@ -14,11 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from microgan.detection.circles import Circles
-from microgan.detection.detect import detect_all
-from microgan.validity.evidence import gather_evidence
-from microgan.validity.phase import phase_image
+from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.reference import Limits, Reference
-from microgan.validity.rules import RULES, Rule, measure
+from microgan.validity.rules import RULES, Rule
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,15 @@ def judge(images: Tensor, reference: Reference, *, progress: bool = True) -> lis
     UserError
         If ``reference`` has own rules and was loaded without allowing them, or one of them fails.
     """
-    rules = reference.rules
-    phase = phase_image(images, reference)
-    circles = detect_all(images, reference.detector, progress)
+    return judge_measured(MeasuredWindows.of(images, reference, reference.rules, progress), reference)
+
+
+def judge_measured(measured: MeasuredWindows, reference: Reference) -> list[Verdict]:
+    """Judge images whose measures are known, those of the user's own rules too."""
     verdicts = []
-    for evidence in gather_evidence(images, phase, circles, reference.polarity):
-        measures = measure(evidence, rules)
-        reasons = broken_rules(measures, reference.limits, rules)
-        verdicts.append(Verdict(not reasons, reasons, measures, evidence.circles))
+    for circles, measures in zip(measured.circles, measured.measures, strict=True):
+        reasons = broken_rules(measures, reference.limits, reference.rules)
+        verdicts.append(Verdict(not reasons, reasons, measures, circles))
     return verdicts
 
 

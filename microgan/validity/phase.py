@@ -1,17 +1,21 @@
 """Where an image is disc phase: its grey values, slightly smoothed, beyond one threshold."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from scipy import ndimage
 from torch import Tensor
 
 from microgan.detection.detector import Polarity
 from microgan.validity.evidence import SMOOTHING_PX
-from microgan.validity.reference import Reference
+
+if TYPE_CHECKING:
+    from microgan.validity.segmentation import Segmentation
 
 
-def phase_image(images: Tensor, reference: Reference) -> Tensor:
+def phase_image(images: Tensor, segmentation: "Segmentation") -> Tensor:
     """Return where normalised images (N, 1, H, W) are disc phase: bool (N, H, W), for either polarity."""
-    return disc_phase(images, reference.phase_threshold, reference.polarity)
+    return disc_phase(images, segmentation.phase_threshold, segmentation.polarity)
 
 
 def disc_phase(images: Tensor, threshold: float, polarity: Polarity) -> Tensor:

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.files import read_json, write_json
-from microgan.detection.detector import Detector, DetectorConfig
-from microgan.scan.planes import ScanInfo
 from microgan.statistics.intervals import Interval
 from microgan.validity.own_rules import OwnRule, import_own_rules
 from microgan.validity.rules import RULES, Rule
+from microgan.validity.segmentation import Segmentation
 
 Limit = tuple[float | None, float | None]  # the least and the largest allowed value; None: any value
 Limits = Mapping[str, Limit]  # by the name of the measure
@@ -34,8 +33,8 @@ class DetectionRate(Config):
     interval: Interval
 
 
-class Reference(Config):
-    """Rules, limits and detector of one material, frozen before any training.
+class Reference(Segmentation):
+    """Rules and limits of one material, and how its discs are found; frozen before any training.
 
     A reference may name rules of the user's own, which are Python code. Their code is imported, that is run,
     only when the reference is loaded with ``allow_own_rules`` or has just been calibrated. A reference loaded
@@ -43,10 +42,7 @@ class Reference(Config):
 
     Attributes
     ----------
-    scan : the scan that the windows come from, with the digest of its planes
-    window_px : side of the windows that the limits were calibrated on
-    detector_settings : of the detector of discs
-    phase_threshold : normalised grey; brighter (darker, for dark discs) is disc phase
+    scan, window_px, detector_settings, phase_threshold : as in `Segmentation`
     limits : measure -> (least, largest) allowed, None where any value is
     limits_interval : measure -> 90 % interval of (least, largest) over the resampled windows
     own : rules of the user's own, each with the path of a Python function
@@ -60,10 +56,6 @@ class Reference(Config):
     doubts : what speaks against relying on these rules, a sentence each
     """
 
-    scan: ScanInfo
-    window_px: int
-    detector_settings: DetectorConfig
-    phase_threshold: float
     limits: dict[str, Limit]
     limits_interval: dict[str, tuple[Interval | None, Interval | None]] = Field(default_factory=dict)
     own: dict[str, OwnRule] = Field(default_factory=dict)
@@ -84,21 +76,6 @@ class Reference(Config):
             if name not in RULES and name not in self.own:
                 raise ValueError(f"limits.{name}: no such rule, known are {', '.join([*RULES, *self.own])}")
         return self
-
-    @property
-    def detector(self) -> Detector:
-        """The detector of discs, with the radius band and polarity of the scan."""
-        return Detector(self.scan.radius_px, self.scan.polarity, self.detector_settings)
-
-    @property
-    def radius_px(self) -> tuple[float, float]:
-        """Smallest and largest radius that is searched for."""
-        return self.scan.radius_px
-
-    @property
-    def polarity(self) -> Literal["bright", "dark"]:
-        """Whether discs are brighter or darker than the matrix."""
-        return self.scan.polarity
 
     @property
     def titles(self) -> dict[str, str]:

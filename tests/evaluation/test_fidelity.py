@@ -107,7 +107,7 @@ def floor() -> dict[str, float]:
 
 
 def test_a_set_has_no_error_against_itself(held_out: DescriptorValues) -> None:
-    assert set(held_out.names) == set(DESCRIPTORS) - PROPERTIES - {"pass_rate"}
+    assert set(held_out.names) == set(DESCRIPTORS) - PROPERTIES
     assert errors(held_out, held_out) == dict.fromkeys(held_out.names, 0.0)
     row = table_of(held_out, held_out, {})["radius"]
     assert row["p"] == 1 and row["difference"] == 0 and row["low"] < 0 < row["high"]
@@ -263,11 +263,8 @@ def scan() -> RealStatistics:
         patch.setattr(real_statistics, "Windows", Windows)
         patch.setattr(
             real_statistics,
-            "judge",
-            lambda images, _: [
-                SimpleNamespace(circles=known[image.numpy().tobytes()], valid=index % 10 > 0)
-                for index, image in enumerate(images)
-            ],
+            "detect_all",
+            lambda images, _: [known[image.numpy().tobytes()] for image in images],
         )
         patch.setattr(real_statistics, "phase_image", lambda images, _: images[:, 0] > 0)
         reference: Any = SimpleNamespace(
@@ -302,10 +299,8 @@ def measured(seed: int, sound: int, large: int) -> MeasuredImages:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(real_statistics, "phase_image", lambda images, _: images[:, 0] > 0)
-        verdicts: Any = [
-            SimpleNamespace(circles=discs, valid=index >= large) for index, (_, discs) in enumerate(pairs)
-        ]
-        return MeasuredImages.of(images, verdicts, reference, CONFIG, PropertiesConfig(count=54))
+        discs: Any = [discs for _, discs in pairs]
+        return MeasuredImages.of(images, discs, reference, CONFIG, PropertiesConfig(count=54))
 
 
 def test_evaluate_compares_before_and_after_filtering(scan: RealStatistics) -> None:
@@ -320,7 +315,6 @@ def test_evaluate_compares_before_and_after_filtering(scan: RealStatistics) -> N
     assert metrics["training_windows"]["radius"]["ratio"] < 4
     assert metrics["before"]["stiffness"]["value"] > 1.2 * metrics["after"]["stiffness"]["value"]
     assert metrics["shift"]["radius"] > 10
-    assert metrics["before"]["pass_rate"]["reference"] == 0.9 and "pass_rate" not in metrics["after"]
     assert set(fidelity.curves["radius"][0]) == {"axis", "held_out", "training_windows", "before", "after"}
     assert evaluate(samples, valid, scan, CONFIG, SOLVED) == fidelity
     json.dumps([metrics, fidelity.curves], allow_nan=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import calibrate, ingest, real_statistics, simulate, train
+from stages import calibrate, ingest, measure_real, real_statistics, simulate, train
 from tests.stages.helpers import edit, enter, start, write_params
 
 
@@ -32,8 +32,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         edit(evaluate__windows=20, evaluate__floor_repeats=2, evaluate__resamples=19)
         edit(image_metrics__windows=20, image_metrics__training_windows=10, image_metrics__encoder__steps=2)
         edit(image_metrics__measures__permutations=19, image_metrics__measures__subset_size=10)
-        for main in (simulate.main, ingest.main, calibrate.main, real_statistics.main):
-            assert start(main, monkeypatch=monkeypatch) == 0
+        for stage in (simulate, ingest, measure_real, calibrate, real_statistics):
+            assert start(stage.main, monkeypatch=monkeypatch) == 0
         assert start(train.main, "dcgan", monkeypatch=monkeypatch) == 0
     signal.signal(signal.SIGTERM, handler)
     return folder

@@ -15,8 +15,8 @@ from stages import (
     evaluate,
     export,
     generate,
+    measure,
     random_packing,
-    real_statistics,
     report,
     train,
     validate,
@@ -25,18 +25,22 @@ from stages.samples import read_samples, read_stack
 from tests.stages.helpers import ROOT, edit, error_line, lines, results, start
 
 
-def test_real_statistics_run_own_rules_only_if_params_yaml_names_them(
+def test_samples_are_judged_by_own_rules_only_if_params_yaml_names_them(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = {"mine": {"function": "microgan.validity.rules.largest_nearest_neighbour_gap", "side": "too_large"}}
     reference = json.loads(Path("reference/reference.json").read_text())
     Path("reference/reference.json").write_text(json.dumps({**reference, "own": own}))
-    assert start(real_statistics.main, monkeypatch=monkeypatch) == 2
+    edit(generate__count=2)
+    for each in (generate, measure):
+        assert start(each.main, "dcgan", monkeypatch=monkeypatch) == 0
+    capsys.readouterr()
+    assert start(validate.main, "dcgan", monkeypatch=monkeypatch) == 2
     assert "microgan.validity.rules.largest_nearest_neighbour_gap: would run Python code" in error_line(
         capsys
     )
     edit(calibrate__own=own)
-    assert start(real_statistics.main, monkeypatch=monkeypatch) == 0
+    assert start(validate.main, "dcgan", monkeypatch=monkeypatch) == 0
 
 
 def test_all_stages_in_a_row_make_everything_that_is_promised(
@@ -50,14 +54,14 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     for name, limits in {"dcgan": {}, "wgan_gp": {"volume_fraction": [2.0, 3.0]}}.items():
         reference = json.loads(Path("reference/reference.json").read_text())
         Path("reference/reference.json").write_text(json.dumps({**reference, "limits": limits}))
-        for each in (generate, validate, evaluate, export):
+        for each in (generate, measure, validate, evaluate, export):
             assert start(each.main, name, monkeypatch=monkeypatch) == 0
     assert start(random_packing.main, monkeypatch=monkeypatch) == 0
     packing = Path("models/random_packing/packing.json").read_bytes()
     sampled = json.loads(Path("samples/random_packing/generated.json").read_text())
     assert sampled["packing_sha256"] == hashlib.sha256(packing).hexdigest()
     assert sampled["weights_sha256"] is None  # no generator drew them
-    for each in (validate, evaluate):
+    for each in (measure, validate, evaluate):
         assert start(each.main, "random_packing", monkeypatch=monkeypatch) == 0
     assert start(report.main, monkeypatch=monkeypatch) == 0
 

@@ -10,7 +10,7 @@ from microgan.commands.images import ReferenceFile
 from microgan.core.errors import UserError
 from microgan.exporters.export import ExportConfig
 from microgan.samples.card import SampleCard
-from stages import export, generate, validate
+from stages import export, generate, measure, validate
 from tests.stages.helpers import edit, start
 
 SAMPLES = Path("samples/dcgan/generated.tif")
@@ -49,7 +49,7 @@ def test_the_pipeline_exports_with_the_same_card(generated: Path, monkeypatch: p
     Path("reference/reference.json").write_text(json.dumps({**reference, "limits": {}}))
     card = SampleCard.load(SAMPLES)
     card.model_copy(update={"periodic": True}).write(SAMPLES.with_suffix(".json"))
-    for main in (validate.main, export.main):
+    for main in (measure.main, validate.main, export.main):
         assert start(main, "dcgan", monkeypatch=monkeypatch) == 0
     sidecar = json.loads(Path("exports/dcgan/export.json").read_text())
     assert sidecar["periodic"] is True

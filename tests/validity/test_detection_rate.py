@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from microgan.detection.detector import DetectorConfig
 from microgan.report.figures.windows import defect_sheet
 from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig, calibrate
-from microgan.validity.detection_rate import PLANTED, Planted, detection_rate_by_defect, plant_every_defect
+from microgan.validity.detection_rate import PLANTED, Planted, PlantedDefects
+from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.reference import Reference
 from tests.helpers import disc_planes
 
@@ -29,8 +31,13 @@ def reference(planes: Planes) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def planted(reference: Reference, planes: Planes) -> dict[str, Planted]:
-    return plant_every_defect(reference, planes, seed=3, count=COUNT)
+def defects(reference: Reference, planes: Planes) -> PlantedDefects:
+    return PlantedDefects.plant(planes, reference, seed=3, count=COUNT)
+
+
+@pytest.fixture(scope="module")
+def planted(defects: PlantedDefects, reference: Reference) -> dict[str, Planted]:
+    return defects.judged(reference, COUNT)
 
 
 def test_every_defect_but_a_missing_disc_is_planted(planted: dict[str, Planted]) -> None:
@@ -63,35 +70,55 @@ def test_a_single_defect_is_mostly_rejected(planted: dict[str, Planted], name: s
 def test_detection_rates_are_fixed_by_the_seed_and_survive_the_file(
     reference: Reference, planes: Planes, tmp_path: Path
 ) -> None:
-    rates = detection_rate_by_defect(reference, planes, seed=1, count=10)
-    assert detection_rate_by_defect(reference, planes, seed=1, count=10) == rates
-    one, other = (
-        plant_every_defect(reference, planes, seed, count=10)["faint_disc"].images for seed in (1, 2)
-    )
-    assert not np.array_equal(one[:5], other[:5])
+    first, again, other = (PlantedDefects.plant(planes, reference, seed, count=10) for seed in (1, 1, 2))
+    rates = {name: defect.detection_rate for name, defect in first.judged(reference).items()}
+    assert {name: defect.detection_rate for name, defect in again.judged(reference).items()} == rates
+    assert not np.array_equal(first.image(0, reference), other.image(0, reference))
     kept = reference.model_copy(update={"detection_rates": rates})
     kept.save(tmp_path / "reference.json")
     assert Reference.load(tmp_path / "reference.json") == kept
+
+
+def test_what_is_read_again_is_judged_as_it_was(
+    defects: PlantedDefects, planted: dict[str, Planted], planes: Planes, reference: Reference, tmp_path: Path
+) -> None:
+    defects.save(tmp_path)
+    read = PlantedDefects.load(tmp_path, planes, reference, seed=3, count=COUNT)
+    judged = read.judged(reference, COUNT)
+    assert {name: defect.images for name, defect in judged.items()} == {
+        name: defect.images for name, defect in planted.items()
+    }
+    for name, defect in judged.items():
+        assert [verdict.measures for verdict in defect.verdicts] == [
+            verdict.measures for verdict in planted[name].verdicts
+        ]
+    index = len(defects.places) - 1
+    np.testing.assert_array_equal(read.image(index, reference), defects.image(index, reference))
+    (again,) = MeasuredWindows.of(
+        torch.from_numpy(read.image(index, reference))[None, None], reference, progress=False
+    ).measures
+    assert again == pytest.approx(defects.with_defect.measures[index], rel=1e-3, abs=1e-3)
 
 
 def test_limits_that_let_no_window_pass_leave_nothing_to_plant_into(
     reference: Reference, planes: Planes, tmp_path: Path
 ) -> None:
     closed = reference.model_copy(update={"limits": {"contrast": (3.0, None)}})
-    planted = plant_every_defect(closed, planes, seed=1, count=10)
+    planted = PlantedDefects.plant(planes, reference, seed=1, count=10).judged(closed)
     assert planted == {}
-    defect_sheet(planted, tmp_path / "sheet.png")
+    defect_sheet(planted, {}, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").is_file()
 
 
 def test_what_passes_is_framed_green_and_what_is_rejected_red(
-    planted: dict[str, Planted], tmp_path: Path
+    defects: PlantedDefects, planted: dict[str, Planted], reference: Reference, tmp_path: Path
 ) -> None:
     def drawn(valid: bool) -> np.ndarray:
         kinds = planted.values()
-        pairs = [pair for one in kinds for pair in zip(one.images, one.verdicts, strict=True)]
-        image, verdict = next(pair for pair in pairs if pair[1].valid is valid)
-        defect_sheet({"faint_disc": Planted(image[None], [verdict])}, tmp_path / "sheet.png", columns=2)
+        pairs = [pair for kind in kinds for pair in zip(kind.images, kind.verdicts, strict=True)]
+        index, verdict = next(pair for pair in pairs if pair[1].valid is valid)
+        images = {"faint_disc": defects.image(index, reference)[None]}
+        defect_sheet({"faint_disc": Planted([index], [verdict])}, images, tmp_path / "sheet.png", columns=2)
         return np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
 
     for valid, colour, other in (

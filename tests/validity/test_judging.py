@@ -13,8 +13,15 @@ from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.report.figures.rules import calibration_sheet
 from microgan.scan.planes import Planes, ScanInfo
-from microgan.validity.calibration import CalibrationConfig, calibrate, real_windows, with_held_out
+from microgan.validity.calibration import (
+    CalibrationConfig,
+    calibrate,
+    held_out_windows,
+    real_windows,
+    with_held_out,
+)
 from microgan.validity.judging import broken_rules, judge, pass_rate, rejected_by
+from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.phase import phase_image
 from microgan.validity.reference import Reference
 from microgan.validity.rules import RULES
@@ -122,7 +129,11 @@ def test_held_out_windows_never_touch_the_limits(planes: Planes, reference: Refe
     blank = Planes(grey, planes.mask, planes.info)
     spoilt = calibrate(blank, 64, CalibrationConfig(windows=400))
     assert spoilt == reference
-    good, bad = with_held_out(reference, planes, seed=1), with_held_out(spoilt, blank, seed=1)
+    config = CalibrationConfig(windows=400)
+    good, bad = (
+        with_held_out(reference, MeasuredWindows.of(held_out_windows(scan, 64, config), reference))
+        for scan in (planes, blank)
+    )
     assert good.held_out_windows == bad.held_out_windows == 400
     assert good.held_out_pass_rate is not None and good.held_out_pass_rate > 0.8
     assert bad.held_out_pass_rate == 0

@@ -77,13 +77,15 @@ def verdict_sheet(images: np.ndarray, verdicts: Sequence[Verdict], path: Path, c
     save_figure(figure, path)
 
 
-def defect_sheet(planted: Mapping[str, Planted], path: Path, columns: int = 8) -> None:
-    """Show images with planted defects, a row for each kind; framed red if rejected, else green."""
+def defect_sheet(
+    planted: Mapping[str, Planted], images: Mapping[str, np.ndarray], path: Path, columns: int = 8
+) -> None:
+    """Show the first images (n, S, S) of each kind of planted defect; framed red if rejected, else green."""
     rows = max(len(planted), 1)  # limits set by hand may let no window pass to plant into
     figure, panels = _image_panels(rows, columns, height=1.9 * rows)
     for row, (name, defect) in zip(panels, planted.items(), strict=False):
         row[0].set_ylabel(f"{name.replace('_', ' ')}\n{defect.detection_rate.rate:.0%} rejected", fontsize=9)
-        for panel, image, verdict in zip(row, defect.images, defect.verdicts, strict=False):
+        for panel, image, verdict in zip(row, images[name], defect.verdicts, strict=False):
             _show_verdict(panel, image, verdict)
             panel.set(frame_on=True)
             for spine in panel.spines.values():
