@@ -357,6 +357,16 @@ def faint_disc(
     return scene.grey + change * (scene.disc_grey - scene.matrix_grey) * fraction
 
 
+def bright_disc(scene: _Scene, rng: np.random.Generator, contrast: float = 1.3) -> np.ndarray | None:
+    """Brighten a disc to ``contrast`` times that of the others."""
+    if not len(scene.whole):
+        return None
+    index = int(rng.choice(scene.whole))
+    fraction = _coverage(scene.distance[index], scene.blur_px)
+    fraction = fraction * (1 - _coverage(scene.others(index), scene.blur_px))
+    return scene.grey + (contrast - 1) * (scene.disc_grey - scene.matrix_grey) * fraction
+
+
 def _free_place(
     scene: _Scene, radius_px: float, least_free: float, rng: np.random.Generator
 ) -> np.ndarray | None:
@@ -480,6 +490,7 @@ _PLANTERS: dict[str, Callable[..., np.ndarray | None]] = {
         lattice,
         blurred,
         seam,
+        bright_disc,
     )
 }
 DEFECTS = tuple(_PLANTERS)

@@ -185,14 +185,20 @@ def empty_circle(evidence: Evidence) -> float:
     """Return the largest fraction of a circle, less its edge, that is not disc phase; 1 without circles."""
     if not len(evidence.circles):
         return 1.0
-    core = (evidence.nearby.edge_distance_px < -EDGE_PX) & evidence.nearby.in_image  # (n, K, K)
-    area = core.sum((1, 2))
-    core_radius_px = np.maximum(evidence.circles.radius_px - EDGE_PX, 0)
-    measured = area >= LEAST_AREA_FRACTION * np.pi * core_radius_px**2
+    core, area, measured = _cores(evidence)
     if not measured.any():
         return 0.0
     filled = (core & evidence.phase.ravel()[evidence.nearby.flat_index]).sum((1, 2))
-    return float((1 - filled[measured] / np.maximum(area[measured], 1)).max())
+    return float((1 - filled[measured] / area[measured]).max())
+
+
+def _cores(evidence: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels of each disc less its edge (n, K, K), their number (n,), and whether enough are in the image."""
+    core = (evidence.nearby.edge_distance_px < -EDGE_PX) & evidence.nearby.in_image
+    area = core.sum((1, 2))
+    core_radius_px = np.maximum(evidence.circles.radius_px - EDGE_PX, 0)
+    measured = (area > 0) & (area >= LEAST_AREA_FRACTION * np.pi * core_radius_px**2)
+    return core, area, measured
 
 
 def volume_fraction(evidence: Evidence) -> float:
@@ -259,6 +265,27 @@ def largest_matrix_brightness(evidence: Evidence) -> float:
 def contrast(evidence: Evidence) -> float:
     """Return the grey of discs minus that of the matrix; 0 without circles."""
     return evidence.contrast
+
+
+def brightest_disc(evidence: Evidence) -> float:
+    """Return the grey of the brightest disc minus that of the matrix; 0 without discs.
+
+    The grey of a disc is its mean, less its edge. Discs that lie for the most part outside are not measured.
+    """
+    return float(_disc_greys(evidence).max(initial=0.0))
+
+
+def faintest_disc(evidence: Evidence) -> float:
+    """Return the grey of the faintest disc minus that of the matrix; measured as in `brightest_disc`."""
+    greys = _disc_greys(evidence)
+    return float(greys.min()) if len(greys) else 0.0
+
+
+def _disc_greys(evidence: Evidence) -> np.ndarray:
+    """Grey of each disc that is measured minus that of the matrix, (m,)."""
+    core, area, measured = _cores(evidence)
+    grey = np.where(core, evidence.grey.ravel()[evidence.nearby.flat_index], 0).sum((1, 2))
+    return grey[measured] / area[measured] - evidence.matrix_grey
 
 
 def edge_sharpness(evidence: Evidence) -> float:
@@ -383,6 +410,10 @@ RULES: Mapping[str, Rule] = {
         lattice_order, "lattice_order", "too_large", "lattice order (1: a lattice)", weight=LIGHT
     ),
     "contrast": Rule(contrast, "contrast", "both", "grey of discs minus matrix", weight=LIGHT),
+    "brightest_disc": Rule(
+        brightest_disc, "disc_grey", "too_large", "grey of the brightest disc minus matrix"
+    ),
+    "faintest_disc": Rule(faintest_disc, "disc_grey", "too_small", "grey of the faintest disc minus matrix"),
     "edge_sharpness": Rule(
         edge_sharpness, "edge_sharpness", "both", "slope of grey across edges (1/px)", weight=LIGHT
     ),

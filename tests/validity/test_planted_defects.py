@@ -60,7 +60,8 @@ def test_the_seed_makes_a_difference(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["ellipse", "faint_disc", "missing_disc", "wrong_radius", "partial_disc", "merged_pair"]
+    "name",
+    ["ellipse", "faint_disc", "bright_disc", "missing_disc", "wrong_radius", "partial_disc", "merged_pair"],
 )
 def test_the_rest_of_the_image_stays(name: str) -> None:
     """All changes lie in one place, not larger than a disc may become."""
@@ -127,6 +128,13 @@ def test_a_missing_disc_leaves_matrix() -> None:
     place = _planted("missing_disc", seed=2)[_inside(gone[0], -1)]
     assert place.mean() == pytest.approx(MATRIX, abs=0.1)
     assert place.std() == pytest.approx(NOISE_SD, rel=0.5)
+
+
+def test_a_bright_disc_has_a_third_more_contrast() -> None:
+    difference = _planted("bright_disc") - _scene()
+    assert difference.max() == pytest.approx(0.3 * (DISC - MATRIX), abs=0.03)
+    radius_px = np.sqrt(difference.sum() / difference.max() / np.pi)
+    assert 5 < radius_px < 7 and (np.abs(difference) < 0.01).mean() > 0.9
 
 
 def test_a_faint_disc_has_half_the_contrast() -> None:
