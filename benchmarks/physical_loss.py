@@ -32,6 +32,7 @@ from microgan.core.files import atomic, write_csv
 from microgan.gan.checkpoint_selection import two_point
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.sampling import sample
+from microgan.gan.scan_training import material_of
 from microgan.gan.training import train
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
@@ -41,7 +42,6 @@ from microgan.validity.judging import judge, rejected_by
 from microgan.validity.phase import phase_image
 from microgan.validity.reference import Reference
 from stages.project import git_commit
-from stages.train import material_of
 
 ROOT = Path(__file__).parents[1]
 DETECTORS = ("ring", "watershed")

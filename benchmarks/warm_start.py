@@ -23,12 +23,12 @@ from torch import Tensor
 from microgan.core.files import atomic
 from microgan.gan.checkpoint_selection import CheckpointScore
 from microgan.gan.config import ModelConfig, TrainConfig
+from microgan.gan.scan_training import material_of
 from microgan.gan.training import train
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.validity.reference import Reference
 from stages.project import git_commit
-from stages.train import material_of
 
 ROOT = Path(__file__).parents[1]
 SCORES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9)

@@ -130,6 +130,107 @@ def detect_command(
     _print_result(result, f"{result['discs']} discs in {result['images']} images, written to {out}", as_json)
 
 
+@app.command("calibrate")
+def calibrate_command(
+    scan: Annotated[Path, typer.Argument(help="File or folder of slices.")],
+    radius: Annotated[
+        tuple[float, float], typer.Option(help="Smallest and largest radius of the discs, px.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write: planes/, reference.json, standard.json.")],
+    polarity: Polarity = "bright",
+    window_px: Annotated[int, typer.Option(help="Side of the windows, px, a multiple of 8.")] = 64,
+    calibration: Annotated[
+        str, typer.Option(help='Part that limits are fixed on: planes, "4:6", or a fraction of the rows.')
+    ] = "0.2",
+    held_out: Annotated[str, typer.Option(help="Part that is used for figures alone, likewise.")] = "0.2",
+    margin_px: Annotated[int, typer.Option(help="Rows between parts that belong to none.")] = 16,
+    voxel_size_um: Annotated[
+        float | None, typer.Option(help="Side of a pixel, micrometres. Default: as the file says.")
+    ] = None,
+    planes: Annotated[str | None, typer.Option(help='Planes to read, a range: "10:200:4".')] = None,
+    dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    false_rejection_budget: Annotated[
+        float, typer.Option(help="Fraction of real windows that all rules together may reject.")
+    ] = 0.05,
+    windows: Annotated[int, typer.Option(help="Real windows that limits are fixed on.")] = 2000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Read and split a scan, and fix the rules of validity on its windows.
+
+    The folder OUT is what `microgan train` learns from; its reference.json is what the other commands take.
+    """
+    from microgan.commands.calibrate import calibrate
+    from microgan.scan.config import ScanConfig
+    from microgan.validity.calibration import CalibrationConfig
+
+    if window_px < 16 or window_px % 8:
+        raise UserError("--window-px", window_px, "must be a multiple of 8, at least 16")
+    parts = {"calibration": _part("--calibration", calibration), "held_out": _part("--held-out", held_out)}
+    values = {
+        "radius_px": radius,
+        "polarity": polarity,
+        "voxel_size_um": voxel_size_um,
+        "planes": planes,
+        "dataset": dataset,
+        "split": parts | {"margin_px": margin_px},
+    }
+    rules = {"false_rejection_budget": false_rejection_budget, "windows": windows, "seed": seed}
+    config = CalibrationConfig.from_mapping(rules, "calibrate")
+    result = calibrate(scan, ScanConfig.from_mapping(values, "scan"), window_px, config, out)
+    words = (
+        f"limits fixed: {result['held_out_pass_rate']:.1%} of real held-out windows pass, and of windows with"
+    )
+    worst = sorted(result["detection_rates"].items(), key=lambda item: item[1])[:3]
+    words += f" planted defects are rejected least: {', '.join(f'{name} {rate:.0%}' for name, rate in worst)}"
+    _print_result(result, f"{words}; written to {out}", as_json)
+
+
+def _part(option: str, text: str) -> str | float:
+    """Read a part of a scan: a range of planes or a fraction of the rows."""
+    if ":" in text:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        rule = 'must be planes, "4:6", or a fraction of the rows, 0.2'
+        raise UserError(option, text, rule) from None
+
+
+@app.command("train")
+def train_command(
+    scan: Annotated[Path, typer.Argument(help="Folder that `microgan calibrate` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: generator, model card, loss curves.")],
+    model: Annotated[Literal["dcgan", "wgan_gp"], typer.Option(help="Kind of training.")] = "wgan_gp",
+    minutes: Annotated[
+        float, typer.Option(help="At most; half as long again for wgan_gp, which learns more slowly.")
+    ] = 10.0,
+    steps: Annotated[int, typer.Option(help="Generator steps, at most.")] = 20_000,
+    physics_weight: Annotated[float, typer.Option(help="Of the physical loss; 0: off.")] = 1.0,
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="To compute on.")] = "auto",
+    init_from: Annotated[Path | None, typer.Option(help="Folder of a model to start from.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a generator. After Ctrl-C the same command goes on where it was."""
+    from microgan.commands.train import train
+    from microgan.gan.config import TrainConfig
+
+    values = {
+        "minutes": minutes,
+        "steps": steps,
+        "physics": {"weight": physics_weight},
+        "device": device,
+        "init_from": init_from,
+        "seed": seed,
+    }
+    result = train(scan, model, TrainConfig.from_mapping(values, "train"), out)
+    words = f"{result['steps']} steps in {result['seconds'] / 60:.1f} minutes"
+    if result["kept"]:
+        words += f"; kept: step {result['kept']['step']:.0f}, score {result['kept']['score']:.2f}"
+    _print_result(result, f"{words}; written to {out}", as_json)
+
+
 @app.command("sample")
 def sample_command(
     model: Annotated[

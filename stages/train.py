@@ -5,21 +5,18 @@ for all that the weights depend on: parameters, planes, rules and code. So no ru
 another. Started by `torchrun`, the processes train together, and the first one writes.
 """
 
-import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from microgan.core.files import atomic, fingerprint, write_csv
-from microgan.gan.checkpoint import CRITIC, LAST, save_model
+from microgan.core.files import atomic, write_csv
+from microgan.gan.checkpoint import save_model
 from microgan.gan.checkpoint_selection import CheckpointScore
 from microgan.gan.config import ModelConfig, TrainConfig
-from microgan.gan.physical_loss import Material
-from microgan.gan.runtime import choose_device, choose_precision
-from microgan.gan.training import Trained, train
+from microgan.gan.scan_training import curve, material_of, model_card, state_name
+from microgan.gan.training import train
 from microgan.report.image_grid import image_grid
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
@@ -29,7 +26,6 @@ from stages.stage import Stage, drafts, naming, run
 
 # The standard rules: neither weights nor checkpoint depend on the limits that the user chooses.
 REFERENCE = Path("reference/standard.json")
-MATERIAL_WINDOWS = 400  # real ones, on which rests what the physical loss expects
 
 
 def main(stage: Stage) -> None:
@@ -61,11 +57,11 @@ def main(stage: Stage) -> None:
 
     outputs = [f"models/{name}", f"metrics/{name}/training.csv", f"metrics/{name}/validation.csv"]
     outputs += [f"reports/train/{name}"]
-    with drafts(*outputs) as (weights, curve, validations, grids):
-        about = card(name, stage.window_px, planes, config, model, trained)
+    with drafts(*outputs) as (weights, losses, validations, grids):
+        about = model_card(name, stage.window_px, planes, config, model, trained, git_commit())
         save_model(weights, trained.generator, about, trained.last, trained.critic)
-        for path, rows in ((curve, trained.history), (validations, trained.validations)):
-            write_csv(path, list(rows[0]), [list(row.values()) for row in rows])
+        write_csv(losses, *curve(trained.history))
+        write_csv(validations, *curve(trained.validations))
         shutil.copytree(resume / "grids", grids, dirs_exist_ok=True)
     shutil.rmtree(resume)
     tracker.artifact(*outputs)
@@ -75,44 +71,9 @@ def main(stage: Stage) -> None:
     tracker.headline({f"{name}.steps": trained.steps, f"{name}.train_seconds": trained.seconds})
 
 
-def material_of(windows: Windows, reference: Reference, seed: int) -> Material:
-    """Measure on real windows of a scan what the physical loss expects."""
-    real = windows.draw(np.random.default_rng(seed), MATERIAL_WINDOWS)
-    return Material.of(real, reference.radius_px, reference.polarity, reference.phase_threshold)
-
-
 def resume_folder(config: TrainConfig, model: ModelConfig, window_px: int, planes: Planes) -> Path:
     """Return the folder for the state of this training and of no other."""
-    loaded = sorted(name for name in sys.modules if name.partition(".")[0] == "microgan")
-    files = [Path(str(sys.modules[name].__file__)) for name in loaded]
-    files += [REFERENCE] if REFERENCE.exists() else []
-    files += [config.init_from / file for file in (LAST, CRITIC)] if config.init_from else []
-    params = json.dumps([config.model_dump(mode="json"), model.model_dump(), window_px])
-    scan = (planes.info.planes_sha256, planes.info.mask_sha256)
-    return project_root() / "checkpoints" / fingerprint(params, *scan, *files)[:32]
-
-
-def card(
-    name: str, window_px: int, planes: Planes, config: TrainConfig, model: ModelConfig, trained: Trained
-) -> dict[str, object]:
-    """Say where the generator comes from, and why this one was kept."""
-    device = choose_device(config.device)
-    reason = f"last of {len(trained.validations)} checkpoints within one standard error of the best score"
-    return {
-        "model": name,
-        "window_px": window_px,
-        "scan": planes.info.model_dump(),
-        "training": {
-            "config": config.model_dump(mode="json"),
-            "model": model.model_dump(),
-            "device": device.type,
-            "precision": choose_precision(config.precision, device),
-            "steps": trained.steps,
-            "seconds": trained.seconds,
-            "kept": {**trained.kept, "reason": reason},
-            "git_commit": git_commit(),
-        },
-    }
+    return project_root() / "checkpoints" / state_name(config, model, window_px, planes, REFERENCE)
 
 
 if __name__ == "__main__":

@@ -55,3 +55,20 @@ class ModelConfig(Config):
         if (self.loss == "wasserstein") != (self.gradient_penalty > 0):
             raise ValueError("gradient_penalty must be positive with loss wasserstein, and 0 with any other")
         return self
+
+
+# As params.yaml has them.
+MODELS = {
+    "dcgan": ModelConfig.from_mapping({"loss": "non_saturating", "score_penalty": 0.05}, "models.dcgan"),
+    "wgan_gp": ModelConfig.from_mapping(
+        {
+            "loss": "wasserstein",
+            "gradient_penalty": 10.0,
+            "generator_learning_rate": 5e-4,
+            "critic_learning_rate": 1e-3,
+            "betas": (0.0, 0.99),
+            "time_factor": 1.5,
+        },
+        "models.wgan_gp",
+    ),
+}
