@@ -37,9 +37,11 @@ def main(stage: Stage) -> None:
     reference = reference.model_copy(update={"detection_rates": detection_rates, "doubts": doubts})
     with drafts("reference", "reports/calibrate") as (folder, pictures):
         reference.save(folder / "reference.json")
-        calibration_sheet([verdict.measures for verdict in real], reference, pictures / "limits.png")
-        verdict_sheet(windows[:, 0].numpy(), real, pictures / "windows.png")
-        defect_sheet(planted, pictures / "planted_defects.png")
+        calibration_sheet([verdict.measures for verdict in real], reference, pictures / "limits")
+        sheet, size_um = pictures / "windows.png", reference.scan.voxel_size_um
+        what = "windows of the calibration part"
+        verdict_sheet(windows[:, 0].numpy(), real, sheet, what=what, voxel_size_um=size_um)
+        defect_sheet(planted, pictures / "planted_defects.png", voxel_size_um=size_um)
     rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
     stage.tracker.metrics({name: rate for name, rate in rates.items() if rate is not None})
     stage.tracker.metrics({f"detection_rate.{name}": rate.rate for name, rate in detection_rates.items()})

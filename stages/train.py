@@ -18,7 +18,7 @@ from microgan.gan.checkpoint import CRITIC, LAST, save_model
 from microgan.gan.checkpoint_selection import CheckpointScore
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.physical_loss import Material
-from microgan.gan.runtime import choose_device, choose_precision
+from microgan.gan.runtime import choose_device, choose_precision, environment
 from microgan.gan.training import Trained, train
 from microgan.report.image_grid import image_grid
 from microgan.scan.planes import Planes
@@ -110,6 +110,7 @@ def card(
             "seconds": trained.seconds,
             "kept": {**trained.kept, "reason": reason},
             "git_commit": git_commit(),
+            **environment(device),
         },
     }
 

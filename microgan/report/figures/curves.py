@@ -80,22 +80,15 @@ def selection_curves(
     for (upper, lower), (name, rows) in zip(panels.T, validations.items(), strict=True):
         steps, score, error = (_column(rows, key) for key in ("step", "score", "score_error"))
         upper.axhline(score.max(), color=REAL, lw=0.8, label="best score")
-        upper.errorbar(
-            steps,
-            score,
-            error,
-            color="#0072b2",
-            marker="o",
-            ms=3.5,
-            lw=1.2,
-            label="score and its standard error",
-        )
+        words = "score and its standard error"
+        upper.errorbar(steps, score, error, color="#0072b2", marker="o", ms=3.5, lw=1.2, label=words)
         for key, (label, colour, line) in SCORE_PARTS.items():
             lower.plot(steps, _column(rows, key), line, color=colour, marker="o", ms=3, lw=1.2, label=label)
         lower.set_ylim(bottom=0)
+        lower.locator_params(axis="x", integer=True)
         for panel in (upper, lower):
             panel.axvline(kept[name], color="#222222", lw=1.2, ls=":", label="kept checkpoint")
-        upper.set(title=name, ylabel="score and its standard error")
+        upper.set(title=name, ylabel="score")
         lower.set(xlabel="training step", ylabel="ratio, errors")
     legend_below(figure, {**handles_by_label(panels[0, 0]), **handles_by_label(panels[1, 0])})
     save_figure(figure, path)
