@@ -82,7 +82,8 @@ def _differing(model: ModelResult) -> Cell:
     sizes = [sum(name in model.fidelity[key] for name in HEADLINE) for key in ("before", "after")]
     detail = f"{TRAINING_WINDOWS}: {known(training, str).text}"
     parts = [
-        f"{known(count, str).text} of {size}" for count, size in zip((before, after), sizes, strict=True)
+        DASH if count is None else f"{count} of {size}"
+        for count, size in zip((before, after), sizes, strict=True)
     ]
     return Cell(" → ".join(parts), detail, bold=True)
 

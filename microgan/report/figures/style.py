@@ -40,6 +40,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         # Names inside of an SVG are random without a salt.
         with atomic(path.with_suffix(suffix)) as draft, rc_context({"svg.hashsalt": "microgan"}):
             figure.savefig(draft, format=image_format, metadata=metadata)
+        figure.set_layout_engine("none")  # the same places in the next format, and found once
 
 
 def panels_of_one_style(
