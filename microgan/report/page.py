@@ -21,7 +21,7 @@ from microgan import __version__
 from microgan.core.errors import UserError
 from microgan.core.files import atomic
 from microgan.evaluation.descriptors import DESCRIPTORS
-from microgan.evaluation.fidelity import LEVEL
+from microgan.evaluation.fidelity import HEADLINE, LEVEL
 from microgan.report import comparison_tables, run_tables, tables
 from microgan.report.figures.curves import (
     circle_histograms,
@@ -229,6 +229,7 @@ def _facts(
             "microgan": __version__,
         },
         "level": LEVEL,
+        "headline": [DESCRIPTORS[name].title for name in HEADLINE],
         "margins": _margins(),
     }
 

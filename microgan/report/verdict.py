@@ -31,7 +31,9 @@ def verdict(models: Sequence[ModelResult], best: str | None = None) -> str:
     )
     rank = {1: "", 2: ", the better of two models"}.get(len(trained), f", the best of {len(trained)} models")
     valid = percent(chosen.validity["pass_rate"])
-    return f"{chosen.name}{rank}: {valid} of its samples are valid, and {_difference(chosen)}."
+    baselines = [model for model in models if model.training_steps is None]
+    sentence = f"{chosen.name}{rank}: {valid} of its samples are valid, and {_difference(chosen)}"
+    return f"{sentence}{_of_baselines(baselines)}."
 
 
 def _difference(model: ModelResult) -> str:
@@ -40,6 +42,17 @@ def _difference(model: ModelResult) -> str:
         return "these are too few to test whether they differ from the scan"
     tested = tested_headline(model)
     return f"these differ from the scan in {differing or 'none'} of {tested} headline descriptors"
+
+
+def _of_baselines(models: Sequence[ModelResult]) -> str:
+    """In how many the baselines differ, in brackets; nothing where that is not known."""
+    counts = {model.name: count_flagged(model.fidelity["after"]) for model in models}
+    words = [
+        f"{name.replace('_', ' ')}, the baseline: in {count or 'none'}"
+        for name, count in counts.items()
+        if count is not None
+    ]
+    return f" ({'; '.join(words)})" if words else ""
 
 
 def tested_headline(model: ModelResult, key: str = "after") -> int:

@@ -514,6 +514,13 @@ def test_the_verdict_is_one_sentence_at_the_top(numbers: list[int], best: str | 
     assert words.startswith(sentence) and words.count(". ") == 0 and words.endswith(".")
 
 
+def test_the_verdict_has_the_baseline_beside_the_best(report: Path) -> None:
+    baseline = replace(result("random_packing", 2), training_steps=None)
+    words = verdict([result("dcgan", 0), baseline])
+    assert words.endswith("in 2 of 7 headline descriptors (random packing, the baseline: in 4).")
+    assert verdict([baseline]) == "No model was trained: this report has a baseline alone."
+
+
 def test_the_verdict_says_what_cannot_be_said(report: Path) -> None:
     assert "wgan_gp, the better of two models: 86.7 %" in report.read_text().split("Terms")[0]
     few = result("wgan_gp", 1, valid=False)

@@ -54,7 +54,7 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Pa
         marker = "" if len(rows) > FEW_POINTS else "o"  # one point alone has no line
         for loss, colour in (("critic_loss", "#cc79a7"), ("generator_loss", "#009e73")):
             values = _column(rows, loss)
-            panel.plot(_column(rows, "step"), values, marker, ls="-", color=colour, lw=0.6, alpha=0.35)
+            panel.plot(_column(rows, "step"), values, marker=marker, color=colour, lw=0.6, alpha=0.35)
             smooth = _running_mean(values, max(1, len(values) // 40))
             panel.plot(_column(rows, "step"), smooth, color=colour, label=loss.replace("_", " "))
         panel.set(title=name, xlabel="training step", ylabel="loss")

@@ -92,21 +92,25 @@ def verdict_sheet(
     what: str = "images",
     voxel_size_um: float | None = None,
 ) -> None:
-    """Show valid and rejected images (N, H, W) in [-1, 1], two rows each, with circles and reasons.
+    """Show valid and rejected images (N, H, W) in [-1, 1], up to two rows each, with circles and reasons.
 
     The title says ``what`` they are; the first image has a scale bar.
     """
-    figure, panels = _image_panels(4, columns, height=8.3)
-    for valid, rows in ((True, panels[:2]), (False, panels[2:])):
-        chosen = [index for index, verdict in enumerate(verdicts) if verdict.valid is valid]
-        count = f"{'valid' if valid else 'rejected'}: {len(chosen)} of {len(verdicts)}"
-        rows[0, 0].set_ylabel(count, fontsize=9.5)
+    groups = {
+        valid: [index for index, verdict in enumerate(verdicts) if verdict.valid is valid][: 2 * columns]
+        for valid in (True, False)
+    }
+    down = {valid: max(-(-len(chosen) // columns), 1) for valid, chosen in groups.items()}
+    figure, panels = _image_panels(sum(down.values()), columns, 1.45 * down[True] + 1.85 * down[False] + 0.3)
+    for (valid, chosen), rows in zip(groups.items(), np.split(panels, [down[True]]), strict=True):
+        count = sum(verdict.valid is valid for verdict in verdicts)
+        words = f"{'valid' if valid else 'rejected'}:\n{count} of {len(verdicts)}"
+        rows[0, 0].set_ylabel(words, fontsize=9.5)
         for panel, index in zip(rows.ravel(), chosen, strict=False):
             _show_verdict(panel, images[index], verdicts[index])
-    title = (
-        f"{what[:1].upper()}{what[1:]}: the first {2 * columns} valid and the first {2 * columns} rejected"
-    )
-    figure.suptitle(f"{title} of {len(verdicts)}, with the discs that were found", fontsize=10)
+    shown = f"the first {2 * columns} valid and the first {2 * columns} rejected"
+    title = f"{what[:1].upper()}{what[1:]}: {shown} of {len(verdicts)}, with the discs that were found"
+    figure.suptitle(title, fontsize=10)
     _draw_scale_bar(panels, voxel_size_um)
     save_figure(figure, path)
 
