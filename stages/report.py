@@ -58,7 +58,7 @@ def main(stage: Stage) -> None:
         planes.info.model_dump(),
         shown_parameters(stage),
         out,
-        {"Git commit": git_commit()},
+        {"Git commit": git_commit() or "unknown"},
         reference,
         best=best_model(judged),
         scan_is_random_packing=stage.scan == EMBEDDED,

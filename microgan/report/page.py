@@ -258,7 +258,7 @@ def _tables(
     properties = comparison_tables.effective_properties(models)
     bounded = [effective for effective in properties if effective.place != tables.DASH]
     compared = comparison_tables.compared_as_images(models)
-    size_um, rates = scan.get("voxel_size_um"), reference.detection_rates if reference else {}
+    size_um = scan.get("voxel_size_um")
     return {
         "scan_table": run_tables.scan_table(scan, window_px),
         "training_table": run_tables.training_table(models),
@@ -271,5 +271,7 @@ def _tables(
         "bounded": bounded,
         "outside_bounds": [effective for effective in bounded if effective.place.startswith("outside")],
         "image_table": comparison_tables.image_table(compared) if compared else None,
-        "detection_table": run_tables.detection_table(rates) if rates else None,
+        "detection_table": run_tables.detection_table(reference)
+        if reference and reference.detection_rates
+        else None,
     }

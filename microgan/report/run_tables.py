@@ -7,7 +7,7 @@ from microgan.report.figures.style import in_micrometres, reason_in_words
 from microgan.report.results import ModelResult
 from microgan.report.tables import DASH, Cell, Row, Table, known, names, number, percent, voxel_size
 from microgan.statistics.intervals import wilson_interval
-from microgan.validity.reference import DetectionRate, Reference
+from microgan.validity.reference import Reference
 from microgan.validity.rules import RULES
 
 ROLES = {"train": "training", "calibration": "calibration", "held_out": "held-out"}
@@ -129,10 +129,14 @@ def rules_table(reference: Reference) -> Table:
 # Trust --------------------------------------------------------------------------------------------------
 
 
-def detection_table(detection_rates: Mapping[str, DetectionRate]) -> Table:
-    """Return which fraction of each kind of planted defect is rejected."""
+def detection_table(reference: Reference) -> Table:
+    """Return which fraction of each kind of planted defect is rejected, and of real held-out windows."""
     rows = []
-    for name, rate in detection_rates.items():
+    if reference.held_out_pass_rate is not None:
+        rejected = percent(1 - reference.held_out_pass_rate, 0)
+        cells = [Cell(rejected), Cell(DASH), Cell(str(reference.held_out_windows))]
+        rows.append(Row("none: held-out windows as they are", cells))
+    for name, rate in reference.detection_rates.items():
         low, high = rate.interval
         interval = f"{100 * low:.0f} to {100 * high:.0f} %"
         rows.append(Row(_defect(name), [Cell(percent(rate.rate, 0)), Cell(interval), Cell(str(rate.count))]))

@@ -146,7 +146,7 @@ def result(name: str, number: int, valid: bool = True) -> ModelResult:
             "bounds": limits,
         },
         curves=curves(number, valid),
-        training_log=[{"step": s, "critic_loss": 1.0, "generator_loss": 2.0} for s in range(10, 60, 10)],
+        training_log=[{"step": s, "critic_loss": 1.0, "generator_loss": 2.0} for s in range(10, 160, 10)],
         training_steps=2345 + number,
         kept_step=2000 + number,
         training_seconds=492.0 + 60 * number,

@@ -33,7 +33,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     drawn: list[Figure] = []
     for module in ("curves", "rules", "windows"):
         monkeypatch.setattr(
-            f"microgan.report.figures.{module}.save_figure", lambda figure, path: drawn.append(figure)
+            f"microgan.report.figures.{module}.save_figure", lambda figure, path, **_: drawn.append(figure)
         )
     return drawn
 

@@ -364,10 +364,10 @@ def test_the_page_says_how_often_planted_defects_are_rejected(tmp_path: Path, re
         "merged_pair": DetectionRate(rate=1, count=90, interval=(0.97, 1)),
     }
     out = tmp_path / "report.html"
-    html = build_report(
-        [result("dcgan", 0)], REAL, SCAN, {}, out, reference=reference(detection_rates=rates)
-    ).read_text()
+    rules = reference(detection_rates=rates, held_out_pass_rate=0.87, held_out_windows=200)
+    html = build_report([result("dcgan", 0)], REAL, SCAN, {}, out, reference=rules).read_text()
     page = Page(html)
+    assert page.row("none: held-out windows as they are") == ["13 %", DASH, "200"]
     assert page.row("overlap 15 to 20 %") == ["88 %", "80 to 92 %", "80"]
     assert page.row("merged pair") == ["100 %", "97 to 100 %", "90"]
     title = "Detection rate of planted defects"

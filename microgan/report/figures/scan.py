@@ -38,7 +38,7 @@ def contact_sheet(planes: Planes, path: Path) -> None:
     figure.suptitle(f"{planes.info.name}: {count} planes of {rows} x {cols} pixels, {size}", fontsize=10)
     handles = [Line2D([], [], color=colour, label=ROLE_LABELS[role]) for role, colour in ROLE_COLOURS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    save_figure(figure, path)
+    save_figure(figure, path, few_colours=True)
 
 
 def _draw_plane(axes: Axes, planes: Planes, index: int) -> None:

@@ -112,7 +112,7 @@ def verdict_sheet(
     title = f"{what[:1].upper()}{what[1:]}: {shown} of {len(verdicts)}, with the discs that were found"
     figure.suptitle(title, fontsize=10)
     _draw_scale_bar(panels, voxel_size_um)
-    save_figure(figure, path)
+    save_figure(figure, path, few_colours=True)
 
 
 def defect_sheet(
@@ -131,7 +131,7 @@ def defect_sheet(
     words = "one planted defect each; orange: rejected, with the reasons; blue: passes"
     figure.suptitle(f"Real windows that are valid, with {words}", fontsize=10)
     _draw_scale_bar(panels, voxel_size_um)
-    save_figure(figure, path)
+    save_figure(figure, path, few_colours=True)
 
 
 def cell_sheet(
