@@ -251,3 +251,12 @@ def test_the_sheet_of_verdicts_says_what_it_shows(tmp_path: Path, figures: list[
         "Windows of the calibration part: the first 4 valid and the first 4 rejected of 2"
     )
     assert figures[0].axes[2].get_xlabel() == "non-circularity"
+
+
+def test_counts_are_no_comb(tmp_path: Path, figures: list[Figure]) -> None:
+    """Each bar holds equally many of the values, which are multiples of a step."""
+    measures = [{"discs_per_1000px2": 1000 * number / 64**2} for number in range(18, 42)]
+    calibration_sheet(measures, reference(), tmp_path / "sheet.png")
+    bars, edges, _ = figures[0].axes[0].patches[0].get_data()
+    assert np.unique(bars[bars > 0]).size == 1 and np.count_nonzero(bars) == len(measures)
+    assert edges[0] < 4 and edges[-1] > 10

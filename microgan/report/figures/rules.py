@@ -77,7 +77,11 @@ def _reason(reference: Reference, name: str) -> str:
 
 
 def _bar_edges(real: np.ndarray, synthetic: np.ndarray, limits: Sequence[float]) -> np.ndarray:
-    """Edges (BARS + 1,) that span real values and limits, and samples up to as far again on either side."""
+    """Edges of about BARS bars over real values and limits, and samples up to as far again on either side.
+
+    Of values that are multiples of a step, such as counts, each bar holds as many: others would hold now
+    more, now fewer of them and look like a comb.
+    """
     low, high = np.min([real.min(), *limits]), np.max([real.max(), *limits])
     span = max(high - low, 1e-6)
     if len(synthetic):
@@ -85,7 +89,23 @@ def _bar_edges(real: np.ndarray, synthetic: np.ndarray, limits: Sequence[float])
             max(low - span, min(low, synthetic.min())),
             min(high + span, max(high, synthetic.max())),
         )
-    return np.linspace(low - 0.03 * span, high + 0.03 * span, BARS + 1)
+    low, high = low - 0.03 * span, high + 0.03 * span
+    values = np.unique(np.round(np.concatenate([real, synthetic]), 9))
+    step = _step(values)
+    if not step:
+        return np.linspace(low, high, BARS + 1)
+    width = step * max(round((high - low) / BARS / step), 1)
+    first = values[0] - step / 2 - np.ceil((values[0] - step / 2 - low) / width) * width
+    return first + width * np.arange(np.ceil((high - first) / width) + 1)
+
+
+def _step(values: np.ndarray) -> float:
+    """The step that all of the sorted values, none twice, are whole multiples of; 0 if there is none."""
+    if len(values) < 3:
+        return 0.0
+    step = np.diff(values).min()
+    multiples = (values - values[0]) / step
+    return float(step) if np.allclose(multiples, np.rint(multiples), atol=0.01) else 0.0
 
 
 def _draw_fractions(panel: Axes, values: np.ndarray, edges: np.ndarray, label: str, **style: Any) -> None:
