@@ -35,12 +35,14 @@ def main(stage: Stage) -> None:
         name: np.stack([real.defects.image(index, segmentation) for index in defect.images[:SHOWN]])
         for name, defect in planted.items()
     }
+    windows = calibration_windows(planes, stage.window_px, config)[:, 0].numpy()
     with drafts("reference/reference.json", "reports/calibrate") as (rules, pictures):
         reference.save(rules)
-        calibration_sheet(real.calibration.measures, reference, pictures / "limits.png")
-        windows = calibration_windows(planes, stage.window_px, config)[:, 0].numpy()
-        verdict_sheet(windows, verdicts, pictures / "windows.png")
-        defect_sheet(planted, images, pictures / "planted_defects.png")
+        calibration_sheet(real.calibration.measures, reference, pictures / "limits")
+        sheet, size_um = pictures / "windows.png", reference.scan.voxel_size_um
+        what = "windows of the calibration and training parts"
+        verdict_sheet(windows, verdicts, sheet, what=what, voxel_size_um=size_um)
+        defect_sheet(planted, images, pictures / "planted_defects.png", voxel_size_um=size_um)
     rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
     stage.tracker.metrics({name: rate for name, rate in rates.items() if rate is not None})
     detected = reference.detection_rates.items()

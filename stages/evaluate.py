@@ -57,6 +57,7 @@ def main(stage: Stage) -> None:
                 "real, held out": real_images.nearest_training_windows,
             },
             picture,
+            voxel_size_um=planes.info.voxel_size_um,
         )
     shown = {key: value for key, value in flatten(fidelity.metrics).items() if key.endswith(SHOWN)}
     stage.tracker.metrics({key: value for key, value in shown.items() if value is not None})

@@ -1,25 +1,39 @@
-"""Put everything on one page: ``python -m stages.report``."""
+"""Put everything on one page: ``python -m stages.report``.
+
+Also drawn here, as no other stage needs it: a large periodic cell of each model, judged by all its windows.
+"""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from microgan.core.domain import Domain
 from microgan.core.files import file_sha256, read_json
 from microgan.evaluation.fidelity import fidelity_headline
+from microgan.gan.checkpoint import load_model
+from microgan.gan.sampling import sample
 from microgan.report.page import build_report
-from microgan.report.results import ModelResult
+from microgan.report.results import LargeCell, ModelResult
 from microgan.samples.card import SampleCard
 from microgan.scan.planes import Planes, ScanInfo
 from microgan.scan.windows import Windows
+from microgan.validity.calibration import CalibrationConfig
+from microgan.validity.large_images import judge_large_image
 from microgan.validity.reference import Reference
 from stages.project import git_commit
+from stages.registry import best_model
 from stages.samples import read_samples
 from stages.stage import BASELINE, Stage, run, section, selected
 
 REFERENCE = Path("reference/reference.json")
 MOST_IMAGES = 64  # of each kind that the page may show; it shows the first few
+CELL_WINDOWS = 6  # side of the large cell, in windows
+EMBEDDED = "simulated"  # the scan that the stage simulate makes, which is a random packing itself
+ENVIRONMENT = ("ended", "machine", "software")  # of a model's card, as it is shown
 
 
 def main(stage: Stage) -> None:
@@ -28,28 +42,36 @@ def main(stage: Stage) -> None:
     windows = Windows(planes, "held_out", stage.window_px)
     seed = section(stage.params, "generate")["seed"]
     real = windows.draw(np.random.default_rng(seed), MOST_IMAGES)[:, 0].numpy()
-    results = [result(name, planes.info) for name in [*section(stage.params, "models"), BASELINE]]
+    config = stage.config("calibrate", CalibrationConfig)
+    reference = config.load_reference(REFERENCE)
+    models = list(section(stage.params, "models"))
+    results = [result(name, planes.info) for name in [*models, BASELINE]]
+    results = [
+        replace(model, cell=large_cell(model.name, reference, seed) if model.name in models else None)
+        for model in results
+    ]
+    judged = {name: figures(name) for name in models}
     out = Path("reports/report.html")
-    scan = planes.info.model_dump()
-    reference = Reference.load(REFERENCE)
-    provenance = {"git_commit": git_commit()}
     build_report(
         results,
         real,
-        scan,
-        selected(stage.params),
+        planes.info.model_dump(),
+        shown_parameters(stage),
         out,
-        provenance,
-        reference.detection_rates,
-        reference.doubts,
+        {"Git commit": git_commit() or "unknown"},
+        reference,
+        best=best_model(judged),
+        scan_is_random_packing=stage.scan == EMBEDDED,
+        drawn={
+            "scan": Path("reports/ingest/contact_sheet.png"),
+            "planted_defects": Path("reports/calibrate/planted_defects.png"),
+        },
     )
     for model in results:
         stage.tracker.headline(headline(model))
     stage.tracker.artifact(out)
-    models = [model.name for model in results if model.name != BASELINE]
     for name in models:  # also those that did not have to be trained again
         stage.tracker.model(stage.scan, Path("models") / name)
-    judged = {name: figures(name) for name in models}
     stage.tracker.best_model(stage.scan, judged, file_sha256(REFERENCE))
 
 
@@ -74,8 +96,11 @@ def result(name: str, info: ScanInfo) -> ModelResult:
         rejected_samples=info.normalise(samples.grey[rejected]),
         rejection_reasons=[samples.verdicts[index].reasons for index in rejected],
         weights_sha256=card.weights_sha256 or f"none; packing.json has {card.packing_sha256}",
-        rules_figure=Path("reports/validate") / f"{name}_rules.png",
-        nearest_training_windows_figure=Path("reports/evaluate") / f"{name}.png",
+        drawn={
+            "contact_sheet": Path(f"reports/validate/{name}.png"),
+            "rules": Path(f"reports/validate/{name}_rules.png"),
+            "nearest_training_windows": Path(f"reports/evaluate/{name}.png"),
+        },
         **({} if name == BASELINE else training(name)),
     )
 
@@ -83,14 +108,44 @@ def result(name: str, info: ScanInfo) -> ModelResult:
 def training(name: str) -> dict[str, Any]:
     """Read how a model was trained."""
     about = read_json(Path("models") / name / "model.json")["training"]
-    with (Path("metrics") / name / "training.csv").open(newline="") as stream:
-        log = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    metrics = Path("metrics") / name
+    known = {key: str(about[key]) for key in ENVIRONMENT if about.get(key) is not None}
     return {
-        "training_log": log,
+        "training_log": rows_of(metrics / "training.csv"),
+        "validations": rows_of(metrics / "validation.csv"),
         "training_steps": about["steps"],
         "kept_step": int(about["kept"]["step"]),
         "training_seconds": about["seconds"],
+        "environment": known
+        | {
+            "device": f"{about['device']}, {about['precision']}",
+            "git_commit": (about.get("git_commit") or "unknown")[:10],
+            "seed": str(about["config"]["seed"]),
+        },
     }
+
+
+def rows_of(path: Path) -> list[dict[str, float]]:
+    """Read a table of numbers."""
+    with path.open(newline="") as stream:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def large_cell(name: str, reference: Reference, seed: int) -> LargeCell:
+    """Draw a periodic image, `CELL_WINDOWS` windows on a side, and judge it in the scan's own grey values."""
+    generator, _ = load_model(Path("models") / name)
+    side_px = CELL_WINDOWS * reference.window_px
+    (image,) = sample(generator, 1, Domain((side_px, side_px), periodic=True), seed, progress=False).numpy()
+    stored = reference.scan.normalise(reference.scan.denormalise(image[0]))
+    verdict = judge_large_image(torch.from_numpy(stored), reference, periodic=True, progress=False)
+    windows = len(verdict.verdicts)
+    return LargeCell(stored, windows, windows - verdict.invalid_windows, len(verdict.overlapping))
+
+
+def shown_parameters(stage: Stage) -> dict[str, Any]:
+    """Return the parameters of this run: those of the embedded scan only where it is the scan."""
+    parameters = selected(stage.params)
+    return {name: value for name, value in parameters.items() if name != "simulate" or stage.scan == EMBEDDED}
 
 
 def headline(model: ModelResult) -> dict[str, float | None]:

@@ -56,7 +56,8 @@ def main(stage: Stage) -> None:
         write_tiff(stack, grey[valid], reference.scan.voxel_size_um)
         write_verdicts(table, verdicts)
         write_json(summary, metrics)
-        verdict_sheet(images[:, 0].numpy(), verdicts, picture)
+        what, size_um = f"samples of {name}", reference.scan.voxel_size_um
+        verdict_sheet(images[:, 0].numpy(), verdicts, picture, what=what, voxel_size_um=size_um)
         real_measures, measures = ([verdict.measures for verdict in group] for group in (real, verdicts))
         calibration_sheet(real_measures, reference, distributions, samples=measures)
     if not valid.any():

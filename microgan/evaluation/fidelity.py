@@ -6,7 +6,7 @@ ever uses. Whether they differ, or are shown to be equivalent, is tested with th
 together (`microgan.statistics.resampling`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,17 @@ def compare(
 
 def flagged(table: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return which of `HEADLINE` differ, in a table of `Comparison`, at `LEVEL` for all together (Holm)."""
-    p = sorted((row["p"], name) for name in HEADLINE if (row := table.get(name, {})).get("p") is not None)
+    return differing(table, HEADLINE)
+
+
+def differing(table: Mapping[str, Mapping[str, Any]], among: Sequence[str]) -> list[str]:
+    """Return which rows of a table differ by their ``p``, at `LEVEL` for all of ``among`` together (Holm).
+
+    References
+    ----------
+    S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979) 65-70.
+    """
+    p = sorted((row["p"], name) for name in among if (row := table.get(name, {})).get("p") is not None)
     names = []
     for left, (value, name) in zip(range(len(p), 0, -1), p, strict=True):
         if value > LEVEL / left:

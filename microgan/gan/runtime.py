@@ -1,15 +1,20 @@
 """What a training runs on: device, precision, compiled networks, threads, and signals that stop it."""
 
 import os
+import platform
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from microgan import __version__
 from microgan.core.errors import UserError
 from microgan.gan.config import TrainConfig
 from microgan.gan.distributed import world_size
@@ -63,6 +68,30 @@ def compiled(
     if not choose_compile(config.compile, device):
         return list(functions)
     return [torch.compile(function) for function in functions]
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Return when and on what a training ended, in words: ``ended``, ``machine``, ``software``."""
+    machine = f"{_processor()}, {os.cpu_count()} cores"
+    if device.type == "cuda":
+        machine = f"{torch.cuda.get_device_name(device)} x {world_size()}; {machine}"
+    libraries = [f"{name} {version(name)}" for name in ("torch", "numpy")]
+    software = [f"microgan {__version__}", f"Python {platform.python_version()}", *libraries]
+    return {
+        "ended": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        "machine": machine,
+        "software": ", ".join([*software, f"{platform.system()} {platform.release()}"]),
+    }
+
+
+def _processor() -> str:
+    """Name of the processor; where Linux does not say it, that of its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next((name for name in names if name), platform.processor() or platform.machine())
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from microgan.core.files import fingerprint
 from microgan.gan.checkpoint import CRITIC, LAST
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.physical_loss import Material
-from microgan.gan.runtime import choose_device, choose_precision
+from microgan.gan.runtime import choose_device, choose_precision, environment
 from microgan.gan.training import Trained
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
@@ -64,6 +64,7 @@ def model_card(
             "seconds": trained.seconds,
             "kept": {**trained.kept, "reason": reason},
             "git_commit": git_commit,
+            **environment(device),
         },
     }
 

@@ -1,11 +1,31 @@
 """What the report shows of one model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class LargeCell:
+    """A large periodic image, judged by all of its windows.
+
+    Attributes
+    ----------
+    image
+        Shape (H, W), in [-1, 1].
+    windows, valid_windows
+        How many windows were judged, half a window apart, and how many of these are valid.
+    overlapping
+        Pairs of discs in the whole image that overlap by more than the rules allow.
+    """
+
+    image: np.ndarray
+    windows: int
+    valid_windows: int
+    overlapping: int
 
 
 @dataclass(frozen=True)
@@ -28,16 +48,24 @@ class ModelResult:
     training_log
         Rows of the training log: ``step``, ``critic_loss``, ``generator_loss``. A baseline that does not
         learn has none, nor what follows.
+    validations
+        Rows of the checkpoint selection: ``step``, ``score``, ``score_error`` and the parts of the score.
     training_steps, training_seconds
-        Length of the training.
+        Length of the training, in all where it was interrupted.
     kept_step
         Training step after which the kept checkpoint was made.
+    environment
+        Of the training, in words: ``ended`` (UTC), ``machine``, ``device``, ``software``, ``git_commit``,
+        ``seed``; what is not known is left out.
+    cell
+        A large periodic image that the model drew, or None.
     weights_sha256
         SHA-256 of the file of the weights.
-    rules_figure
-        PNG of what the rules measure on real windows and samples, or None.
-    nearest_training_windows_figure
-        PNG of the samples that come nearest to training windows, beside these, or None.
+    drawn
+        Figures that earlier stages drew, where there are: ``contact_sheet`` (samples with circles and
+        verdicts), ``rules`` (what the rules measure on real windows and samples),
+        ``nearest_training_windows`` (the samples that come nearest to training windows, beside these). A path
+        with another suffix beside it (``.svg``) is the same figure in vectors.
     """
 
     name: str
@@ -48,9 +76,11 @@ class ModelResult:
     rejected_samples: np.ndarray
     rejection_reasons: Sequence[Sequence[str]]
     training_log: Sequence[Mapping[str, float]] = ()
+    validations: Sequence[Mapping[str, float]] = ()
     training_steps: int | None = None
     kept_step: int | None = None
     training_seconds: float | None = None
     weights_sha256: str = "unknown"
-    rules_figure: Path | None = None
-    nearest_training_windows_figure: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cell: LargeCell | None = None
+    drawn: Mapping[str, Path] = field(default_factory=dict)

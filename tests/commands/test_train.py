@@ -53,7 +53,7 @@ def test_nothing_that_exists_is_replaced(calibrated: Path, tmp_path: Path) -> No
     before = (calibrated / "reference.json").read_bytes()
     with pytest.raises(UserError, match=r"--out: .*ready: exists already"):
         run("calibrate", calibrated.parent / "raw/scan.tif", "--radius", 4, 8, "--out", calibrated)
-    with pytest.raises(UserError, match="--out: .*ready: exists already"):
+    with pytest.raises(UserError, match=r"--out: .*ready: exists already"):
         run("train", calibrated, "--out", calibrated)
     assert (calibrated / "reference.json").read_bytes() == before
     with pytest.raises(UserError, match=r"no standard.json: must be the folder that `microgan calibrate"):

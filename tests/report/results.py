@@ -4,9 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from microgan.detection.detector import DetectorConfig
 from microgan.evaluation.descriptors import DESCRIPTORS
 from microgan.evaluation.fidelity import HEADLINE
 from microgan.report.results import ModelResult
+from microgan.scan.planes import ScanInfo
+from microgan.validity.reference import Reference
 
 SCAN: dict[str, Any] = {
     "name": "carbon <3>",
@@ -28,6 +31,23 @@ PROPERTIES = ("stiffness", "shear_stiffness", "conductivity")
 BOUNDS = ("reuss", "hashin_shtrikman_low", "hashin_shtrikman_high", "voigt")
 SETS = ("before", "after", "training_windows")
 IMAGE_MEASURES = ("kernel_distance", "density", "coverage", "precision", "recall", "classifier_auc")
+
+
+def reference(voxel_size_um: float | None = None, **changed: Any) -> Reference:
+    """Return rules with two limits."""
+    info = {"source_digest": "", "dtype": "uint8", "intensity_window": (0, 255)}
+    scan = ScanInfo(**SCAN | info | {"name": "carbon", "voxel_size_um": voxel_size_um})
+    fields = {
+        "scan": scan,
+        "window_px": 16,
+        "detector_settings": DetectorConfig(),
+        "phase_threshold": 0.0,
+        "limits": {"smallest_radius_px": (3.5, None), "discs_per_1000px2": (4.0, 8.0)},
+        "false_rejection_budget": 0.05,
+        "calibration_windows": 100,
+        "calibration_pass_rate": 0.95,
+    }
+    return Reference(**fields | changed)
 
 
 def comparison(place: int, differing: int) -> dict[str, dict[str, Any]]:
@@ -125,7 +145,7 @@ def result(name: str, number: int, valid: bool = True) -> ModelResult:
             "bounds": limits,
         },
         curves=curves(number, valid),
-        training_log=[{"step": s, "critic_loss": 1.0, "generator_loss": 2.0} for s in range(10, 60, 10)],
+        training_log=[{"step": s, "critic_loss": 1.0, "generator_loss": 2.0} for s in range(10, 160, 10)],
         training_steps=2345 + number,
         kept_step=2000 + number,
         training_seconds=492.0 + 60 * number,

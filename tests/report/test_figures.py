@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from microgan.detection.circles import Circles
 from microgan.evaluation.descriptors import DESCRIPTORS
 from microgan.evaluation.memorisation import NearestCorrelation, NearestTrainingWindows
-from microgan.report.figures.curves import circle_histograms, descriptor_sheet, two_point_curves
-from microgan.report.figures.rules import rejection_bars
+from microgan.report.figures.curves import (
+    circle_histograms,
+    descriptor_sheet,
+    selection_curves,
+    two_point_curves,
+)
+from microgan.report.figures.rules import calibration_sheet, rejection_bars
 from microgan.report.figures.style import model_colours
-from microgan.report.figures.windows import nearest_window_sheet
+from microgan.report.figures.windows import cell_sheet, nearest_window_sheet, verdict_sheet, window_sheet
 from microgan.report.page import draw_figures
-from tests.report.results import curves, result
+from microgan.validity.judging import Verdict
+from tests.report.results import curves, reference, result
 
 VOXEL_UM = 0.5
 
@@ -26,7 +33,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     drawn: list[Figure] = []
     for module in ("curves", "rules", "windows"):
         monkeypatch.setattr(
-            f"microgan.report.figures.{module}.save_figure", lambda figure, path: drawn.append(figure)
+            f"microgan.report.figures.{module}.save_figure", lambda figure, path, **_: drawn.append(figure)
         )
     return drawn
 
@@ -39,9 +46,7 @@ def test_nearest_samples_are_above_their_training_windows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: dict[str, tuple[np.ndarray, Sequence[str]]] = {}
-    monkeypatch.setattr(
-        "microgan.report.figures.windows.window_sheet", lambda sheet, path, columns: rows.update(sheet)
-    )
+    monkeypatch.setattr("microgan.report.figures.windows.window_sheet", lambda sheet, *_: rows.update(sheet))
     correlation = NearestCorrelation(np.array([0.9, 0.5]), np.array([0.4, 0.45]))
     images, windows = np.zeros((2, 8, 8)), np.ones((2, 8, 8))
     sets = {"sample": NearestTrainingWindows(images, windows, correlation), "real": None}
@@ -109,12 +114,12 @@ def test_two_point_curves_are_below_their_model(tmp_path: Path, figures: list[Fi
 def test_bars_show_the_fraction_of_each_set_that_breaks_each_rule(
     tmp_path: Path, figures: list[Figure]
 ) -> None:
-    rejected_by = {"real": {"overlap": 1, "radius": 2}, "dcgan": {"overlap": 30, "seam": 6}}
+    rejected_by = {"real": {"overlap": 1, "radius": 2, "contrast": 0}, "dcgan": {"overlap": 30, "seam": 6}}
     counts = {"real": 50, "dcgan": 60}
     rejection_bars(rejected_by, counts, {"real": "grey", "dcgan": "red"}, tmp_path / "bars.png")
     (panel,) = figures[0].axes
     rules = [label.get_text() for label in panel.get_yticklabels()]
-    assert sorted(rules) == ["overlap", "radius", "seam"]
+    assert rules == ["radius", "seam", "overlap"]  # the most frequent above; contrast rejects nothing
     for bars, expected in zip(
         panel.containers, ({"overlap": 2, "radius": 4}, {"overlap": 50, "seam": 10}), strict=True
     ):
@@ -131,7 +136,15 @@ def test_every_model_has_a_colour() -> None:
 def test_the_page_draws_each_figure_from_what_belongs_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ("window_sheet", "loss_curves", "two_point_curves", "circle_histograms", "descriptor_sheet")
+    names = (
+        "window_sheet",
+        "cell_sheet",
+        "selection_curves",
+        "loss_curves",
+        "two_point_curves",
+        "circle_histograms",
+        "descriptor_sheet",
+    )
     calls: dict[str, list[tuple[Any, ...]]] = {name: [] for name in (*names, "rejection_bars")}
     for name, arguments in calls.items():
         monkeypatch.setattr(
@@ -141,8 +154,8 @@ def test_the_page_draws_each_figure_from_what_belongs_to_it(
     real = np.full((9, 16, 16), 0.5)
     draw_figures(models, real, VOXEL_UM, tmp_path)
 
-    for model, (rows, path, _) in zip(models, calls["window_sheet"], strict=True):
-        assert path == tmp_path / f"windows_{model.name}.png"
+    for model, (rows, path, _, voxel_um) in zip(models, calls["window_sheet"], strict=True):
+        assert (path, voxel_um) == (tmp_path / f"windows_{model.name}", VOXEL_UM)
         images = {
             "real, held-out": real[:8],
             "valid": model.valid_samples,
@@ -167,3 +180,83 @@ def test_the_page_draws_each_figure_from_what_belongs_to_it(
     }
     assert counts == {"real, held-out": 1000, "dcgan": 1000, "wgan_gp": 1010}
     assert list(colours) == list(counts)
+
+
+def test_images_have_a_scale_bar_in_the_unit_that_is_known(tmp_path: Path, figures: list[Figure]) -> None:
+    rows = {"real": (np.zeros((2, 64, 64)), ["", ""])}
+    for size_um in (VOXEL_UM, None):
+        window_sheet(rows, tmp_path / "sheet.png", 2, size_um)
+        cell_sheet({"dcgan": np.zeros((384, 384))}, tmp_path / "cell.png", 64, size_um)
+    bars = []
+    for figure in figures:
+        first, *others = figure.axes
+        (bar,) = first.lines
+        (words,) = first.texts
+        bars.append((words.get_text(), np.ptp(bar.get_xdata())))
+        assert not any(panel.lines for panel in others)  # all images have the same scale
+    assert bars == [("10 µm", 20), ("50 µm", 100), ("20 px", 20), ("100 px", 100)]
+
+
+def test_opposite_borders_of_a_periodic_cell_meet_in_the_middle(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    image = np.zeros((32, 48))
+    image[0, 0] = image[-1, -1] = 1
+    cell_sheet({"dcgan": image}, tmp_path / "cell.png", 16)
+    (panel,) = figures[0].axes
+    assert np.argwhere(panel.images[0].get_array()).tolist() == [[15, 23], [16, 24]]
+    assert (panel.get_yticks(), panel.get_xticks()) == ([15.5], [23.5])
+
+
+def test_the_kept_checkpoint_is_marked_among_the_scores(tmp_path: Path, figures: list[Figure]) -> None:
+    rows = [
+        {"step": step, "score": score, "score_error": 0.1}
+        | {"calibration_pass_rate_ratio": score, "two_point_error": 0.2, "texture_error": 0.4}
+        for step, score in ((100.0, 0.5), (200.0, 0.9), (300.0, 0.85))
+    ]
+    selection_curves({"dcgan": rows}, {"dcgan": 300}, tmp_path / "curve.png")
+    upper, lower = figures[0].axes
+    for panel in (upper, lower):
+        (kept,) = [line for line in panel.lines if line.get_label() == "kept checkpoint"]
+        assert kept.get_xdata() == [300, 300]
+    (best,) = [line for line in upper.lines if line.get_label() == "best score"]
+    assert best.get_ydata() == [0.9, 0.9]
+    assert {line.get_label(): list(line.get_ydata()) for line in lower.lines}["two-point error"] == [0.2] * 3
+
+
+def test_measures_are_in_micrometres_with_the_reason_that_they_give(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    rules = reference(VOXEL_UM)
+    measures = [{"smallest_radius_px": radius, "discs_per_1000px2": 6.0, "overlap": 0.0} for radius in (4, 5)]
+    calibration_sheet(measures, rules, tmp_path / "sheet.png")
+    radius, number, overlap = (panel for panel in figures[0].axes if panel.get_visible())
+    assert radius.get_title() == "smallest radius (µm)\nreason: radius"
+    assert number.get_title() == "discs per 1000 µm²\nreason: number density"
+    assert overlap.get_title() == "largest overlap of two discs\n(no limit)"
+    low, high = radius.get_xlim()
+    assert low < 3.5 * VOXEL_UM < 5 * VOXEL_UM < high < 4
+    (limit,) = radius.lines
+    assert limit.get_xdata() == [3.5 * VOXEL_UM] * 2
+    assert [line.get_xdata()[0] for line in number.lines] == [4 / VOXEL_UM**2, 8 / VOXEL_UM**2]
+
+
+def test_the_sheet_of_verdicts_says_what_it_shows(tmp_path: Path, figures: list[Figure]) -> None:
+    circles = Circles(*np.empty((4, 0)))
+    verdicts = [Verdict(True, (), {}, circles), Verdict(False, ("non_circularity",), {}, circles)]
+    what = "windows of the calibration part"
+    verdict_sheet(np.zeros((2, 16, 16)), verdicts, tmp_path / "sheet.png", 2, what=what)
+    title = figures[0].get_suptitle()
+    assert title.startswith(
+        "Windows of the calibration part: the first 4 valid and the first 4 rejected of 2"
+    )
+    assert figures[0].axes[2].get_xlabel() == "non-circularity"
+
+
+def test_counts_are_no_comb(tmp_path: Path, figures: list[Figure]) -> None:
+    """Each bar holds equally many of the values, which are multiples of a step."""
+    measures = [{"discs_per_1000px2": 1000 * number / 64**2} for number in range(18, 42)]
+    calibration_sheet(measures, reference(), tmp_path / "sheet.png")
+    bars, edges, _ = figures[0].axes[0].patches[0].get_data()
+    assert np.unique(bars[bars > 0]).size == 1 and np.count_nonzero(bars) == len(measures)
+    assert edges[0] < 4 and edges[-1] > 10

@@ -17,8 +17,10 @@ from microgan.core.errors import UserError
 from microgan.evaluation.descriptors import DESCRIPTORS
 from microgan.evaluation.fidelity import HEADLINE
 from microgan.report import page as report_page
+from microgan.report.figures import style
 from microgan.report.page import build_report
-from microgan.report.results import ModelResult
+from microgan.report.results import LargeCell, ModelResult
+from microgan.report.verdict import verdict
 from microgan.validity.reference import DetectionRate
 from tests.report.results import (
     BOUNDS,
@@ -28,6 +30,7 @@ from tests.report.results import (
     bounds,
     comparison,
     image_metrics,
+    reference,
     result,
 )
 
@@ -96,15 +99,10 @@ def _figures_are_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
     def once(models: Sequence[ModelResult], real: np.ndarray, size_um: float | None, folder: Path) -> None:
         shown = [
-            (
-                model.name,
-                model.training_steps is None,
-                model.rules_figure,
-                model.nearest_training_windows_figure,
-            )
+            (model.name, model.training_steps is None, bool(model.validations), bool(model.cell))
             for model in models
         ]
-        key = (*shown, size_um)
+        key = tuple(shown)  # the voxel size is tested with the figures themselves
         if key not in drawn:
             drawn[key] = tmp_path_factory.mktemp("figures")
             DRAW(models, real, size_um, drawn[key])
@@ -112,6 +110,7 @@ def _figures_are_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(report_page, "draw_figures", once)
+        monkeypatch.setattr(style, "SUFFIXES", (".png",))  # vectors would double the time
         yield
 
 
@@ -146,24 +145,28 @@ def test_each_model_has_its_own_column(report: Path) -> None:
     assert page.row("Pass rate of samples / pass rate of held-out windows") == ["0.857", "0.913"]
     assert page.row("Radius") == ["1.55 → 3.55", f"5.55 → {DASH}"]
     assert page.row("Largest change by filtering, over the floor") == ["0.250radius", "0.500radius"]
-    assert page.row("Descriptors that differ from real, of 7") == [
-        "2 → 3real training windows: 1",
-        f"3 → {DASH}real training windows: 1",
+    assert page.row("Headline descriptors that differ from real") == [
+        "2 of 7 → 3 of 7real training windows: 1",
+        f"3 of 7 → {DASH}real training windows: 1",
     ]
 
 
 def test_every_headline_descriptor_is_before_and_after_filtering(three: Page) -> None:
     for name in HEADLINE:
-        ratios = [comparison(place, 0)[name]["ratio"] for place in range(6)]
-        pairs = zip(ratios[::2], ratios[1::2], strict=True)
-        cells = [f"{digits(before)} → {digits(after)}" for before, after in pairs]
+        differing = [2, 3, 3, 4, 4, 5]  # of each comparison, the first so many have a p of 0.002
+        ratios = [
+            digits(comparison(place, 0)[name]["ratio"]) + "*" * (name in HEADLINE[:count])
+            for place, count in enumerate(differing)
+        ]
+        cells = [f"{before} → {after}" for before, after in zip(ratios[::2], ratios[1::2], strict=True)]
         assert three.row(DESCRIPTORS[name].title) == cells
 
 
 def test_the_page_begins_with_what_came_out(report: Path) -> None:
     head = re.sub(r"\s+", " ", re.sub("<[^>]+>", "", report.read_text().split("</ul>")[0]))
     assert "dcgan: 80.6 % of 1,000 samples are valid: 0.857 of the pass rate of held-out windows." in head
-    assert "differ from held-out windows in 3 of 7 headline descriptors (real training windows: in 1)" in head
+    words = "differ from held-out windows in 3 of 7 headline descriptors (real training windows: in 1)"
+    assert words in head
     assert (
         "wgan_gp: 86.7 % of 1,010 samples are valid: 0.913 of the pass rate of held-out windows. Too few"
         in head
@@ -183,19 +186,21 @@ def test_a_model_without_a_valid_sample_is_told_first(tmp_path: Path) -> None:
 def test_doubts_about_the_rules_are_told_first(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     doubts = ["radius_px: 12 % of the discs are at an end", "overlap <b> 3 %"]
-    page = build_report([result("dcgan", 0)], REAL, SCAN, {}, out, doubts=doubts).read_text()
+    page = build_report(
+        [result("dcgan", 0)], REAL, SCAN, {}, out, reference=reference(doubts=doubts)
+    ).read_text()
     (warning,) = re.findall(r'<div class="warning">(.*?)</div>', page, re.DOTALL)
     assert doubts[0] in warning and "overlap &lt;b&gt; 3 %" in warning
     assert page.index('class="warning"') < page.index('class="summary"')
     assert 'class="warning"' not in build_report([result("dcgan", 0)], REAL, SCAN, {}, out).read_text()
 
 
-def cells_of(row: dict[str, Any]) -> list[str]:
-    """The three cells of a set in the table of all descriptors."""
+def cells_of(row: dict[str, Any], scale: float = 1) -> list[str]:
+    """The three cells of a set in the table of all descriptors; the results' only significant p is 0.002."""
     return [
-        digits(row["value"]),
+        digits(row["value"] * scale),
         digits(row["ratio"]) + (" =" if row["equivalent"] else ""),
-        f"{row['p']:.3f}",
+        f"{row['p']:.3f}" + "*" * (row["p"] == 0.002),
     ]
 
 
@@ -289,6 +294,19 @@ def test_a_run_without_bounds_has_its_report(tmp_path: Path) -> None:
     assert "inside the Hashin" not in html and "outside of the Hashin" not in html
 
 
+def with_selection(name: str, number: int) -> ModelResult:
+    """A result with all that is known of a training."""
+    validations = [
+        {"step": step, "score": 0.9 - step / 1e4, "score_error": 0.01}
+        | {"calibration_pass_rate_ratio": 0.95, "two_point_error": 0.1, "texture_error": 0.3}
+        for step in (1000.0, 2000.0)
+    ]
+    environment = {"ended": "2026-11-27 19:40", "machine": f"machine {number}", "seed": "7"}
+    cell = LargeCell(np.eye(96), windows=144, valid_windows=120 + number, overlapping=3)
+    known = {"validations": validations, "environment": environment, "cell": cell}
+    return replace(result(name, number), **known)
+
+
 def with_images(name: str, number: int) -> ModelResult:
     """A result whose samples were compared as images too."""
     model = result(name, number)
@@ -342,8 +360,10 @@ def test_the_page_says_how_often_planted_defects_are_rejected(tmp_path: Path, re
         "merged_pair": DetectionRate(rate=1, count=90, interval=(0.97, 1)),
     }
     out = tmp_path / "report.html"
-    html = build_report([result("dcgan", 0)], REAL, SCAN, {}, out, detection_rates=rates).read_text()
+    rules = reference(detection_rates=rates, held_out_pass_rate=0.87, held_out_windows=200)
+    html = build_report([result("dcgan", 0)], REAL, SCAN, {}, out, reference=rules).read_text()
     page = Page(html)
+    assert page.row("none: held-out windows as they are") == ["13 %", DASH, "200"]
     assert page.row("overlap 15 to 20 %") == ["88 %", "80 to 92 %", "80"]
     assert page.row("merged pair") == ["100 %", "97 to 100 %", "90"]
     title = "Detection rate of planted defects"
@@ -403,7 +423,7 @@ def test_figures_are_in_the_page_and_beside_it(report: Path) -> None:
 def test_what_earlier_stages_drew_is_shown(tmp_path: Path, kind: str) -> None:
     Image.new("L", (3, 2)).save(tmp_path / "drawn.png")
     models = [
-        replace(with_images("dcgan", 0), **{f"{kind}_figure": tmp_path / "drawn.png"}),
+        replace(with_images("dcgan", 0), drawn={kind: tmp_path / "drawn.png"}),
         with_images("wgan_gp", 1),
     ]
     build_report(models, REAL, SCAN, {}, tmp_path / "report.html")
@@ -426,7 +446,7 @@ def test_provenance_is_complete_and_escaped(report: Path) -> None:
     assert page.row("Scan's grey values (digest)") == ["d1" * 32]
     assert page.row("planes.npy (SHA-256)") == ["d2" * 32]
     assert page.row("mask.npy (SHA-256)") == ["d3" * 32]
-    assert page.row("Voxel size") == ["unknown"]
+    assert page.row("Voxel size") == ["unknown: lengths are in pixels"]
     assert page.row("Files of the scan") == ["a.png"]
     assert page.row("Weights of dcgan (SHA-256)") == ["0b" * 32]
     assert page.row("Weights of wgan_gp (SHA-256)") == ["1b" * 32]
@@ -443,13 +463,148 @@ def test_model_without_any_valid_sample_has_its_report(tmp_path: Path) -> None:
     assert Page(out.read_text()).row("Radius") == [f"1.55 → {DASH}"]
 
 
+def test_lengths_are_in_micrometres_where_the_voxel_size_is_known(tmp_path: Path) -> None:
+    size_um = 0.5
+    rules = reference(size_um)
+    models = [result("dcgan", 0)]
+    scan = {**SCAN, "voxel_size_um": size_um}
+    html = build_report(models, REAL, scan, {}, tmp_path / "report.html", reference=rules).read_text()
+    page = Page(html)
+    assert page.row("Size") == ["2 planes of 100 x 120 px (50 x 60 µm)"]
+    assert page.row("Discs") == ["bright, radii of 4.0 to 8.0 px (2 to 4 µm)"]
+    for name, title, scale in (
+        ("radius", "Radius (µm)", size_um),
+        ("ripley_k", "Ripley's K (µm², mean)", size_um**2),
+        ("perimeter", "Perimeter per area (1/µm)", 1 / size_um),
+        ("discs_per_area", "Discs per area (1/µm²)", 1 / size_um**2),
+        ("stiffness", "In-plane stiffness (GPa)", 1),
+    ):
+        row = comparison(1, 3)[name]
+        assert page.row(title)[0] == digits(row["reference"] * scale)
+        assert page.row(title)[2:5] == cells_of(row, scale)
+    assert page.row("smallest_radius_px") == ["smallest radius (µm)", "1.75", DASH, "radius"]
+    assert page.row("discs_per_1000px2") == ["discs per 1000 µm²", "16.0", "32.0", "number density"]
+    assert "the voxel size is not known" not in html
+
+
+def test_each_rule_is_beside_its_reason(report: Path, tmp_path: Path) -> None:
+    html = build_report([result("dcgan", 0)], REAL, SCAN, {}, tmp_path / "a.html", reference=reference())
+    page = Page(html.read_text())
+    assert page.row("smallest_radius_px") == ["smallest radius (px)", "3.50", DASH, "radius"]
+    assert page.row("discs_per_1000px2") == ["discs per 1000 square pixels", "4.00", "8.00", "number density"]
+    assert page.row("overlap") == ["largest overlap of two discs", DASH, DASH, f"{DASH} (no limit)"]
+    assert not Page(report.read_text()).rows_named("overlap")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "best", "sentence"),
+    [
+        (
+            [0],
+            None,
+            "dcgan: 80.6 % of its samples are valid, and these differ from the scan in 3 of 7",
+        ),
+        ([0, 2], "dcgan", "dcgan, the better of two models: 80.6 % of its samples are valid, and these"),
+        ([0, 2], None, "third, the better of two models: 92.7 % of its samples are valid"),
+    ],
+)
+def test_the_verdict_is_one_sentence_at_the_top(numbers: list[int], best: str | None, sentence: str) -> None:
+    names = ("dcgan", "wgan_gp", "third")
+    words = verdict([result(names[number], number) for number in numbers], best)
+    assert words.startswith(sentence) and words.count(". ") == 0 and words.endswith(".")
+
+
+def test_the_verdict_has_the_baseline_beside_the_best(report: Path) -> None:
+    baseline = replace(result("random_packing", 2), training_steps=None)
+    words = verdict([result("dcgan", 0), baseline])
+    end = "in 3 of 7 headline descriptors (random packing, the baseline: in 5)."
+    assert words.endswith(end)
+    assert verdict([baseline]) == "No model was trained: this report has a baseline alone."
+
+
+def test_the_verdict_says_what_cannot_be_said(report: Path) -> None:
+    assert "wgan_gp, the better of two models: 86.7 %" in report.read_text().split("Terms")[0]
+    few = result("wgan_gp", 1, valid=False)
+    assert verdict([few]).endswith("these are too few to test whether they differ from the scan.")
+    none = replace(few, validity={**few.validity, "pass_rate": 0.0})
+    assert verdict([none]) == "No model made a valid sample: there is nothing to use."
+    assert "better" in verdict([result("dcgan", 0), none]) and "dcgan" in verdict([none, result("dcgan", 0)])
+
+
+def test_the_baseline_is_explained_on_a_scan_that_is_a_random_packing(tmp_path: Path) -> None:
+    nothing: dict[str, Any] = {"training_steps": None, "kept_step": None, "training_seconds": None}
+    models = [result("dcgan", 0), replace(result("random_packing", 1), training_log=(), **nothing)]
+    real, embedded = (
+        re.sub(
+            r"\s+",
+            " ",
+            build_report(
+                models, REAL, SCAN, {}, tmp_path / "report.html", scan_is_random_packing=packed
+            ).read_text(),
+        )
+        for packed in (False, True)
+    )
+    for page in (real, embedded):
+        assert "is the baseline that a model must beat: discs placed at random" in page
+    for words in ("the baseline is nearly the truth here", "On this scan it must win"):
+        assert words in embedded and words not in real
+
+
+def test_the_training_and_the_large_cell_are_told(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    models = [with_selection("dcgan", 0), with_selection("wgan_gp", 1)]
+    html = build_report(models, REAL, SCAN, {"train": {"seed": 7}, "generate": {"seed": 8}}, out).read_text()
+    page = Page(html)
+    assert page.row("Training ended (UTC)") == ["2026-11-27 19:40"] * 2
+    assert page.row("Machine") == ["machine 0", "machine 1"]
+    assert page.row("Seeds") == ["train 7, generate 8"]
+    assert "Trained until 2026-11-27 19:40" in html
+    (cells,) = (caption for caption in page.captions if "Large periodic cells" in caption)
+    words = " ".join(cells.split())
+    assert "dcgan, 96 x 96 px: 120 of 144 valid (83 %), 3 pairs of discs overlap by too much" in words
+    assert "wgan_gp, 96 x 96 px: 121 of 144 valid" in words
+
+
+def test_references_lead_to_the_table_or_figure_that_they_name(tmp_path: Path) -> None:
+    models = [with_selection("dcgan", 0), with_selection("wgan_gp", 1)]
+    for name in ("a", "b"):
+        Image.new("L", (3, 2)).save(tmp_path / f"{name}.png")
+    drawn = {"scan": tmp_path / "a.png", "planted_defects": tmp_path / "b.png"}
+    rates = {"merged_pair": DetectionRate(rate=1, count=90, interval=(0.97, 1))}
+    html = build_report(
+        models,
+        REAL,
+        SCAN,
+        {},
+        tmp_path / "report.html",
+        reference=reference(detection_rates=rates),
+        drawn=drawn,
+    ).read_text()
+    references = re.findall(r'<a href="#([a-z]+)-(\d+)">(\w+) (\d+)</a>', html)
+    anchors = re.findall(r'id="([a-z]+)-(\d+)"', html)
+    assert len(references) >= 10 and len(set(anchors)) == len(anchors)
+    for kind, number, word, shown in references:
+        assert (kind, number) in anchors and (word.lower(), shown) == (kind, number)
+    captions = dict(re.findall(r"<b>(\w+ \d+)\.</b>\s+(\S+ \S+ \S+ \S+)", html))
+    named = re.search(r'Examples: <a href="#[^"]*">(Figure \d+)', html)
+    assert named and captions[named[1]] == "Real windows that were"
+
+
 def test_same_inputs_give_the_same_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_page, "draw_figures", DRAW)
-    pages = [
-        build_report([result("dcgan", 0)], REAL[:2], SCAN, {}, tmp_path / f"{name}.html").read_bytes()
+    monkeypatch.setattr(style, "SUFFIXES", (".png", ".svg"))
+    for name in "ab":
+        build_report([with_selection("dcgan", 0)], REAL[:2], SCAN, {}, tmp_path / name / "report.html")
+    first, again = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
         for name in "ab"
-    ]
-    assert pages[0] == pages[1]
+    )
+    assert first == again
+    drawn = {path.name for path in first} - {"report.html"}
+    stems = {name.partition(".")[0] for name in drawn}
+    assert drawn == {f"{stem}{suffix}" for stem in stems for suffix in (".png", ".svg")}
+    assert {"checkpoint_selection", "periodic_cells", "circles"} <= stems
+    assert "(report/circles.png, report/circles.svg)" in first[Path("report.html")].decode()
 
 
 def test_report_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -82,14 +82,14 @@ def mixed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Mixed:
 def _replace_figures(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw no figures, which takes most of the time; check which verdict each image is shown with."""
 
-    def verdict_sheet(images: np.ndarray, verdicts: list[Verdict], path: Path) -> None:
+    def verdict_sheet(images: np.ndarray, verdicts: list[Verdict], path: Path, **_: object) -> None:
         np.testing.assert_array_equal(images, mixed.images[:, 0])
         assert [verdict.reasons for verdict in verdicts] == [alone.reasons for alone in mixed.verdicts]
         path.touch()
 
     monkeypatch.setattr(validate, "verdict_sheet", verdict_sheet)
     monkeypatch.setattr(validate, "calibration_sheet", lambda real, reference, path, samples: path.touch())
-    monkeypatch.setattr(evaluate, "nearest_window_sheet", lambda rows, path: path.touch())
+    monkeypatch.setattr(evaluate, "nearest_window_sheet", lambda rows, path, **_: path.touch())
 
 
 def test_each_sample_keeps_its_own_circles_and_verdict(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:

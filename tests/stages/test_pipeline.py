@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,7 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     assert sampled["weights_sha256"] is None  # no generator drew them
     for each in (measure, validate, evaluate):
         assert start(each.main, "random_packing", monkeypatch=monkeypatch) == 0
+    monkeypatch.setattr(report, "CELL_WINDOWS", 2)
     assert start(report.main, monkeypatch=monkeypatch) == 0
 
     validity = {
@@ -89,6 +91,18 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     page = Path("reports/report.html").read_text()
     assert "Detection rate of planted defects" in page and "random_packing" in page
     assert "wgan_gp" in page and "http" not in page.split("<img")[0]
+    words = " ".join(page.split())
+    assert "dcgan, the better of two models: 100.0 % of its samples are valid" in words
+    assert "this scan was simulated" in words.lower() and "simulate 0, calibrate 0, train 0" in words
+    assert "dcgan, 64 x 64 px: 0 of 16 valid" in words  # by the last limits
+    about = json.loads(Path("models/dcgan/model.json").read_text())["training"]
+    for key in ("ended", "machine", "software"):
+        assert about[key] and f"<td>{about[key]}</td>" in page
+    assert f"torch {version('torch')}" in about["software"]
+    shown = {path.name for path in Path("reports/report").iterdir()}
+    assert {"scan.png", "planted_defects.png", "contact_sheet_dcgan.png", "rules_dcgan.png"} <= shown
+    assert {"checkpoint_selection.svg", "periodic_cells.svg"} <= shown
+    assert Path("reports/calibrate/limits.svg").is_file()
 
 
 def test_dvc_runs_what_changed_and_a_failed_stage_leaves_its_earlier_results(project: Path) -> None:

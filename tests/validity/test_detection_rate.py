@@ -110,7 +110,7 @@ def test_limits_that_let_no_window_pass_leave_nothing_to_plant_into(
     assert (tmp_path / "sheet.png").is_file()
 
 
-def test_what_passes_is_framed_green_and_what_is_rejected_red(
+def test_what_passes_is_framed_blue_and_what_is_rejected_orange(
     defects: PlantedDefects, planted: dict[str, Planted], reference: Reference, tmp_path: Path
 ) -> None:
     def drawn(valid: bool) -> np.ndarray:
@@ -122,8 +122,8 @@ def test_what_passes_is_framed_green_and_what_is_rejected_red(
         return np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
 
     for valid, colour, other in (
-        (True, (55, 200, 113), (255, 85, 85)),
-        (False, (255, 85, 85), (55, 200, 113)),
+        (True, (86, 180, 233), (230, 159, 0)),
+        (False, (230, 159, 0), (86, 180, 233)),
     ):
         picture = drawn(valid)
         assert (np.abs(picture - colour).max(-1) < 5).any()

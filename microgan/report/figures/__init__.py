@@ -1,4 +1,6 @@
-"""Figures as PNG files. matplotlib is imported inside the functions, so that the command line starts quickly.
+"""Figures as PNG files, those of the report as SVG too.
+
+matplotlib is imported inside the functions, so that the command line starts quickly.
 
 scan
     Planes with the regions of training, calibration and held-out part; grey-level histogram.

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microgan.report.figures.style import (
+    REAL,
     handles_by_label,
     legend_below,
+    length_unit,
     model_colours,
     panels_of_one_style,
     save_figure,
@@ -25,9 +27,15 @@ Curve = Sequence[Mapping[str, float | None]]  # rows of an axis and of each set'
 
 SET_STYLES = {  # label, colour and line of the sets that descriptors are compared for
     "held_out": ("real, held-out", "#222222", "-"),
-    "before": ("all samples", "#d9730d", "--"),
-    "after": ("valid samples", "#1f6fb4", "-"),
+    "before": ("all samples", "#d55e00", "--"),
+    "after": ("valid samples", "#0072b2", "-"),
 }
+SCORE_PARTS = {  # of the score of a checkpoint: label, colour and line
+    "calibration_pass_rate_ratio": ("pass rate / pass rate of calibration windows", "#009e73", "-"),
+    "two_point_error": ("two-point error", "#d55e00", "--"),
+    "texture_error": ("texture error", "#cc79a7", "-."),
+}
+FEW_POINTS = 10  # of a curve, that are marked
 ENVELOPE = "95 % envelope if equal to real"
 SYMBOLS = {  # of what is drawn over an axis, and the power of its unit of length
     "two_point_correlation": ("$S_2(r)$", 0),
@@ -43,13 +51,46 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Pa
     """Show the losses by step, a panel for each model: name -> rows with ``step`` and losses."""
     figure, panels = panels_of_one_style(1, len(histories), 3.2)
     for panel, (name, rows) in zip(panels[0], histories.items(), strict=True):
-        for loss, colour in (("critic_loss", "#7a4fa3"), ("generator_loss", "#2a8c5a")):
+        marker = "" if len(rows) > FEW_POINTS else "o"  # one point alone has no line
+        for loss, colour in (("critic_loss", "#cc79a7"), ("generator_loss", "#009e73")):
             values = _column(rows, loss)
-            panel.plot(_column(rows, "step"), values, color=colour, lw=0.6, alpha=0.35)
+            panel.plot(_column(rows, "step"), values, marker=marker, color=colour, lw=0.6, alpha=0.35)
             smooth = _running_mean(values, max(1, len(values) // 40))
             panel.plot(_column(rows, "step"), smooth, color=colour, label=loss.replace("_", " "))
         panel.set(title=name, xlabel="training step", ylabel="loss")
     legend_below(figure, handles_by_label(panels[0, 0]))
+    save_figure(figure, path)
+
+
+def selection_curves(
+    validations: Mapping[str, Sequence[Mapping[str, float]]], kept: Mapping[str, int], path: Path
+) -> None:
+    """Show the scores by which checkpoints were selected, a panel for each model.
+
+    Parameters
+    ----------
+    validations
+        Name -> rows with ``step``, ``score``, ``score_error``, and the parts of the score.
+    kept
+        Name -> step of the kept checkpoint.
+    path
+        File to write.
+    """
+    figure, panels = panels_of_one_style(2, len(validations), 5.2, sharex="col")
+    for (upper, lower), (name, rows) in zip(panels.T, validations.items(), strict=True):
+        steps, score, error = (_column(rows, key) for key in ("step", "score", "score_error"))
+        upper.axhline(score.max(), color=REAL, lw=0.8, label="best score")
+        words = "score and its standard error"
+        upper.errorbar(steps, score, error, color="#0072b2", marker="o", ms=3.5, lw=1.2, label=words)
+        for key, (label, colour, line) in SCORE_PARTS.items():
+            lower.plot(steps, _column(rows, key), line, color=colour, marker="o", ms=3, lw=1.2, label=label)
+        lower.set_ylim(bottom=0)
+        lower.locator_params(axis="x", integer=True)
+        for panel in (upper, lower):
+            panel.axvline(kept[name], color="#222222", lw=1.2, ls=":", label="kept checkpoint")
+        upper.set(title=name, ylabel="score")
+        lower.set(xlabel="training step", ylabel="ratio, errors")
+    legend_below(figure, {**handles_by_label(panels[0, 0]), **handles_by_label(panels[1, 0])})
     save_figure(figure, path)
 
 
@@ -58,7 +99,7 @@ def two_point_curves(curves: Mapping[str, Curve], voxel_size_um: float | None, p
     figure, panels = panels_of_one_style(
         2, len(curves), 5.4, height_ratios=(3, 2), sharex="col", sharey="row"
     )
-    scale, unit = _length_unit(voxel_size_um)
+    scale, unit = length_unit(voxel_size_um)
     for (upper, lower), (name, rows) in zip(panels.T, curves.items(), strict=True):
         lags, real, half_width = (_column(rows, key) for key in ("axis", "held_out", "envelope"))
         lower.fill_between(scale * lags, -half_width, half_width, color="#cccccc", label=ENVELOPE)
@@ -81,7 +122,7 @@ def circle_histograms(
     """Show radii and nearest-neighbour distances: model -> descriptor -> rows of the histogram."""
     names = {"radius": "radius", "nearest_neighbour_distance": "nearest-neighbour distance"}
     figure, panels = panels_of_one_style(2, len(curves), 5.6, sharex="row", sharey="row")
-    scale, unit = _length_unit(voxel_size_um)
+    scale, unit = length_unit(voxel_size_um)
     for column, (model, histograms) in zip(panels.T, curves.items(), strict=True):
         column[0].set_title(model)
         for panel, (descriptor, name) in zip(column, names.items(), strict=True):
@@ -135,7 +176,7 @@ def _draw_descriptor(
 ) -> None:
     """Draw the real curve, its envelope, and that of each model: name of the model -> rows."""
     what, _, unit = descriptor.axis.partition(", ")
-    scale, unit = _length_unit(voxel_size_um) if unit == "px" else (1.0, unit)
+    scale, unit = length_unit(voxel_size_um) if unit == "px" else (1.0, unit)
     symbol, power = SYMBOLS.get(name, ("density", -1))
     rows = next(iter(curves.values()))
     real, half_width = (scale**power * _column(rows, key) for key in ("held_out", "envelope"))
@@ -158,11 +199,6 @@ def _draw_descriptor(
 def _column(rows: Curve, name: str) -> np.ndarray:
     values = [row.get(name) for row in rows]
     return np.array([np.nan if value is None else value for value in values], np.float64)
-
-
-def _length_unit(voxel_size_um: float | None) -> tuple[float, str]:
-    """How long a pixel is, and in which unit."""
-    return (1.0, "px") if voxel_size_um is None else (voxel_size_um, "µm")
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microgan.report.figures.style import save_figure
+from microgan.report.figures.style import save_figure, scale_bar
 from microgan.scan.planes import Planes
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ def contact_sheet(planes: Planes, path: Path) -> None:
     for panel, index in zip(panels, shown, strict=False):
         _draw_plane(panel, planes, int(index))
     size_um = planes.info.voxel_size_um
+    scale_bar(panels[0], cols, size_um)
     size = "voxel size unknown" if size_um is None else f"voxel size {size_um:g} µm"
     figure.suptitle(f"{planes.info.name}: {count} planes of {rows} x {cols} pixels, {size}", fontsize=10)
     handles = [Line2D([], [], color=colour, label=ROLE_LABELS[role]) for role, colour in ROLE_COLOURS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    save_figure(figure, path)
+    save_figure(figure, path, few_colours=True)
 
 
 def _draw_plane(axes: Axes, planes: Planes, index: int) -> None:

@@ -1,7 +1,9 @@
-"""What all figures have in common: colours, panels, the legend below them, and the file."""
+"""What all figures have in common: colours, panels, the legend below them, scale bars, and the files."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +18,35 @@ if TYPE_CHECKING:
 
 DPI = 130
 LARGEST_WIDTH_IN = 11.0  # of a figure: a wider one is shrunk by the page, and its text with it
-VALID, REJECTED = "#37c871", "#ff5555"
-REAL, LIMIT = "#8a94a0", "#e8505b"
-MODEL_COLOURS = ("#1f6fb4", "#d9730d", "#2a8c5a", "#7a4fa3")
+# Colours that are told apart by colour-blind readers (Okabe, Ito: Color universal design, 2008)
+VALID, REJECTED = "#56b4e9", "#e69f00"
+REAL, LIMIT = "#8a94a0", "#b5371f"
+MODEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+SUFFIXES = (".png", ".svg")  # of a figure whose path has none
+BAR_PART = 0.4  # of the width of an image, which a scale bar does not exceed
+LENGTH = re.compile(r"(1/|per 1000 )?(square pixels|px²|px)")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all, the same bytes for the same picture."""
-    with atomic(path) as draft:
-        figure.savefig(draft, format="png", metadata={"Software": None})
+def save_figure(figure: Figure, path: Path, *, few_colours: bool = False) -> None:
+    """Write a figure, whole or not at all, the same bytes for the same picture.
+
+    The suffix says in which format, ``.png`` or ``.svg`` (vectors); without suffix, both are written. With
+    ``few_colours`` a PNG has 256 colours, which makes sheets of grey images less than half as large.
+    """
+    from matplotlib import rc_context
+    from PIL import Image
+
+    for suffix in [path.suffix] if path.suffix else SUFFIXES:
+        image_format = suffix.removeprefix(".")
+        metadata: dict[str, Any] = {"Software": None} if image_format == "png" else {"Date": None}
+        # Names inside of an SVG are random without a salt.
+        with atomic(path.with_suffix(suffix)) as draft, rc_context({"svg.hashsalt": "microgan"}):
+            figure.savefig(draft, format=image_format, metadata=metadata)
+            if few_colours and image_format == "png":
+                with Image.open(draft) as picture:
+                    reduced = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+                reduced.save(draft, optimize=True)
+        figure.set_layout_engine("none")  # the same places in the next format, and found once
 
 
 def panels_of_one_style(
@@ -66,6 +88,76 @@ def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
         )
 
 
+def scale_bar(panel: Axes, width_px: int, voxel_size_um: float | None) -> None:
+    """Draw a bar of a round length into a panel that shows an image, in micrometres or in pixels.
+
+    Parameters
+    ----------
+    panel
+        Its data coordinates are pixels.
+    width_px
+        Columns of the image.
+    voxel_size_um
+        None where it is not known: the bar is in pixels then.
+    """
+    from matplotlib.patheffects import withStroke
+
+    scale, unit = length_unit(voxel_size_um)
+    length = round_length(BAR_PART * width_px * scale)
+    left, low = 0.06, 0.08  # of the panel, from its lower left corner
+    line = panel.get_xaxis_transform()  # columns in pixels, height as a fraction of the panel
+    start = left * width_px - 0.5
+    outline = [withStroke(linewidth=4, foreground="black")]
+    panel.plot(
+        [start, start + length / scale], [low, low], color="white", lw=2, solid_capstyle="butt",
+        transform=line, path_effects=outline, scalex=False, scaley=False, label="_scale bar",
+    )  # fmt: skip
+    words = f"{length:g} {unit}"
+    outline = [withStroke(linewidth=2, foreground="black")]
+    place: dict[str, Any] = {"transform": line, "fontsize": 7.5, "color": "white", "path_effects": outline}
+    panel.text(start, low + 0.03, words, va="bottom", ha="left", **place)
+
+
+def round_length(largest: float) -> float:
+    """Return the largest of 1, 2, 5, 10, 20, 50 ... that is not above ``largest``.
+
+    Examples
+    --------
+    >>> round_length(25.6), round_length(0.9), round_length(5)
+    (20.0, 0.5, 5.0)
+    """
+    power = 10.0 ** math.floor(math.log10(largest))
+    return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= largest)
+
+
+def length_unit(voxel_size_um: float | None) -> tuple[float, str]:
+    """Return how long a pixel is, and in which unit."""
+    return (1.0, "px") if voxel_size_um is None else (voxel_size_um, "µm")
+
+
+def in_micrometres(words: str, voxel_size_um: float | None) -> tuple[str, float]:
+    """Return words with a unit of pixels in micrometres, and the factor for the numbers that have it.
+
+    Words without such a unit stay, and all do where the voxel size is not known.
+
+    Examples
+    --------
+    >>> in_micrometres("smallest radius (px)", 0.5)
+    ('smallest radius (µm)', 0.5)
+    >>> in_micrometres("discs per 1000 square pixels", 0.5)
+    ('discs per 1000 µm²', 4.0)
+    >>> in_micrometres("1/px", 0.5), in_micrometres("GPa", 0.5), in_micrometres("px", None)
+    (('1/µm', 2.0), ('GPa', 1.0), ('px', 1.0))
+    """
+    found = LENGTH.search(words)
+    if voxel_size_um is None or not found:
+        return words, 1.0
+    per, unit = found.groups()
+    power = (1 if unit == "px" else 2) * (-1 if per else 1)
+    length = "µm" if unit == "px" else "µm²"
+    return f"{words[: found.start(2)]}{length}{words[found.end(2) :]}", voxel_size_um**power
+
+
 def in_words(reasons: Sequence[str], most_lines: int = 3) -> str:
     r"""Return reason codes as words, one a line; of more than ``most_lines`` the first, and how many follow.
 
@@ -76,7 +168,12 @@ def in_words(reasons: Sequence[str], most_lines: int = 3) -> str:
     >>> in_words(["a", "b", "c", "d"])
     'a\nb\nand 2 more'
     """
-    lines = [reason.replace("_", " ") for reason in reasons]
+    lines = [reason_in_words(reason) for reason in reasons]
     if len(lines) > most_lines:
         lines = [*lines[: most_lines - 1], f"and {len(lines) - most_lines + 1} more"]
     return "\n".join(lines)
+
+
+def reason_in_words(reason: str) -> str:
+    """Return the code of a reason in words: non_circularity is non-circularity."""
+    return reason.replace("_", " ").replace("non circular", "non-circular")

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microgan.core.files import atomic
-from microgan.report.figures.style import DPI, LARGEST_WIDTH_IN, REJECTED, VALID, in_words, save_figure
+from microgan.report.figures.style import (
+    DPI,
+    LARGEST_WIDTH_IN,
+    REJECTED,
+    VALID,
+    in_words,
+    reason_in_words,
+    save_figure,
+    scale_bar,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,14 +29,19 @@ if TYPE_CHECKING:
     from microgan.validity.detection_rate import Planted
     from microgan.validity.judging import Verdict
 
-VALID_BGR, REJECTED_BGR = (113, 200, 55), (85, 85, 255)  # VALID and REJECTED as OpenCV takes them
+VALID_BGR, REJECTED_BGR = (233, 180, 86), (0, 159, 230)  # VALID and REJECTED as OpenCV takes them
 FRAME_PX, LINE_PX = 5, 16  # around an overlay, and for a line of words below
 
 Row = tuple[np.ndarray, Sequence[str]]  # images (n, H, W) in [-1, 1] and a caption for each
 
 
-def window_sheet(rows: Mapping[str, Row], path: Path, columns: int = 8) -> None:
-    """Show windows in rows: name of the row -> images (n, H, W) in [-1, 1] and a caption for each."""
+def window_sheet(
+    rows: Mapping[str, Row], path: Path, columns: int = 8, voxel_size_um: float | None = None
+) -> None:
+    """Show windows in rows: name of the row -> images (n, H, W) in [-1, 1] and a caption for each.
+
+    The first image has a scale bar, in pixels where the voxel size is None.
+    """
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     lines = sum(
@@ -40,11 +54,15 @@ def window_sheet(rows: Mapping[str, Row], path: Path, columns: int = 8) -> None:
         for panel, image, caption in zip(row, images, captions, strict=False):
             _show(panel, image)
             panel.set_xlabel(caption, fontsize=8.5)
+    _draw_scale_bar(panels, voxel_size_um)
     save_figure(figure, path)
 
 
 def nearest_window_sheet(
-    sets: Mapping[str, NearestTrainingWindows | None], path: Path, columns: int = 8
+    sets: Mapping[str, NearestTrainingWindows | None],
+    path: Path,
+    columns: int = 8,
+    voxel_size_um: float | None = None,
 ) -> None:
     """Show images above the training windows nearest to them: name of the set -> its nearest images.
 
@@ -62,27 +80,51 @@ def nearest_window_sheet(
             nearest.windows,
             [f"training {training:.2f}\ncalibration {control:.2f}" for training, control in correlations],
         )
-    window_sheet(rows, path, columns)
+    window_sheet(rows, path, columns, voxel_size_um)
 
 
-def verdict_sheet(images: np.ndarray, verdicts: Sequence[Verdict], path: Path, columns: int = 8) -> None:
-    """Show valid and rejected images (N, H, W) in [-1, 1], two rows each, with circles and reasons."""
-    figure, panels = _image_panels(4, columns, height=8)
-    for valid, rows in ((True, panels[:2]), (False, panels[2:])):
-        chosen = [index for index, verdict in enumerate(verdicts) if verdict.valid is valid]
-        count = f"{'valid' if valid else 'rejected'}: {len(chosen)} of {len(verdicts)}"
-        rows[0, 0].set_ylabel(count, fontsize=9.5)
+def verdict_sheet(
+    images: np.ndarray,
+    verdicts: Sequence[Verdict],
+    path: Path,
+    columns: int = 8,
+    *,
+    what: str = "images",
+    voxel_size_um: float | None = None,
+) -> None:
+    """Show valid and rejected images (N, H, W) in [-1, 1], up to two rows each, with circles and reasons.
+
+    The title says ``what`` they are; the first image has a scale bar.
+    """
+    groups = {
+        valid: [index for index, verdict in enumerate(verdicts) if verdict.valid is valid][: 2 * columns]
+        for valid in (True, False)
+    }
+    down = {valid: max(-(-len(chosen) // columns), 1) for valid, chosen in groups.items()}
+    figure, panels = _image_panels(sum(down.values()), columns, 1.45 * down[True] + 1.85 * down[False] + 0.3)
+    for (valid, chosen), rows in zip(groups.items(), np.split(panels, [down[True]]), strict=True):
+        count = sum(verdict.valid is valid for verdict in verdicts)
+        words = f"{'valid' if valid else 'rejected'}:\n{count} of {len(verdicts)}"
+        rows[0, 0].set_ylabel(words, fontsize=9.5)
         for panel, index in zip(rows.ravel(), chosen, strict=False):
             _show_verdict(panel, images[index], verdicts[index])
-    save_figure(figure, path)
+    shown = f"the first {2 * columns} valid and the first {2 * columns} rejected"
+    title = f"{what[:1].upper()}{what[1:]}: {shown} of {len(verdicts)}, with the discs that were found"
+    figure.suptitle(title, fontsize=10)
+    _draw_scale_bar(panels, voxel_size_um)
+    save_figure(figure, path, few_colours=True)
 
 
 def defect_sheet(
-    planted: Mapping[str, Planted], images: Mapping[str, np.ndarray], path: Path, columns: int = 8
+    planted: Mapping[str, Planted],
+    images: Mapping[str, np.ndarray],
+    path: Path,
+    columns: int = 8,
+    voxel_size_um: float | None = None,
 ) -> None:
-    """Show the first images (n, S, S) of each kind of planted defect; framed red if rejected, else green."""
+    """Show images (n, S, S) of each kind of planted defect, framed in the colour of their verdict."""
     rows = max(len(planted), 1)  # limits set by hand may let no window pass to plant into
-    figure, panels = _image_panels(rows, columns, height=1.9 * rows)
+    figure, panels = _image_panels(rows, columns, height=1.9 * rows + 0.3)
     for row, (name, defect) in zip(panels, planted.items(), strict=False):
         row[0].set_ylabel(f"{name.replace('_', ' ')}\n{defect.detection_rate.rate:.0%} rejected", fontsize=9)
         for panel, image, verdict in zip(row, images[name], defect.verdicts, strict=False):
@@ -90,7 +132,45 @@ def defect_sheet(
             panel.set(frame_on=True)
             for spine in panel.spines.values():
                 spine.set(color=VALID if verdict.valid else REJECTED, linewidth=2.5)
+    words = "one planted defect each; orange: rejected, with the reasons; blue: passes"
+    figure.suptitle(f"Real windows that are valid, with {words}", fontsize=10)
+    _draw_scale_bar(panels, voxel_size_um)
+    save_figure(figure, path, few_colours=True)
+
+
+def cell_sheet(
+    cells: Mapping[str, np.ndarray], path: Path, window_px: int, voxel_size_um: float | None = None
+) -> None:
+    """Show periodic images (H, W) in [-1, 1], a panel for each: name -> image.
+
+    Each is shifted by half its size, so that its opposite borders meet in the middle, at the marks on its
+    sides. A frame in the upper left corner has the size of a window.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    width = min(5.4 * len(cells), LARGEST_WIDTH_IN)
+    figure = Figure(figsize=(width, width / len(cells) + 0.3), dpi=DPI, layout="constrained")
+    for panel, (name, image) in zip(
+        figure.subplots(1, len(cells), squeeze=False)[0], cells.items(), strict=True
+    ):
+        rows, cols = image.shape
+        _show(panel, np.roll(image, (rows // 2, cols // 2), axis=(0, 1)))
+        panel.set_title(name, fontsize=10)
+        panel.set(xticks=[cols / 2 - 0.5], yticks=[rows / 2 - 0.5], xticklabels=[], yticklabels=[])
+        panel.tick_params(top=True, right=True, length=6, width=1.5)
+        corner = (-0.5, -0.5)
+        panel.add_patch(Rectangle(corner, window_px, window_px, fill=False, ec=REJECTED, lw=2))
+        scale_bar(panel, cols, voxel_size_um)
     save_figure(figure, path)
+
+
+def _draw_scale_bar(panels: np.ndarray, voxel_size_um: float | None) -> None:
+    """Draw a scale bar into the first panel that shows an image; all have the same scale."""
+    for panel in panels.ravel():
+        if panel.images:
+            scale_bar(panel, panel.images[0].get_array().shape[1], voxel_size_um)
+            return
 
 
 def _image_panels(down: int, across: int, height: float) -> tuple[Figure, np.ndarray]:
@@ -129,7 +209,7 @@ def circle_overlay(
 ) -> None:
     """Show an image (H, W) in [-1, 1], each pixel ``magnify`` times as large, with its circles.
 
-    With ``reasons`` it has a frame: green when there are none, else red, with the reasons below. Drawn
+    With ``reasons`` it has a frame: blue when there are none, else orange, with the reasons below. Drawn
     without matplotlib, in milliseconds, as there may be thousands of pages.
     """
     import cv2
@@ -159,6 +239,6 @@ def _framed(picture: np.ndarray, reasons: Sequence[str], colour: tuple[int, int,
     )
     for line, reason in enumerate(reasons):
         place = (FRAME_PX, FRAME_PX + picture.shape[0] + LINE_PX * (line + 1) - 3)
-        words = reason.replace("_", " ")
-        cv2.putText(framed, words, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
+        words = reason_in_words(reason)
+        cv2.putText(framed, words, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return framed

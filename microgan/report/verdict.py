@@ -1,0 +1,84 @@
+"""What came out, in a sentence: which model is the best, and how near its samples come to the scan."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from microgan.evaluation.fidelity import HEADLINE, count_flagged
+from microgan.report.results import ModelResult
+from microgan.report.run_tables import pass_rate_ratio
+from microgan.report.tables import percent
+
+
+def verdict(models: Sequence[ModelResult], best: str | None = None) -> str:
+    """Return one sentence on the best model, or that none is usable.
+
+    Parameters
+    ----------
+    models
+        Results; baselines do not count.
+    best
+        Name of the best model. By default it is the one with the highest pass rate.
+    """
+    trained = [model for model in models if model.training_steps is not None]
+    usable = [model for model in trained if model.validity["pass_rate"]]
+    if not trained:
+        return "No model was trained: this report has a baseline alone."
+    if not usable:
+        return "No model made a valid sample: there is nothing to use."
+    chosen = next(
+        (model for model in usable if model.name == best),
+        max(usable, key=lambda model: model.validity["pass_rate"]),
+    )
+    rank = {1: "", 2: ", the better of two models"}.get(len(trained), f", the best of {len(trained)} models")
+    valid = percent(chosen.validity["pass_rate"])
+    baselines = [model for model in models if model.training_steps is None]
+    sentence = f"{chosen.name}{rank}: {valid} of its samples are valid, and {_difference(chosen)}"
+    return f"{sentence}{_of_baselines(baselines)}."
+
+
+def _difference(model: ModelResult) -> str:
+    differing = count_flagged(model.fidelity["after"])
+    if differing is None:
+        return "these are too few to test whether they differ from the scan"
+    tested = tested_headline(model)
+    return f"these differ from the scan in {differing or 'none'} of {tested} headline descriptors"
+
+
+def _of_baselines(models: Sequence[ModelResult]) -> str:
+    """In how many the baselines differ, in brackets; nothing where that is not known."""
+    counts = {model.name: count_flagged(model.fidelity["after"]) for model in models}
+    words = [
+        f"{name.replace('_', ' ')}, the baseline: in {count or 'none'}"
+        for name, count in counts.items()
+        if count is not None
+    ]
+    return f" ({'; '.join(words)})" if words else ""
+
+
+def tested_headline(model: ModelResult, key: str = "after") -> int:
+    """Return how many headline descriptors are compared, ``before`` or ``after`` filtering."""
+    return sum(name in model.fidelity[key] for name in HEADLINE)
+
+
+def summary(model: ModelResult) -> dict[str, Any]:
+    """Gather what the head of the page says of a model."""
+    return {
+        "name": model.name,
+        "is_baseline": model.training_steps is None,
+        "count": model.validity["n"],
+        "pass_rate": model.validity["pass_rate"],
+        "pass_rate_ratio": pass_rate_ratio(model),
+        "headline_count": tested_headline(model),
+        "differing": count_flagged(model.fidelity["after"]),
+        "differing_training_windows": count_flagged(model.fidelity["training_windows"]),
+    }
+
+
+def seeds(parameters_by_path: Mapping[str, Any]) -> str:
+    """Return all seeds among parameters by their path, in words."""
+    found = [
+        f"{path.removesuffix('.seed')} {value}"
+        for path, value in parameters_by_path.items()
+        if path.endswith(".seed")
+    ]
+    return ", ".join(found) or "unknown"
