@@ -1,12 +1,13 @@
 """Put everything on one page: ``python -m stages.report``."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from microgan.core.files import file_sha256, read_json
+from microgan.core.files import file_sha256, read_json, write_json
 from microgan.evaluation.fidelity import fidelity_headline
 from microgan.report.page import build_report
 from microgan.report.results import ModelResult
@@ -20,10 +21,17 @@ from stages.stage import BASELINE, Stage, run, section, selected
 
 REFERENCE = Path("reference/reference.json")
 MOST_IMAGES = 64  # of each kind that the page may show; it shows the first few
+COMPARED = (  # of each model, in the table of `dvc exp show`
+    "pass_rate",
+    "pass_rate_ratio",
+    "kernel_distance",
+    "two_point_correlation.ratio",
+    "stiffness.difference",
+)
 
 
 def main(stage: Stage) -> None:
-    """Write reports/report.html and its figures in reports/report."""
+    """Write reports/report.html, its figures in reports/report, and metrics/headline.json."""
     planes = Planes.load(Path("data/planes"))
     windows = Windows(planes, "held_out", stage.window_px)
     seed = section(stage.params, "generate")["seed"]
@@ -43,14 +51,22 @@ def main(stage: Stage) -> None:
         reference.detection_rates,
         reference.doubts,
     )
+    models = [model.name for model in results if model.name != BASELINE]
+    judged = {name: figures(name) for name in models}
+    write_json("metrics/headline.json", comparison(judged))
     for model in results:
         stage.tracker.headline(headline(model))
-    stage.tracker.artifact(out)
-    models = [model.name for model in results if model.name != BASELINE]
     for name in models:  # also those that did not have to be trained again
         stage.tracker.model(stage.scan, Path("models") / name)
-    judged = {name: figures(name) for name in models}
     stage.tracker.best_model(stage.scan, judged, file_sha256(REFERENCE))
+
+
+def comparison(judged: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """Return the few figures by which DVC compares executions, of real windows and of each model."""
+    real = {"pass_rate": figures["reference_pass_rate"] for figures in judged.values()}
+    return {"real": real} | {
+        name: {key: figures[key] for key in COMPARED} for name, figures in judged.items()
+    }
 
 
 def figures(name: str) -> dict[str, float | None]:

@@ -56,7 +56,10 @@ def _imported(stage: str) -> set[str]:
 
 
 def _dvc() -> dict:
-    return yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    files = (ROOT / "data/raw/dvc.yaml", ROOT / "dvc.yaml")
+    return {
+        name: stage for file in files for name, stage in yaml.safe_load(file.read_text())["stages"].items()
+    }
 
 
 @pytest.mark.parametrize("name", STAGES)
