@@ -1,5 +1,6 @@
 """Fix validity on real windows, before any training: ``python -m stages.calibrate``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from microgan.core.notes import warn
@@ -10,6 +11,7 @@ from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig, calibrate, real_windows, with_held_out
 from microgan.validity.detection_rate import plant_every_defect
 from microgan.validity.judging import judge
+from microgan.validity.reference import DetectionRate
 from microgan.validity.usefulness import all_doubts
 from stages.stage import Stage, drafts, naming, run
 
@@ -41,9 +43,18 @@ def main(stage: Stage) -> None:
         verdict_sheet(windows[:, 0].numpy(), real, pictures / "windows.png")
         defect_sheet(planted, pictures / "planted_defects.png")
     rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
+    stage.say(found(rates, detection_rates))
     stage.tracker.metrics({name: rate for name, rate in rates.items() if rate is not None})
     stage.tracker.metrics({f"detection_rate.{name}": rate.rate for name, rate in detection_rates.items()})
     stage.tracker.artifact("reference/reference.json", "reports/calibrate")
+
+
+def found(rates: Mapping[str, float | None], detection_rates: Mapping[str, DetectionRate]) -> str:
+    """Say how many real windows pass, and how often planted defects are rejected."""
+    passed = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items() if rate is not None)
+    rarest = sorted(detection_rates.items(), key=lambda item: item[1].rate)[:4]
+    rejected = ", ".join(f"{name} {rate.rate:.0%}" for name, rate in rarest)
+    return f"real windows: {passed}; planted defects that are rejected least often: {rejected}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Put everything on one page: ``python -m stages.report``."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +54,40 @@ def main(stage: Stage) -> None:
     models = [model.name for model in results if model.name != BASELINE]
     judged = {name: figures(name) for name in models}
     write_json("metrics/headline.json", comparison(judged))
+    lines = [verdict(name, judged[name]) for name in models]
+    stage.say(f"{out}: {'; '.join(lines)}")
     for model in results:
         stage.tracker.headline(headline(model))
+    info = planes.info
+    stage.tracker.dataset(info.name, info.planes_sha256, "data/planes", "training")
+    stage.tracker.summary(description(info.name, lines, reference.doubts), [out, out.with_suffix("")])
     for name in models:  # also those that did not have to be trained again
         stage.tracker.model(stage.scan, Path("models") / name)
     stage.tracker.best_model(stage.scan, judged, file_sha256(REFERENCE))
 
 
+def verdict(name: str, figures: Mapping[str, float | None]) -> str:
+    """Say in a sentence how good a model is."""
+    if not figures["pass_rate"]:
+        return f"{name}: none of {figures['n']} samples is valid"
+    valid = f"{name}: {figures['pass_rate']:.1%} of {figures['n']} samples are valid"
+    real = f"{figures['reference_pass_rate']:.1%} of real held-out windows"
+    distance, scale = figures["kernel_distance"], figures["kernel_distance.training_windows"]
+    far = "" if distance is None else f", kernel distance {distance:.2g} (training windows: {scale:.2g})"
+    return f"{valid} ({real}){far}"
+
+
+def description(scan: str, lines: Sequence[str], doubts: Sequence[str]) -> str:
+    """Describe an execution in Markdown, for MLflow."""
+    return "\n".join(
+        [f"Scan `{scan}`", "", *(f"- {line}" for line in lines), *(f"- Doubt: {doubt}" for doubt in doubts)]
+    )
+
+
 def comparison(judged: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
     """Return the few figures by which DVC compares executions, of real windows and of each model."""
-    real = {"pass_rate": figures["reference_pass_rate"] for figures in judged.values()}
-    return {"real": real} | {
+    real = next(iter(judged.values()))["reference_pass_rate"]
+    return {"real": {"pass_rate": real}} | {
         name: {key: figures[key] for key in COMPARED} for name, figures in judged.items()
     }
 

@@ -39,7 +39,7 @@ from stages.stage import (
     window_px,
 )
 
-OTHER_MINUTES = 10  # of all stages but the training, on two cores
+OTHER_MINUTES = 15  # of all stages but the training, on two cores
 KINDS: dict[str, type[Config]] = {
     "simulate": SimulateConfig,
     "calibrate": CalibrationConfig,
@@ -125,7 +125,7 @@ def duration(params: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> duration({"train": {"minutes": 10.0}, "models": {"a": {"time_factor": 1.5}, "b": {}}})
-    'training takes at most 25 minutes (train.minutes), the other stages about 10 minutes on two cores'
+    'training takes at most 25 minutes (train.minutes), the other stages about 15 minutes on two cores'
     """
     models = section(params, "models").values()
     minutes = section(params, "train")["minutes"] * sum(model.get("time_factor", 1.0) for model in models)

@@ -16,6 +16,7 @@ from microgan.core.config import Config
 from microgan.core.errors import UserError, one_line
 from microgan.core.files import atomic
 from microgan.core.notes import warnings_on_stderr
+from stages.heartbeat import Heartbeat
 from stages.tracking import Tracker
 
 PARAMS = Path("params.yaml")
@@ -47,6 +48,7 @@ class Stage:
     params: Mapping[str, Any]
     tracker: Tracker
     arguments: list[str] = field(default_factory=list)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
 
     @property
     def model(self) -> str:
@@ -80,6 +82,11 @@ class Stage:
         """Whether this is the only process, or the first of those that `torchrun` started."""
         return _is_first()
 
+    def say(self, text: str) -> None:
+        """Print what this stage found, a line or two."""
+        if self.writes:
+            print(f"microgan: {text}", flush=True)
+
     def config(self, path: str, kind: type[AnyConfig]) -> AnyConfig:
         """Build the parameters of ``path`` (say ``models.dcgan``) and track them."""
         config = kind.from_mapping(section(self.params, path), where=path)
@@ -91,12 +98,14 @@ def run(main: Callable[[Stage], None]) -> None:
     """Run the stage ``main`` as a program, tracked."""
     with errors_in_one_line(), warnings_on_stderr():
         params = load_params()
-        name = os.environ.get("DVC_STAGE") or "@".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+        name = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # data/raw/dvc.yaml:simulate
+        name = name or "@".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
         tracker = Tracker()
         if _is_first():
             tracker.start(name, flatten(selected(params)))
         try:
-            main(Stage(params, tracker, sys.argv[1:]))
+            with Heartbeat(name, _is_first()) as heartbeat:
+                main(Stage(params, tracker, sys.argv[1:], heartbeat))
         except BaseException as error:
             tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise

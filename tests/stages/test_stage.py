@@ -2,6 +2,7 @@
 
 import re
 import resource
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from microgan.core.errors import UserError
 from microgan.scan.config import ScanConfig
 from stages import ingest, simulate, stage, train
+from stages.heartbeat import Heartbeat
 from stages.stage import Stage, drafts, flatten, load_params, naming
 from tests.stages.helpers import edit, error_line, lines, program, start, state_of
 
@@ -163,3 +165,19 @@ def test_a_full_disk_is_reported_in_one_line_and_earlier_results_stay(
     assert len(errors) == 1 and re.match(r"microgan: .+(File too large|is the disk full)", errors[0]), errors
     after = state_of(trained)
     assert {path: after[path] for path in after if not path.startswith("checkpoints/")} == before
+
+
+def test_a_log_shows_life_and_a_terminal_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stages.heartbeat.BEAT_EVERY_S", 0.02)
+    with Heartbeat("train@dcgan", enabled=True) as heartbeat:
+        heartbeat.progress = "35 %"
+        time.sleep(0.2)
+    lines_of_log = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines_of_log) <= 10 and lines_of_log[-1] == "microgan: train@dcgan: 0.0 min, 35 %"
+    time.sleep(0.05)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Heartbeat("train@dcgan", enabled=True):
+        time.sleep(0.05)
+    assert capsys.readouterr().err == ""
