@@ -72,14 +72,16 @@ class Outbox:
 
 def patiently(action: Callable[[], Result]) -> Result:
     """Return the result of ``action``; where the data base is locked, wait for at most `PATIENCE_S`."""
-    until = time.monotonic() + PATIENCE_S
+    until, is_waiting = time.monotonic() + PATIENCE_S, False
     while True:
         try:
             return action()
         except Exception as error:
             if "database is locked" not in str(error) or time.monotonic() > until:
                 raise
-        _say("MLflow's data base is locked by another program: waiting for it")
+        if not is_waiting:
+            _say("MLflow's data base is locked by another program: waiting for it")
+        is_waiting = True
         time.sleep(min(RETRY_EVERY_S, 5.0))
 
 

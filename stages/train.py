@@ -84,7 +84,8 @@ def main(stage: Stage) -> None:
     tracker.artifact(*outputs)
     tracker.model(stage.scan, Path("models") / name)
     for row in trained.validations:
-        on_log({"step": row["step"]} | {f"validation.{key}": row[key] for key in row if key != "step"})
+        figures = {f"validation.{key}": row[key] for key in row if key != "step"}
+        tracker.metrics(figures, step=int(row["step"]))
     tracker.headline({f"{name}.steps": trained.steps, f"{name}.train_seconds": trained.seconds})
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 
 from stages import ui
 from stages.executions import client_of, close_dead_runs, find_experiment, user
-from stages.outbox import Outbox
+from stages.outbox import Outbox, patiently
 from stages.project import project_root
 from stages.tracking import Tracker
 from tests.stages.helpers import ROOT, error_line
@@ -104,8 +105,20 @@ def locked(store: Path, seconds: float) -> Iterator[None]:
         other.close()
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new data base: to make its tables takes seconds."""
+    store = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            client_of().get_experiment_by_name("microgan")
+    return store
+
+
 @pytest.fixture
-def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def impatient(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to track in, by an MLflow that waits 50 ms for a lock, not 20 s; tried again every 0.3 s."""
     from mlflow.store.db import utils
 
@@ -120,6 +133,7 @@ def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr("stages.executions.executor", psutil.Process)
     monkeypatch.setattr("mlflow.system_metrics.system_metrics_monitor.SystemMetricsMonitor", QuietMonitor)
+    shutil.copy(empty_store, tmp_path)
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/page.html").write_text("page")
     return tmp_path
@@ -162,17 +176,23 @@ def test_what_a_locked_data_base_cannot_take_is_sent_later(
     assert [file.path for file in client.list_artifacts(tracker._execution)] == ["reports"]
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_data_base_that_is_locked_at_the_start_is_waited_for(
-    impatient: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _track(Tracker())
-    with locked(impatient / "mlflow.db", 0.7):
-        tracker = Tracker()
-        tracker.start("train@dcgan", {"scan": "simulated"})
-        assert tracker._client is not None
-    assert "MLflow's data base is locked by another program: waiting for it" in capsys.readouterr().err
-    tracker.end("FINISHED")
+    monkeypatch.setattr("stages.outbox.RETRY_EVERY_S", 0.01)
+    tries = []
+
+    def action() -> int:
+        tries.append(1)
+        if len(tries) < 3:
+            raise sqlite3.OperationalError("database is locked")
+        return 7
+
+    assert patiently(action) == 7
+    waiting = "microgan: MLflow's data base is locked by another program: waiting for it"
+    assert capsys.readouterr().err.splitlines() == [waiting]
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        patiently(lambda: sqlite3.connect(":memory:").execute("select * from runs"))
 
 
 def test_what_was_lost_is_said_at_the_end(
