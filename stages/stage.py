@@ -115,7 +115,9 @@ def run(main: Callable[[Stage], None]) -> None:
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """End the program with one line: status 2 for what the user can mend, 130 after Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # until here, see stages/__init__.py
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:

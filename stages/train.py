@@ -77,10 +77,8 @@ def main(stage: Stage) -> None:
         shutil.copytree(resume / "grids", grids, dirs_exist_ok=True)
     shutil.rmtree(resume)
     kept = trained.kept
-    score = (
-        f"kept that of step {kept['step']:.0f}, score {kept['score']:.3f}" if kept else "kept the last one"
-    )
-    stage.say(f"{name}: {trained.steps} steps in {trained.seconds / 60:.1f} minutes; {score}")
+    which = f"that of step {kept['step']:.0f}, score {kept['score']:.3f}" if kept else "the last one"
+    stage.say(f"{name}: {trained.steps} steps in {trained.seconds / 60:.1f} minutes; kept {which}")
     tracker.artifact(*outputs)
     tracker.model(stage.scan, Path("models") / name)
     for row in trained.validations:

@@ -1,7 +1,11 @@
 """What all stages share: parameters are read and checked, errors take one line, results appear together."""
 
+import os
 import re
 import resource
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from microgan.scan.config import ScanConfig
 from stages import ingest, simulate, stage, train
 from stages.heartbeat import Heartbeat
 from stages.stage import Stage, drafts, flatten, load_params, naming
-from tests.stages.helpers import edit, error_line, lines, program, start, state_of
+from tests.stages.helpers import ROOT, edit, error_line, lines, program, start, state_of
 
 
 @pytest.mark.parametrize(
@@ -165,6 +169,23 @@ def test_a_full_disk_is_reported_in_one_line_and_earlier_results_stay(
     assert len(errors) == 1 and re.match(r"microgan: .+(File too large|is the disk full)", errors[0]), errors
     after = state_of(trained)
     assert {path: after[path] for path in after if not path.startswith("checkpoints/")} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stage_that_is_stopped_while_it_is_being_imported_says_so_in_one_line(
+    project: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-v", "-m", "stages.train", "dcgan"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
+        assert running.stderr
+        while "import 'numpy'" not in (line := running.stderr.readline()):
+            assert line, "it ended before"
+        running.send_signal(number)
+        errors = running.stderr.read().splitlines()
+    assert running.returncode == 130
+    assert errors[-1] == "microgan: interrupted before it began; nothing was changed"
+    assert not [line for line in errors if line.startswith("Traceback")]
 
 
 def test_a_log_shows_life_and_a_terminal_does_not(
