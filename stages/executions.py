@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXECUTION = {"microgan.role": "execution"}
 # By this tag its page opens in the view for machine-learning runs, not in the one for language models.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-COLUMNS = ("pass_rate", "pass_rate_ratio", "kernel_distance", "stiffness.difference")  # of each model
+COLUMNS = ("pass_rate", "pass_rate_ratio", "kernel_distance")  # of each model
 VIEW = "mlflow.sharedViewState."  # tags of an experiment that hold a view of its page
 
 

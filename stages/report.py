@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from microgan.core.files import file_sha256, read_json, write_json
-from microgan.evaluation.fidelity import fidelity_headline
 from microgan.report.page import build_report
 from microgan.report.results import ModelResult
 from microgan.samples.card import SampleCard
@@ -60,7 +59,7 @@ def main(stage: Stage) -> None:
         stage.tracker.headline(headline(model))
     info = planes.info
     stage.tracker.dataset(info.name, info.planes_sha256, "data/planes", "training")
-    stage.tracker.summary(description(info.name, lines, reference.doubts), [out, out.with_suffix("")])
+    stage.tracker.summary(description(lines, reference.doubts), [out, out.with_suffix("")])
     for name in models:  # also those that did not have to be trained again
         stage.tracker.model(stage.scan, Path("models") / name)
     stage.tracker.best_model(stage.scan, judged, file_sha256(REFERENCE))
@@ -77,11 +76,9 @@ def verdict(name: str, figures: Mapping[str, float | None]) -> str:
     return f"{valid} ({real}){far}"
 
 
-def description(scan: str, lines: Sequence[str], doubts: Sequence[str]) -> str:
-    """Describe an execution in Markdown, for MLflow."""
-    return "\n".join(
-        [f"Scan `{scan}`", "", *(f"- {line}" for line in lines), *(f"- Doubt: {doubt}" for doubt in doubts)]
-    )
+def description(lines: Sequence[str], doubts: Sequence[str]) -> str:
+    """Describe an execution in Markdown, for MLflow: verdicts, and what speaks against the rules."""
+    return "\n".join([*(f"- {line}" for line in lines), *(f"- Doubt: {doubt}" for doubt in doubts)])
 
 
 def comparison(judged: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
@@ -139,7 +136,7 @@ def headline(model: ModelResult) -> dict[str, float | None]:
     }
     if model.training_steps is not None and model.training_seconds is not None:
         numbers |= {"steps": model.training_steps, "train_seconds": model.training_seconds}
-    numbers |= fidelity_headline(model.fidelity)
+    numbers |= read_json(Path("metrics") / model.name / "headline.json")
     return {f"{model.name}.{key}": value for key, value in numbers.items()}
 
 
