@@ -33,9 +33,9 @@ class Outbox:
         if time.monotonic() >= self._next_try:
             self._send_all()
 
-    def close(self) -> None:
-        """Send all that is left, for at most `PATIENCE_S`; say what was lost."""
-        until = time.monotonic() + PATIENCE_S
+    def close(self, in_haste: bool = False) -> None:
+        """Send all that is left, for at most `PATIENCE_S`, or at once ``in_haste``; say what was lost."""
+        until = time.monotonic() + (0 if in_haste else PATIENCE_S)
         self._send_all()
         while self._waiting and time.monotonic() < until:
             time.sleep(min(RETRY_EVERY_S, 5.0))

@@ -17,6 +17,7 @@ from microgan.core.errors import UserError, one_line
 from microgan.core.files import atomic
 from microgan.core.notes import warnings_on_stderr
 from stages.heartbeat import Heartbeat
+from stages.project import project_root
 from stages.tracking import Tracker
 
 PARAMS = Path("params.yaml")
@@ -123,7 +124,7 @@ def errors_in_one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         _leave(130, "interrupted: earlier results are intact, run the same command again to go on")
     except (UserError, OSError) as error:
-        _leave(2, one_line(error))
+        _leave(2, one_line(error) + _hint_in_a_copy(error))
     except MemoryError as error:
         _leave(2, f"memory is full: {one_line(error) or 'use smaller batches or images'}")
 
@@ -247,6 +248,15 @@ def drafts(*paths: str | Path) -> Iterator[list[Path]]:
 
 def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
+
+
+def _hint_in_a_copy(error: Exception) -> str:
+    """Return what may be wrong where a queued experiment, which runs in a copy, does not find a file."""
+    if project_root() == Path.cwd().resolve():
+        return ""
+    if not any(words in str(error) for words in ("missing", "could not be imported", "No such file")):
+        return ""
+    return "; this experiment runs in a copy of what git and DVC know: git add or dvc add what it lacks"
 
 
 def _leave(status: int, text: str) -> None:

@@ -156,7 +156,7 @@ class Tracker:
             self._send("system metrics", lambda client: self._monitor.finish())
         for run in runs:
             self._send(f"status {status}", partial(_terminate, run=run, status=status))
-        self._outbox.close()
+        self._outbox.close(in_haste=status == "KILLED")
 
     def _flush(self) -> None:
         points, self._metrics, self._flushed_at = self._metrics, [], time.monotonic()

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,19 @@ def test_a_full_disk_is_reported_in_one_line_and_earlier_results_stay(
     assert len(errors) == 1 and re.match(r"microgan: .+(File too large|is the disk full)", errors[0]), errors
     after = state_of(trained)
     assert {path: after[path] for path in after if not path.startswith("checkpoints/")} == before
+
+
+def test_an_experiment_in_a_copy_says_what_git_may_not_know(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = project / ".dvc/tmp/exps/tmpabc"
+    copy.mkdir(parents=True)
+    shutil.copy("params.yaml", copy)
+    assert start(ingest.main, monkeypatch=monkeypatch) == 2
+    assert error_line(capsys) == "data/raw/simulated/scan.tif: missing: the scan's file or folder must exist"
+    monkeypatch.chdir(copy)
+    assert start(ingest.main, monkeypatch=monkeypatch) == 2
+    assert error_line(capsys).endswith("in a copy of what git and DVC know: git add or dvc add what it lacks")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
