@@ -36,7 +36,7 @@ format: $(VENV)/.installed ## Put the code into the project's style
 	ruff format .
 
 ui: setup ## Compare runs in the browser, at the address that is printed (PORT=5000)
-	@python -m stages.tracking
+	@python -m stages.ui
 	@mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 	    --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts
 

@@ -1,18 +1,18 @@
 """The stages of the pipeline. Each file is a program: ``python -m stages.train dcgan``."""
 
+import os
+import signal
 import sys
-from types import TracebackType
-
-from microgan.core.errors import one_line
+from types import FrameType
 
 
-def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        error = RuntimeError("interrupted before it began; nothing was changed")
-        print(f"microgan: {one_line(error)}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
+def _leave(number: int, frame: FrameType | None) -> None:
+    # At once, without an exception: imports that are cut in the middle end in errors of their own.
+    os.write(2, b"microgan: interrupted before it began; nothing was changed\n")
+    os._exit(130)
 
 
-if sys.argv[0] == "-m":  # run as a program: Ctrl-C may come while torch is still being imported
-    sys.excepthook = _in_one_line
+if sys.argv[0] == "-m":  # run as a program: Ctrl-C or SIGTERM may come while torch is still being imported
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell does for jobs in the background
+            signal.signal(number, _leave)

@@ -1,5 +1,6 @@
 """Fix validity on real windows, before any training: ``python -m stages.calibrate``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig, calibration_windows
 from microgan.validity.judging import judge_measured
 from microgan.validity.real_measures import RealMeasures
-from microgan.validity.reference import Reference
+from microgan.validity.reference import DetectionRate, Reference
 from stages.stage import Stage, drafts, naming, run
 
 SHOWN = 8  # images of each kind of planted defect in the picture
@@ -44,10 +45,19 @@ def main(stage: Stage) -> None:
         verdict_sheet(windows, verdicts, sheet, what=what, voxel_size_um=size_um)
         defect_sheet(planted, images, pictures / "planted_defects.png", voxel_size_um=size_um)
     rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
+    stage.say(found(rates, reference.detection_rates))
     stage.tracker.metrics({name: rate for name, rate in rates.items() if rate is not None})
     detected = reference.detection_rates.items()
     stage.tracker.metrics({f"detection_rate.{name}": rate.rate for name, rate in detected})
     stage.tracker.artifact("reference/reference.json", "reports/calibrate")
+
+
+def found(rates: Mapping[str, float | None], detection_rates: Mapping[str, DetectionRate]) -> str:
+    """Say how many real windows pass, and how often planted defects are rejected."""
+    passed = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items() if rate is not None)
+    rarest = sorted(detection_rates.items(), key=lambda item: item[1].rate)[:4]
+    rejected = ", ".join(f"{name} {rate.rate:.0%}" for name, rate in rarest)
+    return f"real windows: {passed}; planted defects that are rejected least often: {rejected}"
 
 
 if __name__ == "__main__":

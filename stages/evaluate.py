@@ -3,6 +3,7 @@
 ``python -m stages.evaluate dcgan``, or ``random_packing``.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -59,10 +60,18 @@ def main(stage: Stage) -> None:
             picture,
             voxel_size_um=planes.info.voxel_size_um,
         )
+    stage.say(f"{name}: {found(figures)}")
     shown = {key: value for key, value in flatten(fidelity.metrics).items() if key.endswith(SHOWN)}
     stage.tracker.metrics({key: value for key, value in shown.items() if value is not None})
     stage.tracker.headline({f"{name}.{key}": value for key, value in figures.items()})
     stage.tracker.artifact(*outputs)
+
+
+def found(figures: Mapping[str, float | None]) -> str:
+    """Say the headline figures that are known."""
+    shown = ("flagged", "two_point_correlation.ratio", "stiffness.difference", "kernel_distance")
+    known = [f"{name} {figures[name]:.3g}" for name in shown if figures.get(name) is not None]
+    return ", ".join(known) or "no valid samples to compare"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from microgan.core.files import write_json
+from microgan.core.files import read_json, write_json
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.exporters.export import SIDECAR, ExportConfig, empty_sidecar, export, must_be_replaceable
 from microgan.exporters.export_input import ExportInput
@@ -40,6 +40,9 @@ def main(stage: Stage) -> None:
         else:  # the report, which comes later, will show why
             rows, cols = samples.grey.shape[1:]
             write_json(out / SIDECAR, empty_sidecar((rows, cols), len(samples.grey), provenance, config))
+    written = read_json(Path(f"exports/{name}") / SIDECAR)["structures"]
+    of = f"{written} of {len(samples.valid)} samples, {samples.valid.sum()} of them valid"
+    stage.say(f"exports/{name}: {of}, as {', '.join(config.formats)}")
     stage.tracker.artifact(f"exports/{name}/{SIDECAR}")
 
 

@@ -36,6 +36,8 @@ def main(stage: Stage) -> None:
         measured.save(measures, circles)
         descriptors.save(described)
         nearest.save(correlation)
+    discs = sum(map(len, measured.circles))
+    stage.say(f"{name}: {discs} discs in {len(images)} samples")
 
 
 if __name__ == "__main__":

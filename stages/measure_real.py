@@ -23,6 +23,10 @@ def main(stage: Stage) -> None:
     with drafts("real_measures", "reference/standard.json") as (folder, reference):
         real.save(folder)
         standard.save(reference)
+    windows = [*real.calibration.circles, *real.held_out.circles]
+    discs = sum(map(len, windows))
+    planted = len(real.defects.places)
+    stage.say(f"{discs} discs in {len(windows)} real windows; {planted} windows with a planted defect")
 
 
 if __name__ == "__main__":

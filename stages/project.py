@@ -24,5 +24,14 @@ def git_commit() -> str | None:
     return f"{commit}-dirty" if changed else commit
 
 
+def is_known_to_git(path: Path) -> bool:
+    """Whether git tracks a file; true where there is no git that could miss it."""
+    try:
+        _git("rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return True
+    return bool(_git("ls-files", "--", str(path)))
+
+
 def _git(*words: str) -> str:
     return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()

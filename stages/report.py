@@ -4,6 +4,7 @@ Also drawn here, as no other stage needs it: a large periodic cell of each model
 """
 
 import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,7 @@ import numpy as np
 import torch
 
 from microgan.core.domain import Domain
-from microgan.core.files import file_sha256, read_json
-from microgan.evaluation.fidelity import fidelity_headline
+from microgan.core.files import file_sha256, read_json, write_json
 from microgan.gan.checkpoint import load_model
 from microgan.gan.sampling import sample
 from microgan.report.page import build_report
@@ -34,10 +34,17 @@ MOST_IMAGES = 64  # of each kind that the page may show; it shows the first few
 CELL_WINDOWS = 6  # side of the large cell, in windows
 EMBEDDED = "simulated"  # the scan that the stage simulate makes, which is a random packing itself
 ENVIRONMENT = ("ended", "machine", "software")  # of a model's card, as it is shown
+COMPARED = (  # of each model, in the table of `dvc exp show`
+    "pass_rate",
+    "pass_rate_ratio",
+    "kernel_distance",
+    "two_point_correlation.ratio",
+    "stiffness.difference",
+)
 
 
 def main(stage: Stage) -> None:
-    """Write reports/report.html and its figures in reports/report."""
+    """Write reports/report.html, its figures in reports/report, and metrics/headline.json."""
     planes = Planes.load(Path("data/planes"))
     windows = Windows(planes, "held_out", stage.window_px)
     seed = section(stage.params, "generate")["seed"]
@@ -67,12 +74,41 @@ def main(stage: Stage) -> None:
             "planted_defects": Path("reports/calibrate/planted_defects.png"),
         },
     )
+    write_json("metrics/headline.json", comparison(judged))
+    lines = [verdict(name, judged[name]) for name in models]
+    stage.say(f"{out}: {'; '.join(lines)}")
     for model in results:
         stage.tracker.headline(headline(model))
-    stage.tracker.artifact(out)
+    info = planes.info
+    stage.tracker.dataset(info.name, info.planes_sha256, "data/planes", "training")
+    stage.tracker.summary(description(lines, reference.doubts), [out, out.with_suffix("")])
     for name in models:  # also those that did not have to be trained again
         stage.tracker.model(stage.scan, Path("models") / name)
     stage.tracker.best_model(stage.scan, judged, file_sha256(REFERENCE))
+
+
+def verdict(name: str, figures: Mapping[str, float | None]) -> str:
+    """Say in a sentence how good a model is."""
+    if not figures["pass_rate"]:
+        return f"{name}: none of {figures['n']} samples is valid"
+    valid = f"{name}: {figures['pass_rate']:.1%} of {figures['n']} samples are valid"
+    real = f"{figures['reference_pass_rate']:.1%} of real held-out windows"
+    distance, scale = figures["kernel_distance"], figures["kernel_distance.training_windows"]
+    far = "" if distance is None else f", kernel distance {distance:.2g} (training windows: {scale:.2g})"
+    return f"{valid} ({real}){far}"
+
+
+def description(lines: Sequence[str], doubts: Sequence[str]) -> str:
+    """Describe an execution in Markdown, for MLflow: verdicts, and what speaks against the rules."""
+    return "\n".join([*(f"- {line}" for line in lines), *(f"- Doubt: {doubt}" for doubt in doubts)])
+
+
+def comparison(judged: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """Return the few figures by which DVC compares executions, of real windows and of each model."""
+    real = next(iter(judged.values()))["reference_pass_rate"]
+    return {"real": {"pass_rate": real}} | {
+        name: {key: figures[key] for key in COMPARED} for name, figures in judged.items()
+    }
 
 
 def figures(name: str) -> dict[str, float | None]:
@@ -155,7 +191,7 @@ def headline(model: ModelResult) -> dict[str, float | None]:
     }
     if model.training_steps is not None and model.training_seconds is not None:
         numbers |= {"steps": model.training_steps, "train_seconds": model.training_seconds}
-    numbers |= fidelity_headline(model.fidelity)
+    numbers |= read_json(Path("metrics") / model.name / "headline.json")
     return {f"{model.name}.{key}": value for key, value in numbers.items()}
 
 

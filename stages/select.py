@@ -1,31 +1,45 @@
-"""Before the pipeline: select the scan, check all parameters, fetch missing public files.
+"""Before the pipeline: check all parameters, select the scan, fetch it, and say how long a run takes.
 
 ``python -m stages.select NAME`` puts NAME into the line ``scan:`` of params.yaml; without it the scan stays.
 """
 
 import re
-import subprocess
+import shlex
+import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.files import atomic
+from microgan.core.notes import warn, warnings_on_stderr
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.image_metrics import ImageMetricsConfig
 from microgan.evaluation.real_statistics import FidelityConfig
 from microgan.exporters.export import ExportConfig
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.samples.card import SampleConfig
-from microgan.scan.config import ScanConfig
+from microgan.scan.config import ScanConfig, planes_in_range
+from microgan.scan.ingest import must_suit
+from microgan.scan.readers import open_scan
 from microgan.scan.simulate import SimulateConfig
 from microgan.validity.calibration import CalibrationConfig
-from stages.stage import BASELINE, PARAMS, errors_in_one_line, load_params, scan_name, section, window_px
+from stages.project import is_known_to_git
+from stages.raw_scans import RAW, SIMULATED, fetch, hide_other_scans
+from stages.stage import (
+    BASELINE,
+    PARAMS,
+    errors_in_one_line,
+    load_params,
+    naming,
+    scan_name,
+    section,
+    window_px,
+)
 
-RAW = Path("data/raw")
+OTHER_MINUTES = 15  # of all stages but the training, on two cores
 KINDS: dict[str, type[Config]] = {
     "simulate": SimulateConfig,
     "calibrate": CalibrationConfig,
@@ -61,6 +75,7 @@ def choose(name: str, path: Path = PARAMS) -> None:
 def check(params: dict[str, Any]) -> None:
     """Check every parameter, that of the last stage as well as that of the first."""
     window_px(params)
+    must_start(params)
     for name, kind in KINDS.items():
         kind.from_mapping(section(params, name), where=name)
     if BASELINE in section(params, "models"):
@@ -70,64 +85,67 @@ def check(params: dict[str, Any]) -> None:
             kind.from_mapping(section(params, f"{group}.{name}"), where=f"{group}.{name}")
 
 
-def fetch(scan: str) -> None:
-    """Download the files of ``scan`` that .dvc files name and that are missing.
+def must_start(params: Mapping[str, Any]) -> None:
+    """Refuse a ``launch:`` whose program is not there."""
+    launch = params.get("launch")
+    words = shlex.split(launch) if isinstance(launch, str) else []
+    if not words or shutil.which(words[0]) is None:
+        rule = "must begin with a program that is installed: python, or torchrun --nproc-per-node 4"
+        raise UserError(f"{PARAMS}: launch", repr(launch), rule)
 
-    They come from the DVC remote if there is one, otherwise from their public address. A file must have the
-    md5 that its .dvc file names.
+
+def check_scan(params: Mapping[str, Any], scan: str) -> None:
+    """Refuse a split, a region or a window that the raw scan does not have; only its size is read."""
+    where, folder = f"scans.{scan}", RAW / scan
+    config = ScanConfig.from_mapping(section(params, where), where)
+    with naming(where, ScanConfig):
+        if scan == SIMULATED:  # made anew where it is out of date
+            made = SimulateConfig.from_mapping(section(params, "simulate"), "simulate")
+            planes = planes_in_range(config.planes or ":", made.planes)
+            shape = (len(planes), made.size_px, made.size_px)
+        else:
+            with open_scan(folder, config) as opened:
+                shape = opened.shape
+        must_suit(scan, shape, config, window_px(params))
+
+
+def warn_of_unknown_files(params: Mapping[str, Any]) -> None:
+    """Say which files of own rules a queued experiment would not find, as git does not know them."""
+    own = CalibrationConfig.from_mapping(section(params, "calibrate"), "calibrate").own
+    for name in sorted({rule.function.split(".")[0] for rule in own.values()}):
+        file = Path(f"{name}.py") if Path(f"{name}.py").is_file() else Path(name)
+        if file.exists() and not is_known_to_git(file):
+            lost = "so dvc exp run --queue and --temp will not find it"
+            warn(f"{file}: git does not know this file of own rules, {lost}: git add {file}")
+
+
+def duration(params: Mapping[str, Any]) -> str:
+    """Return how long a run takes, of which training is known beforehand.
+
+    Examples
+    --------
+    >>> duration({"train": {"minutes": 10.0}, "models": {"a": {"time_factor": 1.5}, "b": {}}})
+    'training takes at most 25 minutes (train.minutes), the other stages about 15 minutes on two cores'
     """
-    missing = {out: dvc_file for out, dvc_file in _imports(scan).items() if not out.exists()}
-    if missing:
-        print(f"fetching {', '.join(out.name for out in missing)}", file=sys.stderr)
-        error = _dvc("pull", *missing.values())
-    for out, dvc_file in missing.items():
-        if not out.exists():
-            error = _download(dvc_file)
-        if not out.exists():
-            reason = error or "its address gives a file with another md5"
-            hint = "without a network, name a folder that has it: dvc remote add --local --default mirror DIR"
-            raise UserError(dvc_file, out.name, f"could not be fetched ({reason}); {hint}")
-
-
-def _imports(scan: str) -> dict[Path, Path]:
-    """Return the files of ``scan`` that come from elsewhere, and the .dvc file of each."""
-    imports: dict[Path, Path] = {}
-    for dvc_file in sorted(RAW.glob("*/*.dvc")):
-        content = yaml.safe_load(dvc_file.read_text())
-        folder = (dvc_file.parent / content.get("wdir", ".")).resolve()
-        if folder == (RAW / scan).resolve():
-            imports |= {folder / out["path"]: dvc_file for out in content["outs"]}
-    return imports
-
-
-def _download(dvc_file: Path) -> str:
-    # `dvc update` takes what the address gives; with the md5 of the text put back, only the right file stays.
-    pinned = dvc_file.read_text()
-    try:
-        error = _dvc("update", dvc_file)
-    finally:
-        dvc_file.write_text(pinned)
-    _dvc("checkout", "--force", dvc_file)
-    return error
-
-
-def _dvc(*arguments: str | Path) -> str:
-    """Run dvc; return the first error that it reports, or an empty text."""
-    command = [sys.executable, "-m", "dvc", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
-    return errors[0].removeprefix("ERROR: ") if result.returncode and errors else ""
+    models = section(params, "models").values()
+    minutes = section(params, "train")["minutes"] * sum(model.get("time_factor", 1.0) for model in models)
+    training = f"training takes at most {minutes:.0f} minutes (train.minutes)"
+    return f"{training}, the other stages about {OTHER_MINUTES} minutes on two cores"
 
 
 def main() -> None:
     """Run as a program."""
-    with errors_in_one_line():
+    with errors_in_one_line(), warnings_on_stderr():
         params = load_params()
         check(params)
         name = " ".join(sys.argv[1:])
         scan = known(name, params) if name else scan_name(params)
+        print(f"microgan: scan {scan}: {duration(params)}")
         fetch(scan)
+        check_scan(params, scan)
+        warn_of_unknown_files(params)
         choose(scan)
+        hide_other_scans(scan)
 
 
 if __name__ == "__main__":

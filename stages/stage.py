@@ -16,6 +16,8 @@ from microgan.core.config import Config
 from microgan.core.errors import UserError, one_line
 from microgan.core.files import atomic
 from microgan.core.notes import warnings_on_stderr
+from stages.heartbeat import Heartbeat
+from stages.project import project_root
 from stages.tracking import Tracker
 
 PARAMS = Path("params.yaml")
@@ -47,6 +49,7 @@ class Stage:
     params: Mapping[str, Any]
     tracker: Tracker
     arguments: list[str] = field(default_factory=list)
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
 
     @property
     def model(self) -> str:
@@ -80,6 +83,11 @@ class Stage:
         """Whether this is the only process, or the first of those that `torchrun` started."""
         return _is_first()
 
+    def say(self, text: str) -> None:
+        """Print what this stage found, a line or two."""
+        if self.writes:
+            print(f"microgan: {text}", flush=True)
+
     def config(self, path: str, kind: type[AnyConfig]) -> AnyConfig:
         """Build the parameters of ``path`` (say ``models.dcgan``) and track them."""
         config = kind.from_mapping(section(self.params, path), where=path)
@@ -91,12 +99,14 @@ def run(main: Callable[[Stage], None]) -> None:
     """Run the stage ``main`` as a program, tracked."""
     with errors_in_one_line(), warnings_on_stderr():
         params = load_params()
-        name = os.environ.get("DVC_STAGE") or "@".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+        name = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # data/raw/dvc.yaml:simulate
+        name = name or "@".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
         tracker = Tracker()
         if _is_first():
             tracker.start(name, flatten(selected(params)))
         try:
-            main(Stage(params, tracker, sys.argv[1:]))
+            with Heartbeat(name, _is_first()) as heartbeat:
+                main(Stage(params, tracker, sys.argv[1:], heartbeat))
         except BaseException as error:
             tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
@@ -106,13 +116,15 @@ def run(main: Callable[[Stage], None]) -> None:
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """End the program with one line: status 2 for what the user can mend, 130 after Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # until here, see stages/__init__.py
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         _leave(130, "interrupted: earlier results are intact, run the same command again to go on")
     except (UserError, OSError) as error:
-        _leave(2, one_line(error))
+        _leave(2, one_line(error) + _hint_in_a_copy(error))
     except MemoryError as error:
         _leave(2, f"memory is full: {one_line(error) or 'use smaller batches or images'}")
 
@@ -236,6 +248,15 @@ def drafts(*paths: str | Path) -> Iterator[list[Path]]:
 
 def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
+
+
+def _hint_in_a_copy(error: Exception) -> str:
+    """Return what may be wrong where a queued experiment, which runs in a copy, does not find a file."""
+    if project_root() == Path.cwd().resolve():
+        return ""
+    if not any(words in str(error) for words in ("missing", "could not be imported", "No such file")):
+        return ""
+    return "; this experiment runs in a copy of what git and DVC know: git add or dvc add what it lacks"
 
 
 def _leave(status: int, text: str) -> None:

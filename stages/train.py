@@ -6,10 +6,12 @@ another. Started by `torchrun`, the processes train together, and the first one 
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from microgan.core.files import atomic, write_csv
 from microgan.gan.checkpoint import save_model
@@ -36,8 +38,10 @@ def main(stage: Stage) -> None:
     planes, reference = Planes.load(Path("data/planes")), Reference.load(REFERENCE)
     tracker.dataset(planes.info.name, planes.info.planes_sha256, "data/planes", "training")
     resume = resume_folder(config, model, stage.window_px, planes)
+    latest: dict[str, float] = {}  # scores
 
     def on_log(row: dict[str, float]) -> None:
+        stage.heartbeat.progress = progress(row, config, model, latest)
         tracker.metrics({key: row[key] for key in row if key != "step"}, step=int(row["step"]))
 
     def on_preview(step: int, images: np.ndarray) -> None:
@@ -47,7 +51,12 @@ def main(stage: Stage) -> None:
             Image.fromarray(grid).save(draft)
 
     windows = Windows(planes, "train", stage.window_px)
-    validate = CheckpointScore.on(planes, reference, config.seed)
+    score = CheckpointScore.on(planes, reference, config.seed)
+
+    def validate(samples: Tensor) -> dict[str, float]:
+        latest.update(score(samples))
+        return dict(latest)
+
     material = material_of(windows, reference, config.seed)
     state = resume / "state.safetensors"
     with naming("train", TrainConfig):
@@ -64,11 +73,34 @@ def main(stage: Stage) -> None:
         write_csv(validations, *curve(trained.validations))
         shutil.copytree(resume / "grids", grids, dirs_exist_ok=True)
     shutil.rmtree(resume)
+    kept = trained.kept
+    which = f"that of step {kept['step']:.0f}, score {kept['score']:.3f}" if kept else "the last one"
+    stage.say(f"{name}: {trained.steps} steps in {trained.seconds / 60:.1f} minutes; kept {which}")
     tracker.artifact(*outputs)
     tracker.model(stage.scan, Path("models") / name)
     for row in trained.validations:
-        on_log({"step": row["step"]} | {f"validation.{key}": row[key] for key in row if key != "step"})
+        figures = {f"validation.{key}": row[key] for key in row if key != "step"}
+        tracker.metrics(figures, step=int(row["step"]))
     tracker.headline({f"{name}.steps": trained.steps, f"{name}.train_seconds": trained.seconds})
+
+
+def progress(
+    row: Mapping[str, float], config: TrainConfig, model: ModelConfig, scores: Mapping[str, float]
+) -> str:
+    """Say how far a training is, by steps or by time, whichever ends it first; its losses and its pass rate.
+
+    Examples
+    --------
+    >>> row = {"step": 500, "seconds": 60, "critic_loss": 0.5, "generator_loss": 1.25}
+    >>> model = ModelConfig(loss="minimax")
+    >>> progress(row, TrainConfig(steps=1000, minutes=10), model, {"calibration_pass_rate_ratio": 0.9})
+    '50 %, step 500, critic_loss 0.5, generator_loss 1.25, pass rate 0.90 times that of calibration windows'
+    """
+    done = max(row["step"] / config.steps, row["seconds"] / (60 * config.minutes * model.time_factor))
+    losses = [f"{name} {row[name]:.3g}" for name in ("critic_loss", "generator_loss")]
+    ratio = scores.get("calibration_pass_rate_ratio")
+    passed = [] if ratio is None else [f"pass rate {ratio:.2f} times that of calibration windows"]
+    return ", ".join([f"{min(done, 1):.0%}".replace("%", " %"), f"step {row['step']:.0f}", *losses, *passed])
 
 
 def resume_folder(config: TrainConfig, model: ModelConfig, window_px: int, planes: Planes) -> Path:

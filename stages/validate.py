@@ -60,6 +60,8 @@ def main(stage: Stage) -> None:
         verdict_sheet(images[:, 0].numpy(), verdicts, picture, what=what, voxel_size_um=size_um)
         real_measures, measures = ([verdict.measures for verdict in group] for group in (real, verdicts))
         calibration_sheet(real_measures, reference, distributions, samples=measures)
+    rates = f"{valid.mean():.1%}; real held-out windows: {metrics['reference_pass_rate']:.1%}"
+    stage.say(f"{name}: {valid.sum()} of {len(valid)} samples are valid ({rates})")
     if not valid.any():
         counts = Counter(metrics["rejected_by"]).most_common(3)
         worst = ", ".join(f"{reason} {count}" for reason, count in counts)

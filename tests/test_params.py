@@ -96,3 +96,19 @@ def test_the_command_line_has_the_same_defaults(command: str, kind: type[Config]
     assert len(shared) >= 7
     for name in shared:
         assert defaults[name] == kind.model_fields[name].get_default(), name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dvc_changes_the_value_that_it_sets_and_no_other_byte(tmp_path: Path) -> None:
+    """As `dvc exp run -S` does: so params.yaml is written in the style in which DVC writes."""
+    from dvc.utils.serialize import modify_yaml
+
+    copy = tmp_path / "params.yaml"
+    copy.write_text(TEXT)
+    with modify_yaml(str(copy)) as params:
+        params["scan"] = "insegt_glass"
+        params["train"]["batch"] = 9
+        params["train"]["threads"] = 2
+    expected = TEXT.replace("scan: simulated\n", "scan: insegt_glass\n").replace("batch: 8 ", "batch: 9 ")
+    expected = expected.replace("  threads:   ", "  threads: 2 ")
+    assert copy.read_text() == expected

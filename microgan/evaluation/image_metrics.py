@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
@@ -54,6 +54,14 @@ class ImageMetricsConfig(Config):
     encoder: EncoderConfig = EncoderConfig()
     measures: FeatureDistancesConfig = FeatureDistancesConfig()
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _subsets_are_smaller_than_sets(self) -> Self:
+        if self.measures.subset_size > self.windows:
+            raise ValueError(
+                f"measures.subset_size, {self.measures.subset_size}, must be at most windows, {self.windows}"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -257,9 +257,9 @@ def _progress_bar(state: State, config: TrainConfig) -> tqdm:
 
 def _show_progress(bar: tqdm, state: State, config: TrainConfig) -> None:
     figures = {"images/s": f"{config.batch * state.step / state.seconds:.0f}"}
-    if state.validations:
-        figures["score"] = f"{state.validations[-1]['score']:.3f}"
-    else:
-        figures |= {name: f"{state.history[-1][name]:.3g}" for name in ("critic_loss", "generator_loss")}
+    figures |= {name: f"{state.history[-1][name]:.3g}" for name in ("critic_loss", "generator_loss")}
+    latest = state.validations[-1] if state.validations else {}
+    shown = {"score": "score", "pass rate": "calibration_pass_rate_ratio"}
+    figures |= {name: f"{latest[key]:.3f}" for name, key in shown.items() if key in latest}
     bar.set_postfix(figures)
     bar.total = planned_steps(state, config)

@@ -52,9 +52,8 @@ def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Pat
     with open_scan(folder, config) as scan, atomic(out) as draft:
         for note in scan.notes:
             warn(note)
-        box = _region(config, scan.shape)
+        box = must_suit(name, scan.shape, config, window_px)
         shape = (scan.shape[0], box[1] - box[0], box[3] - box[2])
-        _check_sizes(name, config.split, window_px, shape)
         draft.mkdir()
         with tqdm(total=2 * shape[0], desc=f"ingest {name}", unit="plane", disable=None) as progress:
             first_pass = _first_pass(name, scan, config, box, window_px, draft / "mask.npy", progress.update)
@@ -82,6 +81,15 @@ def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Pat
     for dependence in dependent_parts(planes):
         warn(f"split of {name}: {dependence}")
     return planes
+
+
+def must_suit(
+    name: str, shape: tuple[int, int, int], config: ScanConfig, window_px: int
+) -> tuple[int, int, int, int]:
+    """Refuse a region, a window or a split that a scan of ``shape`` does not have; return the region."""
+    box = _region(config, shape)
+    _check_sizes(name, config.split, window_px, (shape[0], box[1] - box[0], box[3] - box[2]))
+    return box
 
 
 @dataclass(frozen=True)

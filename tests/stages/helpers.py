@@ -1,6 +1,7 @@
 """What the tests of the stages share: a folder with small parameters, and stages started in it."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(Tracker, "start", lambda tracker, name, params: None)
+    monkeypatch.setattr("stages.heartbeat.BEAT_EVERY_S", 1e6)
 
 
 def write_params(folder: Path) -> None:
@@ -98,5 +100,6 @@ def program(name: str, *arguments: str, **options: Any) -> subprocess.Popen[str]
 
 
 def lines(text: str) -> list[str]:
-    """Return the lines of ``text`` without the warning that nothing is tracked."""
-    return [line for line in text.splitlines() if "warning: no longer tracked" not in line]
+    """Return the lines of ``text`` without the warning that nothing is tracked, and without signs of life."""
+    aside = re.compile(r"microgan: (warning: not tracked by MLflow|[\w.@]+: \d+\.\d min)")
+    return [line for line in text.splitlines() if not aside.match(line)]

@@ -45,7 +45,7 @@ def test_samples_are_judged_by_own_rules_only_if_params_yaml_names_them(
 
 
 def test_all_stages_in_a_row_make_everything_that_is_promised(
-    trained: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit(generate__count=24)
     assert start(train.main, "wgan_gp", monkeypatch=monkeypatch) == 0
@@ -88,6 +88,17 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     assert "after" not in json.loads(Path("metrics/wgan_gp/fidelity.json").read_text())["images"]
     headline = json.loads(Path("metrics/dcgan/headline.json").read_text())
     assert headline["volume_fraction.ratio"] == fidelity["after"]["volume_fraction"]["ratio"]
+    comparison = json.loads(Path("metrics/headline.json").read_text())  # of `dvc exp show`
+    assert list(comparison) == ["real", "dcgan", "wgan_gp"]
+    assert comparison["real"]["pass_rate"] == validity["dcgan"]["reference_pass_rate"]
+    assert comparison["dcgan"]["pass_rate"] == 1 and comparison["dcgan"]["kernel_distance"] is not None
+    assert comparison["wgan_gp"]["kernel_distance"] is None
+    found = capsys.readouterr().out
+    assert "microgan: wgan_gp: 5 steps in 0.0 minutes; kept that of step 5, score " in found
+    assert "microgan: dcgan: 24 of 24 samples are valid (100.0%; real held-out windows: " in found
+    assert "microgan: wgan_gp: no valid samples to compare" in found
+    assert "microgan: exports/dcgan: 24 of 24 samples, 24 of them valid, as vti, tiff, csv" in found
+    assert "wgan_gp: none of 24 samples is valid" in found.splitlines()[-1]
     page = Path("reports/report.html").read_text()
     assert "Detection rate of planted defects" in page and "random_packing" in page
     assert "wgan_gp" in page and "http" not in page.split("<img")[0]
@@ -108,7 +119,8 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
 def test_dvc_runs_what_changed_and_a_failed_stage_leaves_its_earlier_results(project: Path) -> None:
     for name in ("microgan", "stages"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+    (project / "data/raw").mkdir(parents=True)
+    for name in ("dvc.yaml", "data/raw/dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, project / name)
     edit(train__steps=5)
     folder = Path(sys.executable).parent

@@ -1,11 +1,17 @@
 """Before the pipeline: all parameters are checked, and the scan is selected."""
 
+import hashlib
+import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
+import yaml
 
 from microgan.core.errors import UserError
-from stages import select
+from stages import raw_scans, select
 from stages.stage import load_params
 from tests.stages.helpers import ROOT, edit
 
@@ -59,3 +65,111 @@ def test_a_scan_has_a_name_that_yaml_folders_and_paths_read_as_it_is(
     with pytest.raises(UserError, match=words) as told:
         load_params()
     assert "params.yaml: scans" in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"launch": "torchrum --nproc-per-node 4"},
+            "params.yaml: launch: 'torchrum .*must begin with a program",
+        ),
+        ({"launch": None}, "params.yaml: launch: None: must begin with a program"),
+        (
+            {"image_metrics__measures__subset_size": 501},
+            "measures.subset_size, 501, must be at most windows, 500",
+        ),
+    ],
+)
+def test_what_a_late_stage_would_refuse_is_refused_before_the_first(
+    project: Path, changes: dict[str, Any], line: str
+) -> None:
+    edit(**changes)
+    with pytest.raises(UserError, match=line):
+        select.check(load_params())
+
+
+def test_a_split_of_planes_that_are_not_there_is_refused_before_the_pipeline(project: Path) -> None:
+    select.check_scan(load_params(), "simulated")
+    edit(scans__simulated__split={"calibration": [1], "held_out": [3]})
+    with pytest.raises(UserError, match=r"^scans\.simulated\.split\.held_out: 3: must name planes below 3"):
+        select.check_scan(load_params(), "simulated")
+    edit(
+        scans__mine={"path": "scan.tif", "radius_px": [4, 8], "split": {"held_out": [2], "calibration": [1]}}
+    )
+    with pytest.raises(UserError, match=r"data/raw/mine/scan\.tif: missing"):
+        select.check_scan(load_params(), "mine")
+    Path("data/raw/mine").mkdir(parents=True)
+    planes = np.random.default_rng(0).integers(1, 9, (3, 40, 30), np.uint8)
+    tifffile.imwrite("data/raw/mine/scan.tif", planes, photometric="minisblack")
+    with pytest.raises(UserError, match=r"window_px: 32: must be 1 to 30"):
+        select.check_scan(load_params(), "mine")
+    edit(window_px=24)
+    select.check_scan(load_params(), "mine")
+
+
+def test_a_file_of_own_rules_that_git_does_not_know_is_named(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit(calibrate__own={"mine": {"function": "my_rules.worst", "side": "both"}})
+    Path("my_rules.py").write_text("def worst(evidence):\n    return 0.0\n")
+    select.warn_of_unknown_files(load_params())
+    assert caplog.text == ""  # no git, so nothing that it does not know
+
+    def git(*words: str) -> None:
+        name = ("-c", "user.name=me", "-c", "user.email=me@localhost")
+        subprocess.run(["git", *name, *words], check=True, capture_output=True)
+
+    git("init")
+    git("add", "params.yaml")
+    git("commit", "-m", "start")
+    select.warn_of_unknown_files(load_params())
+    assert "my_rules.py: git does not know this file" in caplog.text
+    assert caplog.messages[0].endswith("git add my_rules.py")
+    caplog.clear()
+    git("add", "my_rules.py")
+    select.warn_of_unknown_files(load_params())
+    assert caplog.text == ""
+
+
+def public_scan(project: Path, name: str, content: bytes | None) -> None:
+    """Write the .dvc file of a public scan and, where it has ``content``, the file that it names."""
+    folder = project / "data/raw" / name
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "a.png").write_bytes(content)
+    out = {"md5": hashlib.md5(content or b"").hexdigest(), "hash": "md5", "path": "a.png"}
+    dvc_file = {
+        "wdir": f"../{name}",
+        "frozen": True,
+        "deps": [{"path": "http://127.0.0.1:9/a.png"}],
+        "outs": [out],
+    }
+    (project / "data/raw/public").mkdir(exist_ok=True)
+    (project / f"data/raw/public/{name}.png.dvc").write_text(yaml.safe_dump(dvc_file))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dvc_is_content_without_the_other_scans_and_with_files_that_were_copied(project: Path) -> None:
+    """Without simulation for a real scan, without a network for files that are there."""
+    from dvc.repo import Repo
+
+    public_scan(project, "mine", b"content")
+    public_scan(project, "other", None)
+    (project / "data/raw/dvc.yaml").write_bytes((ROOT / "data/raw/dvc.yaml").read_bytes())
+    ingest = {"cmd": "true", "deps": ["data/raw/${scan}"]}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"ingest": ingest}}))
+    edit(scan="mine")
+    with Repo.init(no_scm=True) as repo:
+        for name in ("mine", "other"):
+            imported = repo.stage.load_one(f"data/raw/public/{name}.png.dvc")
+            imported.md5 = imported.compute_md5()
+            imported.dump()
+    raw_scans.fetch("mine")
+    raw_scans.hide_other_scans("mine")
+    with Repo() as repo:
+        assert [stage.addressing for stage in repo.reproduce()] == ["ingest"]
+        assert repo.status() == {}
+    raw_scans.hide_other_scans("simulated")
+    with Repo() as repo:
+        assert repo.status()["data/raw/dvc.yaml:simulate"]

@@ -1,7 +1,13 @@
 """What all stages share: parameters are read and checked, errors take one line, results appear together."""
 
+import os
 import re
 import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +16,9 @@ import pytest
 from microgan.core.errors import UserError
 from microgan.scan.config import ScanConfig
 from stages import ingest, simulate, stage, train
+from stages.heartbeat import Heartbeat
 from stages.stage import Stage, drafts, flatten, load_params, naming
-from tests.stages.helpers import edit, error_line, lines, program, start, state_of
+from tests.stages.helpers import ROOT, edit, error_line, lines, program, start, state_of
 
 
 @pytest.mark.parametrize(
@@ -163,3 +170,53 @@ def test_a_full_disk_is_reported_in_one_line_and_earlier_results_stay(
     assert len(errors) == 1 and re.match(r"microgan: .+(File too large|is the disk full)", errors[0]), errors
     after = state_of(trained)
     assert {path: after[path] for path in after if not path.startswith("checkpoints/")} == before
+
+
+def test_an_experiment_in_a_copy_says_what_git_may_not_know(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = project / ".dvc/tmp/exps/tmpabc"
+    copy.mkdir(parents=True)
+    shutil.copy("params.yaml", copy)
+    assert start(ingest.main, monkeypatch=monkeypatch) == 2
+    assert error_line(capsys) == "data/raw/simulated/scan.tif: missing: the scan's file or folder must exist"
+    monkeypatch.chdir(copy)
+    assert start(ingest.main, monkeypatch=monkeypatch) == 2
+    assert error_line(capsys).endswith("in a copy of what git and DVC know: git add or dvc add what it lacks")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stage_that_is_stopped_while_it_is_being_imported_says_so_in_one_line(
+    project: Path, number: signal.Signals
+) -> None:
+    Path("numpy.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "stages.train", "dcgan"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background
+    ) as running:
+        assert running.stdout and running.stdout.readline() == "importing\n"
+        running.send_signal(number)
+        errors = running.communicate()[1]
+    assert running.returncode == 130
+    assert errors == "microgan: interrupted before it began; nothing was changed\n"
+
+
+def test_a_log_shows_life_and_a_terminal_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stages.heartbeat.BEAT_EVERY_S", 0.02)
+    with Heartbeat("train@dcgan", enabled=True) as heartbeat:
+        heartbeat.progress = "35 %"
+        time.sleep(0.2)
+    lines_of_log = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines_of_log) <= 10 and lines_of_log[-1] == "microgan: train@dcgan: 0.0 min, 35 %"
+    time.sleep(0.05)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Heartbeat("train@dcgan", enabled=True):
+        time.sleep(0.05)
+    assert capsys.readouterr().err == ""
