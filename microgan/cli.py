@@ -1,4 +1,4 @@
-"""Valid synthetic microstructures: simulate, detect, sample, validate, compare, export.
+"""Valid synthetic microstructures: inspect, simulate, detect, sample, validate, compare, export.
 
 Commands print a short result on standard output, or with --json one JSON object; progress bars and errors go
 to standard error. The exit status is 0 on success, 2 for bad input (explained in one line), 1 for a negative
@@ -68,6 +68,68 @@ def _options(
     pass
 
 
+@app.command("inspect")
+def inspect_command(
+    path: Annotated[Path, typer.Argument(help="A scan: a file, or a folder of slices.")],
+    add: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Add the scan to the project in this folder: copy it to data/raw/NAME, and write its entry "
+            "into params.yaml.",
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG file to write: discs as the proposal finds them, their radii.")
+    ] = None,
+    polarity: Annotated[
+        Literal["bright", "dark"] | None,
+        typer.Option(help="Of the discs against the matrix. Default: it is found out."),
+    ] = None,
+    radius: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Smallest and largest radius, px. Default: they are found out."),
+    ] = None,
+    planes: Annotated[
+        str | None, typer.Option(help='Planes to read, a range as in Python: "10:200:4".')
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Name or pattern of files that are no slices; may be repeated.")
+    ] = None,
+    voxel_size_um: Annotated[
+        float | None, typer.Option(help="Side of a pixel, micrometres, whatever the file says.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    shape: Annotated[
+        tuple[int, int, int] | None, typer.Option(help="Raw files: planes, rows, columns.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Raw files: uint8, uint16, float32 ...")] = None,
+    byte_order: Annotated[
+        Literal["little", "big"], typer.Option(help="Raw files: order of the bytes.")
+    ] = "little",
+    as_json: Json = False,
+) -> None:
+    """Look at a scan: what it is, and how it may be read.
+
+    Proposes polarity, radius band and a split into independent parts, or says why not.
+    """
+    if radius is not None:
+        _check_radius(radius)
+    from microgan.commands.inspect import in_words, inspect
+
+    options = {
+        "planes": planes,
+        "exclude": exclude or [],
+        "voxel_size_um": voxel_size_um,
+        "dataset": dataset,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    result = inspect(path, options, polarity, radius, add=add, picture=picture)
+    _print_result(result, in_words(result), as_json)
+
+
 @app.command("simulate")
 def simulate_command(
     out: Annotated[Path, typer.Option(help="Folder to write: scan.tif and the true circles.csv.")],
@@ -120,12 +182,10 @@ def detect_command(
 
     The CSV file has the columns image, row, col, radius, score: in pixels, pixel centres at integers.
     """
+    _check_radius(radius)
     from microgan.commands.detect import detect
     from microgan.detection.detector import Detector
 
-    if not 1 <= radius[0] < radius[1] < math.inf:
-        rule = "must be MIN MAX with 1 <= MIN < MAX, both finite"
-        raise UserError("--radius", f"{radius[0]:g} {radius[1]:g}", rule)
     result = detect(images, Detector(radius, polarity), out, overlay)
     _print_result(result, f"{result['discs']} discs in {result['images']} images, written to {out}", as_json)
 
@@ -335,6 +395,12 @@ def main() -> None:
         _leave(one_line(error))
     except MemoryError as error:
         _leave(f"memory is full: {one_line(error) or 'use fewer or smaller images'}")
+
+
+def _check_radius(band_px: tuple[float, float]) -> None:
+    if not 1 <= band_px[0] < band_px[1] < math.inf:
+        rule = "must be MIN MAX with 1 <= MIN < MAX, both finite"
+        raise UserError("--radius", f"{band_px[0]:g} {band_px[1]:g}", rule)
 
 
 def _print_result(result: Mapping[str, Any], words: str, as_json: bool) -> None:
