@@ -1,4 +1,5 @@
-"""Valid synthetic microstructures: inspect, simulate, detect, sample, validate, compare, export.
+"""Valid synthetic microstructures: inspect, simulate, detect, sample, validate, windows, compare,
+export.
 
 Commands print a short result on standard output, or with --json one JSON object; progress bars and errors go
 to standard error. The exit status is 0 on success, 2 for bad input (explained in one line), 1 for a negative
@@ -17,6 +18,7 @@ import typer
 from microgan import __version__
 from microgan.core.errors import UserError, one_line
 from microgan.core.notes import warnings_on_stderr
+from microgan.core.words import counted
 
 # Commands import their code when they run: torch takes seconds to import, and help must not.
 
@@ -163,7 +165,8 @@ def simulate_command(
     if polarity == "dark":
         values |= {"matrix_attenuation_per_um": 0.002, "disc_attenuation_per_um": 0.001}
     result = simulate(SimulateConfig.from_mapping(values, "simulate"), out)
-    words = f"{result['discs']} discs in {planes} planes, volume fraction {result['volume_fraction']:.3f}"
+    found = f"{counted(result['discs'], 'disc')} in {counted(planes, 'plane')}"
+    words = f"{found}, volume fraction {result['volume_fraction']:.3f}"
     _print_result(
         result, f"{words}, signal-to-noise ratio {result['signal_to_noise']:.1f}, written to {out}", as_json
     )
@@ -187,7 +190,8 @@ def detect_command(
     from microgan.detection.detector import Detector
 
     result = detect(images, Detector(radius, polarity), out, overlay)
-    _print_result(result, f"{result['discs']} discs in {result['images']} images, written to {out}", as_json)
+    words = f"{counted(result['discs'], 'disc')} in {counted(result['images'], 'image')}, written to {out}"
+    _print_result(result, words, as_json)
 
 
 @app.command("sample")
@@ -239,10 +243,10 @@ def sample_command(
     if repair is not None:
         asked = Repair(ReferenceFile(repair, allow_own_rules), RepairConfig(rounds=rounds))
     result = sample(model, SampleConfig(count=count, seed=seed), Domain(size, periodic), out, asked)
-    words = f"{count} images of {size[0]} x {size[1]} px written to {out}"
+    words = f"{counted(count, 'image')} of {size[0]} x {size[1]} px written to {out}"
     repaired = result["repaired"]
     if repaired:
-        words += f"; {repaired['valid']} are valid as a whole, {repaired['changed']:.1%} of the latent is new"
+        words += f"; {repaired['valid']} {'is' if repaired['valid'] == 1 else 'are'} valid as a whole, {repaired['changed']:.1%} of the latent is new"
     _print_result(result, words, as_json)
     if strict and repaired and repaired["valid"] < count:
         raise typer.Exit(1)
@@ -273,13 +277,37 @@ def validate_command(
 
     rules = ReferenceFile(reference, allow_own_rules)
     result = validate(images, rules, grey_scale, periodic, out=out, overlay=overlay, keep=keep)
-    words = f"{result['pass_rate']:.1%} of {result['images']} images are valid; verdicts written to {out}"
+    valid = f"{result['valid']} of {counted(result['images'], 'image')}"
+    words = f"{valid} valid ({result['pass_rate']:.1%}); verdicts written to {out}"
+    if result["large"]:
+        words += f"; {counted(result['large'], 'image')} larger than a window: measures left empty, as those are of windows"
     if keep is not None:
-        kept = f"the valid ones to {keep}" if result["valid"] else f"none is valid: {keep} was not written"
+        kept = f"valid images to {keep}" if result["valid"] else f"none is valid: {keep} was not written"
         words += f", {kept}"
     _print_result(result, words, as_json)
     if strict and result["valid"] < result["images"]:
         raise typer.Exit(1)
+
+
+@app.command("windows")
+def windows_command(
+    scan: Annotated[Path, typer.Argument(help="data/planes of a project, or a file or folder of slices.")],
+    out: Annotated[Path, typer.Option(help="TIFF stack to write, in the scan's own grey values.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of windows.")] = 100,
+    size: Annotated[int, typer.Option(min=8, help="Side of a window, px.")] = 64,
+    part: Annotated[
+        Literal["train", "calibration", "held_out"] | None,
+        typer.Option(help="Of data/planes: the part to draw from. Default: held_out."),
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Cut real windows out of a scan, at random places of its field of view: for `compare`."""
+    from microgan.commands.windows import windows
+
+    result = windows(scan, count, size, seed, out, part)
+    words = f"{counted(count, 'window')} of {size} x {size} px written to {out}"
+    _print_result(result, words, as_json)
 
 
 @app.command("compare")

@@ -10,6 +10,7 @@ import torch
 from microgan.commands.images import ReferenceFile, must_contain_window, written
 from microgan.core.errors import UserError
 from microgan.core.notes import warn
+from microgan.core.words import counted
 from microgan.exporters.export import ExportConfig
 from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
@@ -73,10 +74,10 @@ def in_words(figures: Mapping[str, Any]) -> str:
     structures, folder = figures["structures"], figures["files"]["folder"]
     judged, valid = figures["judged"], figures["judged_valid"]
     if not judged:
-        return f"{structures} structures written to {folder}"
+        return f"{counted(structures, 'structure')} written to {folder}"
     if structures == valid:
         return f"{valid} of {judged} valid, written to {folder}"
-    return f"{structures} structures written to {folder}; {valid} of {judged} are valid"
+    return f"{counted(structures, 'structure')} written to {folder}; {valid} of {judged} valid"
 
 
 def _with_voxel_size(

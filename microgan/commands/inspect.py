@@ -12,6 +12,7 @@ from microgan.commands.images import must_be_named, written
 from microgan.core.errors import UserError
 from microgan.core.files import atomic
 from microgan.core.notes import warn
+from microgan.core.words import counted
 from microgan.inspection.entry import add_entry, entry_of, must_be_free
 from microgan.inspection.inspection import Inspection
 from microgan.inspection.inspection import inspect as inspect_scan
@@ -105,11 +106,6 @@ def in_words(figures: Mapping[str, Any]) -> str:
         copied = f"; {added['copied']} copied to {added['folder']}" if added["copied"] else ""
         text.append(f"added scan {added['name']} to {PARAMS}{copied}. Next: make repro SCAN={added['name']}")
     return "\n".join(text)
-
-
-def counted(number: int, thing: str) -> str:
-    """Return a number and its noun: ``1 plane``, ``2 planes``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _discs_in_words(figures: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from microgan import __version__
 from microgan.core.files import write_tiff
 from tests.commands.helpers import ROOT, csv_rows, json_result, run_command
 
-COMMANDS = ("simulate", "detect", "sample", "validate", "compare", "export")
+COMMANDS = ("inspect", "simulate", "detect", "sample", "validate", "windows", "compare", "export")
 
 
 def test_bad_input_is_one_line_and_writes_nothing(
