@@ -9,7 +9,7 @@ result under --strict, and 130 after Ctrl-C. Files are written whole or not at a
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,8 @@ from microgan.core.words import counted
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
+
+TIFF = (".tif", ".tiff")  # of files that are written
 
 Images = Annotated[
     list[Path],
@@ -117,6 +119,7 @@ def inspect_command(
     """
     if radius is not None:
         _check_radius(radius)
+    _check_paths([path], picture=(picture, ".png"))
     from microgan.commands.inspect import in_words, inspect
 
     options = {
@@ -186,6 +189,7 @@ def detect_command(
     The CSV file has the columns image, row, col, radius, score: in pixels, pixel centres at integers.
     """
     _check_radius(radius)
+    _check_paths(images, out=(out, ".csv"))
     from microgan.commands.detect import detect
     from microgan.detection.detector import Detector
 
@@ -227,18 +231,23 @@ def sample_command(
     Large images are written tile by tile and need not fit into memory; those under repair must. A card with
     their origin is written beside FILE.tif as FILE.json, where `microgan export` finds it.
     """
+    if min(size) < 1:
+        raise UserError("--size", f"{size[0]} {size[1]}", "must be at least 1 1")
+    for option, given in (
+        ("--strict", strict),
+        ("--rounds", rounds != 100),
+        ("--allow-own-rules", allow_own_rules),
+    ):
+        if given and repair is None:
+            raise UserError(
+                option, "without --repair", "needs --repair REFERENCE, as only then images are judged"
+            )
     from microgan.commands.images import ReferenceFile
     from microgan.commands.sample import Repair, sample
     from microgan.core.domain import Domain
     from microgan.samples.card import SampleConfig
     from microgan.samples.repair import RepairConfig
 
-    if min(size) < 1:
-        raise UserError("--size", f"{size[0]} {size[1]}", "must be at least 1 1")
-    if strict and repair is None:
-        raise UserError(
-            "--strict", "without --repair", "needs --repair REFERENCE, as only then images are judged"
-        )
     asked = None
     if repair is not None:
         asked = Repair(ReferenceFile(repair, allow_own_rules), RepairConfig(rounds=rounds))
@@ -246,7 +255,9 @@ def sample_command(
     words = f"{counted(count, 'image')} of {size[0]} x {size[1]} px written to {out}"
     repaired = result["repaired"]
     if repaired:
-        words += f"; {repaired['valid']} {'is' if repaired['valid'] == 1 else 'are'} valid as a whole, {repaired['changed']:.1%} of the latent is new"
+        verb = "is" if repaired["valid"] == 1 else "are"
+        valid = f"{repaired['valid']} {verb} valid as a whole"
+        words += f"; {valid}, {repaired['changed']:.1%} of the latent is new"
     _print_result(result, words, as_json)
     if strict and repaired and repaired["valid"] < count:
         raise typer.Exit(1)
@@ -272,6 +283,7 @@ def validate_command(
     An image larger than the windows that the rules were calibrated on is valid when all of its windows are,
     half a window from one to the next, and no two discs of the whole image overlap by too much.
     """
+    _check_paths([*images, reference], out=(out, ".csv"), keep=(keep, *TIFF))
     from microgan.commands.images import ReferenceFile
     from microgan.commands.validate import validate
 
@@ -280,7 +292,8 @@ def validate_command(
     valid = f"{result['valid']} of {counted(result['images'], 'image')}"
     words = f"{valid} valid ({result['pass_rate']:.1%}); verdicts written to {out}"
     if result["large"]:
-        words += f"; {counted(result['large'], 'image')} larger than a window: measures left empty, as those are of windows"
+        large = f"{counted(result['large'], 'image')} larger than a window"
+        words += f"; {large}: measures left empty, as those are of windows"
     if keep is not None:
         kept = f"valid images to {keep}" if result["valid"] else f"none is valid: {keep} was not written"
         words += f", {kept}"
@@ -303,6 +316,7 @@ def windows_command(
     as_json: Json = False,
 ) -> None:
     """Cut real windows out of a scan, at random places of its field of view: for `compare`."""
+    _check_paths([scan], out=(out, *TIFF))
     from microgan.commands.windows import windows
 
     result = windows(scan, count, size, seed, out, part)
@@ -328,6 +342,7 @@ def compare_command(
 
     Each descriptor is tested for equality, and means also for equivalence within a margin.
     """
+    _check_paths([images, real, reference], out=(out, ".json"), plot=(plot, ".png"))
     from microgan.commands.compare import compare, in_words
     from microgan.commands.images import ReferenceFile
     from microgan.evaluation.homogenisation import PropertiesConfig
@@ -377,6 +392,13 @@ def export_command(
         float, typer.Option(help="Side of triangles at an edge over the radius (msh, vtu).")
     ] = 0.25,
     phases: Annotated[tuple[str, str], typer.Option(help="Names of matrix and discs.")] = ("matrix", "fibre"),
+    disc_material: Annotated[
+        str | None,
+        typer.Option(
+            help="Of inp: e_glass, carbon, epoxy, or a JSON file with young_modulus_gpa and poisson_ratio."
+        ),
+    ] = None,
+    matrix_material: Annotated[str | None, typer.Option(help="The same of the matrix.")] = None,
     include_invalid: Annotated[
         bool, typer.Option("--include-invalid", help="Write the invalid structures too.")
     ] = False,
@@ -393,7 +415,8 @@ def export_command(
     Images are phase images of two values or, with a reference, grey ones. These are judged, and the valid
     ones are written.
     """
-    from microgan.commands.export import export, in_words
+    _check_paths(images if reference is None else [*images, reference])
+    from microgan.commands.export import export, in_words, materials_of
     from microgan.commands.images import ReferenceFile
     from microgan.exporters.export import ExportConfig
 
@@ -410,7 +433,8 @@ def export_command(
     }
     config = ExportConfig.from_mapping(values, "export")
     rules = None if reference is None else ReferenceFile(reference, allow_own_rules)
-    result = export(images, rules, grey_scale, periodic, out, config)
+    materials = materials_of(disc_material, matrix_material, config.phases, config.formats)
+    result = export(images, rules, grey_scale, periodic, out, config, materials)
     _print_result(result, in_words(result), as_json)
 
 
@@ -429,6 +453,17 @@ def _check_radius(band_px: tuple[float, float]) -> None:
     if not 1 <= band_px[0] < band_px[1] < math.inf:
         rule = "must be MIN MAX with 1 <= MIN < MAX, both finite"
         raise UserError("--radius", f"{band_px[0]:g} {band_px[1]:g}", rule)
+
+
+def _check_paths(read: Iterable[Path], **written: tuple[Path | None, str, *tuple[str, ...]]) -> None:
+    """Refuse missing paths, and names that promise another kind of file, before torch is imported."""
+    for option, (path, *suffixes) in written.items():
+        if path is not None and path.suffix.lower() not in suffixes:
+            rule = " or ".join(f"*{suffix}" for suffix in suffixes)
+            raise UserError(f"--{option}", path, f"must be named {rule}")
+    for path in read:
+        if not path.exists():
+            raise UserError(path, "missing", "the file or folder must exist")
 
 
 def _print_result(result: Mapping[str, Any], words: str, as_json: bool) -> None:

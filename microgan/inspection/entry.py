@@ -89,11 +89,11 @@ def must_be_free(params: Path, name: str) -> None:
 
 
 def with_entry(text: str, name: str, values: Mapping[str, Any], where: object) -> str:
-    """Return the text of params.yaml with one more entry.
+    r"""Return the text of params.yaml with one more entry.
 
     Examples
     --------
-    >>> print(with_entry("scans:\\n  a:\\n    path: .\\n\\nseed: 0\\n", "b", {"path": "x.tif"}, ""), end="")
+    >>> print(with_entry("scans:\n  a:\n    path: .\n\nseed: 0\n", "b", {"path": "x.tif"}, ""), end="")
     scans:
       a:
         path: .

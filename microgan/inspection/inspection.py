@@ -163,8 +163,8 @@ def _stretched(scan: Scan, planes: list[np.ndarray], masks: list[np.ndarray]) ->
         return []
     where = scan.files[0].parent if len(scan.files) > 1 else scan.files[0]
     return [
-        f"{where}: the planes that were read reach both ends of the grey values, as if each was stretched to its "
-        "own range: grey values may not be comparable; export the planes again with one range for all"
+        f"{where}: the planes that were read reach both ends of the grey values, as if each was stretched to "
+        "its own range: grey values may not be comparable; export the planes again with one range for all"
     ]
 
 

@@ -88,7 +88,8 @@ def propose(planes: Sequence[PlaneImage], polarity: Polarity | None = None) -> P
     notes = []
     if band[0] < SMALLEST_RADIUS_PX:
         notes.append(
-            f"discs of about {weighted_quantile(measured.radii_px, 0.5):.1f} px are hardly resolved: few are found"
+            f"discs of about {weighted_quantile(measured.radii_px, 0.5):.1f} px are hardly resolved: "
+            "few are found"
         )
     return Proposal(chosen.polarity, band, measured, tuple(notes))
 
@@ -160,14 +161,13 @@ def _rounded(length_px: float) -> float:
 def _no_discs(reading: Reading) -> list[str]:
     if len(reading) < FEWEST_CIRCLES:
         count = f"{len(reading)} circle{'' if len(reading) == 1 else 's'}"
-        return [
-            f"no discs were found: {count} in the patches that were looked at, at least {FEWEST_CIRCLES} are needed"
-        ]
+        return [f"no discs were found: {count} in the parts that were looked at, fewer than {FEWEST_CIRCLES}"]
     explained = reading.explained()
     if explained < LEAST_EXPLAINED:
         given = f"the best circles explain {100 * explained:.0f} % of the grey values' variance"
         return [
-            f"no discs were found: {given}, less than {100 * LEAST_EXPLAINED:.0f} %: none are there, or noise hides them"
+            f"no discs were found: {given}, less than {100 * LEAST_EXPLAINED:.0f} %: "
+            "none are there, or noise hides them"
         ]
     return []
 
@@ -191,7 +191,8 @@ def _polarity_doubts(chosen: Reading, other: Reading | None, given: Polarity | N
 def _direction_doubts(reading: Reading) -> list[str]:
     if max(_directed(patch) for patch in reading.patches) > MOST_DIRECTED:
         return [
-            "edges lie along one or two directions, as those of layers, bricks or squares; those of discs do not"
+            "edges lie along one or two directions, as those of layers, bricks or squares; "
+            "those of discs do not"
         ]
     return []
 

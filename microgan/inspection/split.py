@@ -75,7 +75,8 @@ def propose_split(
     else:
         reason = f"{count} planes that show the same discs, or nearly so: bands of rows"
     if by_rows is None:
-        reason = f"no split into three parts that each hold a window of {window_px} px: take smaller windows, window_px"
+        rule = "take smaller windows, window_px"
+        reason = f"no split into three parts that each hold a window of {window_px} px: {rule}"
     return SplitProposal(by_rows, apart, reason)
 
 
@@ -101,7 +102,7 @@ def planes_apart(count: int, plane: Callable[[int], np.ndarray], mask: np.ndarra
 
 
 def _planes(count: int, apart: int) -> SplitConfig | None:
-    """Return ranges of planes, from the first for training to the last held out, none where they are too few."""
+    """Return ranges of planes, from the first for training to the last held out; none of too few planes."""
     margin = apart - 1
     used = count - 2 * margin
     if used < 3 or used < PART * count:
