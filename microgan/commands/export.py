@@ -134,7 +134,7 @@ def in_words(figures: Mapping[str, Any]) -> str:
         return f"{counted(structures, 'structure')} written to {folder}"
     if structures == valid:
         return f"{valid} of {judged} valid, written to {folder}"
-    return f"{counted(structures, 'structure')} written to {folder}; {valid} of {judged} valid"
+    return f"{counted(structures, 'structure')} written to {folder}; {valid} of {judged} are valid"
 
 
 def _with_voxel_size(

@@ -51,6 +51,6 @@ def test_both_sets_are_checked_before_one_is_measured(
     write_tiff(tmp_path / "small.tif", np.zeros((2, 32, 32), np.uint16))
     words = ("compare", material / "windows.tif", tmp_path / "small.tif", "--reference")
     assert run_command(monkeypatch, *words, material / "reference.json") == 2
-    assert "small.tif: 32 x 32 px: must be 64 x 64 px" in capsys.readouterr().err
+    assert "small.tif[0]: 32 x 32 px: must be 64 x 64 px" in capsys.readouterr().err
     assert run_command(monkeypatch, *words, material) == 2
     assert f"is a folder: must be the file {material / 'reference.json'}" in capsys.readouterr().err

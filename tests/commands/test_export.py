@@ -282,4 +282,4 @@ def test_materials_by_name_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [[float(value) for value in line.split(",")] for line in elastic] == [[2500, 0.4], [74000, 0.2]]
 
 
-NAMES = ("MATRIX", "FIBRE")
+NAMES = ("matrix", "fibre")
