@@ -106,7 +106,7 @@ def inspect(
         for index, plane, mask in zip(chosen, raw, masks, strict=True):
             _must_have_contrast(plane, mask, f"{scan.file_of(index)} plane {index}")
         images = [PlaneImage(stretch(plane, mask), mask) for plane, mask in zip(raw, masks, strict=True)]
-        proposal = _taken(propose(images, polarity), polarity, radius_px)
+        proposal = _taken(propose(images, polarity, radius_px), polarity, radius_px)
         largest_px = proposal.radius_px[1] if proposal.radius_px else 0.0
         usual_px = proposal.usual_radius_px if proposal.radius_px else None
         split = propose_split(count, scan.plane, masks[len(masks) // 2], window_px, largest_px)
@@ -134,7 +134,7 @@ def _taken(
 ) -> Proposal:
     """Return a proposal with what the user has given in place of what was found."""
     kind = polarity or proposal.polarity
-    if radius_px is None and proposal.radius_px is not None:
+    if radius_px is None or proposal.radius_px is not None:
         return proposal
     return Proposal(kind, radius_px if kind else None, proposal.reading, proposal.doubts)
 

@@ -60,7 +60,11 @@ class Proposal:
         return None if self.reading is None else weighted_quantile(self.reading.radii_px, 0.5)
 
 
-def propose(planes: Sequence[PlaneImage], polarity: Polarity | None = None) -> Proposal:
+def propose(
+    planes: Sequence[PlaneImage],
+    polarity: Polarity | None = None,
+    radius_px: tuple[float, float] | None = None,
+) -> Proposal:
     """Propose polarity and radius band.
 
     Parameters
@@ -69,8 +73,13 @@ def propose(planes: Sequence[PlaneImage], polarity: Polarity | None = None) -> P
         A few planes of the scan.
     polarity
         Where it is known; the other one is still looked at, to say so if it is better.
+    radius_px
+        Where it is known: only discs of this band are looked for, and it is what is proposed.
     """
-    best = {kind: _best(planes, kind) for kind in ("bright", "dark")}
+    best = {
+        kind: _best(planes, kind) if radius_px is None else _in_band(planes, radius_px, kind)
+        for kind in ("bright", "dark")
+    }
     found = {kind: reading for kind, reading in best.items() if reading is not None}
     if not found:
         return Proposal(
@@ -79,12 +88,12 @@ def propose(planes: Sequence[PlaneImage], polarity: Polarity | None = None) -> P
     chosen = found.get(polarity) if polarity else better(best["bright"], best["dark"])
     if chosen is None or len(chosen) < 2:
         return Proposal(None, None, None, ("no discs were found",))
-    measured = _measured(planes, chosen)
+    measured = _measured(planes, chosen) if radius_px is None else chosen
     other = best["dark" if chosen.polarity == "bright" else "bright"]
     doubts = [*_no_discs(measured), *_polarity_doubts(chosen, other, polarity), *_direction_doubts(measured)]
     if doubts:
         return Proposal(polarity, None, measured, tuple(doubts))
-    band = _band(measured.radii_px)
+    band = radius_px or _band(measured.radii_px)
     notes = []
     if band[0] < SMALLEST_RADIUS_PX:
         notes.append(
@@ -125,6 +134,14 @@ def _best(planes: Sequence[PlaneImage], polarity: Polarity) -> Reading | None:
             best = better(best, reading)
         least *= BAND_STEP
     return best
+
+
+def _in_band(
+    planes: Sequence[PlaneImage], band_px: tuple[float, float], polarity: Polarity
+) -> Reading | None:
+    parts = patches(planes, math.sqrt(band_px[0] * band_px[1]) / FINER, MEASURED_SIDE_PX)
+    parts = [part for part in parts if 2 * band_px[1] <= min(part.raw.shape)]
+    return read(parts, band_px, polarity) if parts else None
 
 
 def _measured(planes: Sequence[PlaneImage], reading: Reading) -> Reading:
