@@ -28,7 +28,7 @@ FEWEST_CIRCLES = 15
 LEAST_RATIO = 1.5  # of the quality of one polarity over that of the other
 MOST_DIRECTED = 0.4  # of the edges along one or two directions; the edge of a disc has all: 0
 # The band: so far from the usual radius, in radii, and at least so many standard deviations.
-BELOW, ABOVE, SPREADS = 0.7, 1.4, 2.5
+BELOW, ABOVE, SPREADS = 0.7, 1.42, 2.25
 SPREAD_QUANTILE, SPREADS_THERE = 0.1, 1.2816  # of a normal distribution
 COARSE_FROM_PX = 10.0  # ends of bands are rounded to 0.5 px below, to 1 px from here on
 
