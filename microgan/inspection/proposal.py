@@ -120,7 +120,7 @@ def weighted_quantile(radii_px: np.ndarray, fraction: float) -> float:
     """Return a quantile of radii, each disc counted by its area: small misreadings hardly count."""
     ordered = np.sort(radii_px)
     below = np.cumsum(ordered**2) / np.sum(ordered**2)
-    return float(ordered[min(np.searchsorted(below, fraction), len(ordered) - 1)])
+    return float(ordered[min(int(np.searchsorted(below, fraction)), len(ordered) - 1)])
 
 
 def _best(planes: Sequence[PlaneImage], polarity: Polarity) -> Reading | None:
