@@ -1,4 +1,5 @@
-"""Valid synthetic microstructures: simulate, detect, sample, validate, compare, export.
+"""Valid synthetic microstructures: inspect, simulate, detect, sample, validate, windows, compare,
+export.
 
 Commands print a short result on standard output, or with --json one JSON object; progress bars and errors go
 to standard error. The exit status is 0 on success, 2 for bad input (explained in one line), 1 for a negative
@@ -8,7 +9,7 @@ result under --strict, and 130 after Ctrl-C. Files are written whole or not at a
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,12 +18,15 @@ import typer
 from microgan import __version__
 from microgan.core.errors import UserError, one_line
 from microgan.core.notes import warnings_on_stderr
+from microgan.core.words import counted
 
 # Commands import their code when they run: torch takes seconds to import, and help must not.
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
+
+TIFF = (".tif", ".tiff")  # of files that are written
 
 Images = Annotated[
     list[Path],
@@ -68,6 +72,69 @@ def _options(
     pass
 
 
+@app.command("inspect")
+def inspect_command(
+    path: Annotated[Path, typer.Argument(help="A scan: a file, or a folder of slices.")],
+    add: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Add the scan to the project in this folder: copy it to data/raw/NAME, and write its entry "
+            "into params.yaml.",
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG file to write: discs as the proposal finds them, their radii.")
+    ] = None,
+    polarity: Annotated[
+        Literal["bright", "dark"] | None,
+        typer.Option(help="Of the discs against the matrix. Default: it is found out."),
+    ] = None,
+    radius: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Smallest and largest radius, px. Default: they are found out."),
+    ] = None,
+    planes: Annotated[
+        str | None, typer.Option(help='Planes to read, a range as in Python: "10:200:4".')
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Name or pattern of files that are no slices; may be repeated.")
+    ] = None,
+    voxel_size_um: Annotated[
+        float | None, typer.Option(help="Side of a pixel, micrometres, whatever the file says.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    shape: Annotated[
+        tuple[int, int, int] | None, typer.Option(help="Raw files: planes, rows, columns.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Raw files: uint8, uint16, float32 ...")] = None,
+    byte_order: Annotated[
+        Literal["little", "big"], typer.Option(help="Raw files: order of the bytes.")
+    ] = "little",
+    as_json: Json = False,
+) -> None:
+    """Look at a scan: what it is, and how it may be read.
+
+    Proposes polarity, radius band and a split into independent parts, or says why not.
+    """
+    if radius is not None:
+        _check_radius(radius)
+    _check_paths([path], picture=(picture, ".png"))
+    from microgan.commands.inspect import in_words, inspect
+
+    options = {
+        "planes": planes,
+        "exclude": exclude or [],
+        "voxel_size_um": voxel_size_um,
+        "dataset": dataset,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    result = inspect(path, options, polarity, radius, add=add, picture=picture)
+    _print_result(result, in_words(result), as_json)
+
+
 @app.command("simulate")
 def simulate_command(
     out: Annotated[Path, typer.Option(help="Folder to write: scan.tif and the true circles.csv.")],
@@ -101,7 +168,8 @@ def simulate_command(
     if polarity == "dark":
         values |= {"matrix_attenuation_per_um": 0.002, "disc_attenuation_per_um": 0.001}
     result = simulate(SimulateConfig.from_mapping(values, "simulate"), out)
-    words = f"{result['discs']} discs in {planes} planes, volume fraction {result['volume_fraction']:.3f}"
+    found = f"{counted(result['discs'], 'disc')} in {counted(planes, 'plane')}"
+    words = f"{found}, volume fraction {result['volume_fraction']:.3f}"
     _print_result(
         result, f"{words}, signal-to-noise ratio {result['signal_to_noise']:.1f}, written to {out}", as_json
     )
@@ -120,14 +188,14 @@ def detect_command(
 
     The CSV file has the columns image, row, col, radius, score: in pixels, pixel centres at integers.
     """
+    _check_radius(radius)
+    _check_paths(images, out=(out, ".csv"))
     from microgan.commands.detect import detect
     from microgan.detection.detector import Detector
 
-    if not 1 <= radius[0] < radius[1] < math.inf:
-        rule = "must be MIN MAX with 1 <= MIN < MAX, both finite"
-        raise UserError("--radius", f"{radius[0]:g} {radius[1]:g}", rule)
     result = detect(images, Detector(radius, polarity), out, overlay)
-    _print_result(result, f"{result['discs']} discs in {result['images']} images, written to {out}", as_json)
+    words = f"{counted(result['discs'], 'disc')} in {counted(result['images'], 'image')}, written to {out}"
+    _print_result(result, words, as_json)
 
 
 @app.command("calibrate")
@@ -264,26 +332,33 @@ def sample_command(
     Large images are written tile by tile and need not fit into memory; those under repair must. A card with
     their origin is written beside FILE.tif as FILE.json, where `microgan export` finds it.
     """
+    if min(size) < 1:
+        raise UserError("--size", f"{size[0]} {size[1]}", "must be at least 1 1")
+    for option, given in (
+        ("--strict", strict),
+        ("--rounds", rounds != 100),
+        ("--allow-own-rules", allow_own_rules),
+    ):
+        if given and repair is None:
+            raise UserError(
+                option, "without --repair", "needs --repair REFERENCE, as only then images are judged"
+            )
     from microgan.commands.images import ReferenceFile
     from microgan.commands.sample import Repair, sample
     from microgan.core.domain import Domain
     from microgan.samples.card import SampleConfig
     from microgan.samples.repair import RepairConfig
 
-    if min(size) < 1:
-        raise UserError("--size", f"{size[0]} {size[1]}", "must be at least 1 1")
-    if strict and repair is None:
-        raise UserError(
-            "--strict", "without --repair", "needs --repair REFERENCE, as only then images are judged"
-        )
     asked = None
     if repair is not None:
         asked = Repair(ReferenceFile(repair, allow_own_rules), RepairConfig(rounds=rounds))
     result = sample(model, SampleConfig(count=count, seed=seed), Domain(size, periodic), out, asked)
-    words = f"{count} images of {size[0]} x {size[1]} px written to {out}"
+    words = f"{counted(count, 'image')} of {size[0]} x {size[1]} px written to {out}"
     repaired = result["repaired"]
     if repaired:
-        words += f"; {repaired['valid']} are valid as a whole, {repaired['changed']:.1%} of the latent is new"
+        verb = "is" if repaired["valid"] == 1 else "are"
+        valid = f"{repaired['valid']} {verb} valid as a whole"
+        words += f"; {valid}, {repaired['changed']:.1%} of the latent is new"
     _print_result(result, words, as_json)
     if strict and repaired and repaired["valid"] < count:
         raise typer.Exit(1)
@@ -309,18 +384,45 @@ def validate_command(
     An image larger than the windows that the rules were calibrated on is valid when all of its windows are,
     half a window from one to the next, and no two discs of the whole image overlap by too much.
     """
+    _check_paths([*images, reference], out=(out, ".csv"), keep=(keep, *TIFF))
     from microgan.commands.images import ReferenceFile
     from microgan.commands.validate import validate
 
     rules = ReferenceFile(reference, allow_own_rules)
     result = validate(images, rules, grey_scale, periodic, out=out, overlay=overlay, keep=keep)
-    words = f"{result['pass_rate']:.1%} of {result['images']} images are valid; verdicts written to {out}"
+    valid = f"{result['valid']} of {counted(result['images'], 'image')}"
+    words = f"{valid} valid ({result['pass_rate']:.1%}); verdicts written to {out}"
+    if result["large"]:
+        large = f"{counted(result['large'], 'image')} larger than a window"
+        words += f"; {large}: measures left empty, as those are of windows"
     if keep is not None:
-        kept = f"the valid ones to {keep}" if result["valid"] else f"none is valid: {keep} was not written"
+        kept = f"valid images to {keep}" if result["valid"] else f"none is valid: {keep} was not written"
         words += f", {kept}"
     _print_result(result, words, as_json)
     if strict and result["valid"] < result["images"]:
         raise typer.Exit(1)
+
+
+@app.command("windows")
+def windows_command(
+    scan: Annotated[Path, typer.Argument(help="data/planes of a project, or a file or folder of slices.")],
+    out: Annotated[Path, typer.Option(help="TIFF stack to write, in the scan's own grey values.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of windows.")] = 100,
+    size: Annotated[int, typer.Option(min=8, help="Side of a window, px.")] = 64,
+    part: Annotated[
+        Literal["train", "calibration", "held_out"] | None,
+        typer.Option(help="Of data/planes: the part to draw from. Default: held_out."),
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Cut real windows out of a scan, at random places of its field of view: for `compare`."""
+    _check_paths([scan], out=(out, *TIFF))
+    from microgan.commands.windows import windows
+
+    result = windows(scan, count, size, seed, out, part)
+    words = f"{counted(count, 'window')} of {size} x {size} px written to {out}"
+    _print_result(result, words, as_json)
 
 
 @app.command("compare")
@@ -341,6 +443,7 @@ def compare_command(
 
     Each descriptor is tested for equality, and means also for equivalence within a margin.
     """
+    _check_paths([images, real, reference], out=(out, ".json"), plot=(plot, ".png"))
     from microgan.commands.compare import compare, in_words
     from microgan.commands.images import ReferenceFile
     from microgan.evaluation.homogenisation import PropertiesConfig
@@ -390,6 +493,13 @@ def export_command(
         float, typer.Option(help="Side of triangles at an edge over the radius (msh, vtu).")
     ] = 0.25,
     phases: Annotated[tuple[str, str], typer.Option(help="Names of matrix and discs.")] = ("matrix", "fibre"),
+    disc_material: Annotated[
+        str | None,
+        typer.Option(
+            help="Of inp: e_glass, carbon, epoxy, or a JSON file with young_modulus_gpa and poisson_ratio."
+        ),
+    ] = None,
+    matrix_material: Annotated[str | None, typer.Option(help="The same of the matrix.")] = None,
     include_invalid: Annotated[
         bool, typer.Option("--include-invalid", help="Write the invalid structures too.")
     ] = False,
@@ -406,7 +516,8 @@ def export_command(
     Images are phase images of two values or, with a reference, grey ones. These are judged, and the valid
     ones are written.
     """
-    from microgan.commands.export import export, in_words
+    _check_paths(images if reference is None else [*images, reference])
+    from microgan.commands.export import export, in_words, materials_of
     from microgan.commands.images import ReferenceFile
     from microgan.exporters.export import ExportConfig
 
@@ -423,7 +534,8 @@ def export_command(
     }
     config = ExportConfig.from_mapping(values, "export")
     rules = None if reference is None else ReferenceFile(reference, allow_own_rules)
-    result = export(images, rules, grey_scale, periodic, out, config)
+    materials = materials_of(disc_material, matrix_material, config.phases, config.formats)
+    result = export(images, rules, grey_scale, periodic, out, config, materials)
     _print_result(result, in_words(result), as_json)
 
 
@@ -436,6 +548,23 @@ def main() -> None:
         _leave(one_line(error))
     except MemoryError as error:
         _leave(f"memory is full: {one_line(error) or 'use fewer or smaller images'}")
+
+
+def _check_radius(band_px: tuple[float, float]) -> None:
+    if not 1 <= band_px[0] < band_px[1] < math.inf:
+        rule = "must be MIN MAX with 1 <= MIN < MAX, both finite"
+        raise UserError("--radius", f"{band_px[0]:g} {band_px[1]:g}", rule)
+
+
+def _check_paths(read: Iterable[Path], **written: tuple[Path | None, str, *tuple[str, ...]]) -> None:
+    """Refuse missing paths, and names that promise another kind of file, before torch is imported."""
+    for option, (path, *suffixes) in written.items():
+        if path is not None and path.suffix.lower() not in suffixes:
+            rule = " or ".join(f"*{suffix}" for suffix in suffixes)
+            raise UserError(f"--{option}", path, f"must be named {rule}")
+    for path in read:
+        if not path.exists():
+            raise UserError(path, "missing", "the file or folder must exist")
 
 
 def _print_result(result: Mapping[str, Any], words: str, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from microgan import cli
 from microgan.core.config import Config
+from microgan.evaluation.homogenisation import MATERIALS
 from microgan.exporters.export import ExportConfig
 from microgan.scan.config import ScanConfig
 from microgan.scan.simulate import SimulateConfig
@@ -77,6 +78,11 @@ def test_optional_parameters_of_a_scan_have_the_defaults_that_params_yaml_names(
     assert len(optional) == 9
     scan = ScanConfig.from_mapping({"radius_px": [4, 8], **optional}, "scans.any")
     assert scan == ScanConfig(radius_px=(4, 8))
+
+
+def test_the_command_line_knows_the_materials_of_params_yaml() -> None:
+    named = {name: material.model_dump() for name, material in MATERIALS.items()}
+    assert named == PARAMS["properties"]["materials"]
 
 
 def test_params_yaml_has_every_rule_and_its_default() -> None:

@@ -18,9 +18,13 @@ from torch import Tensor
 from benchmarks.agreement import agreement
 from microgan.detection.detect import detect
 from microgan.detection.detector import Detector, DetectorConfig
+from microgan.inspection.patches import PlaneImage
+from microgan.inspection.proposal import propose
 from microgan.scan.config import ScanConfig, SplitConfig
+from microgan.scan.images import stretch
 from microgan.scan.ingest import ingest
 from microgan.scan.planes import Planes
+from microgan.scan.readers import open_image
 from microgan.validity.calibration import CalibrationConfig, calibrate
 from microgan.validity.judging import Verdict, judge, pass_rate
 from microgan.validity.large_images import cut_windows
@@ -146,3 +150,13 @@ def test_planted_overlaps_are_rejected_as_often(name: str, calibrated: dict[str,
     assert len(planted) > 60
     rejected = 1 - pass_rate(judge(planted, calibrated[name].reference, progress=False))
     assert rejected == pytest.approx(OVERLAPS_REJECTED[name], abs=0.05)
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+def test_the_band_is_proposed_within_a_pixel(material: str) -> None:
+    name = MATERIALS[material].planes[0]
+    with open_image(SCANS / f"{name}.png") as scan:
+        plane = scan.plane(0)[300:700, 300:700]
+    proposal = propose([PlaneImage(stretch(plane), np.ones(plane.shape, bool))])
+    assert proposal.polarity == "bright" and proposal.doubts == ()
+    assert proposal.radius_px == pytest.approx(MATERIALS[material].radius_px, abs=1)

@@ -18,6 +18,12 @@ from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import stack
 from microgan.scan.planes import to_unit_range
 
+ERROR_IN_WORDS = (
+    "error: of a number, the difference over the second set's; of a curve, the norm of the difference over "
+    "that of the second; of a distribution, the Wasserstein distance over the second's mean\n"
+    "p: of the test that both sets are equal"
+)
+
 
 def compare(
     images: Path,
@@ -35,9 +41,12 @@ def compare(
     must_be_named("--plot", plot, ".png")
     reference = reference_file.load()
 
-    def measured(path: Path) -> MeasuredImages:
-        names, pages = stack([path])
+    sets = {path: stack([path]) for path in (images, real)}
+    for names, pages in sets.values():
         must_be_window(names[0], pages.shape[1:], reference.window_px, reference_file)
+
+    def measured(path: Path) -> MeasuredImages:
+        pages = sets[path][1]
         window = intensity_window([path], reference.scan, grey_scale)
         grey = torch.from_numpy(to_unit_range(pages, window))[:, None]
         circles = detect_all(grey, reference.detector)
@@ -48,6 +57,9 @@ def compare(
     figures = {
         "descriptors": comparison.table,
         "differing": fidelity.flagged(comparison.table),
+        "tested_together": [
+            name for name in fidelity.HEADLINE if comparison.table.get(name, {}).get("p") is not None
+        ],
         "n": {str(images): len(samples.structure), str(real): len(held_out.structure)},
     }
     if out is not None:
@@ -55,7 +67,9 @@ def compare(
     if plot is not None:
         structures = {"held_out": held_out.structure, "after": samples.structure}
         tables = fidelity.curves(structures, comparison.envelopes)
-        descriptor_sheet({images.name: tables}, DESCRIPTORS, reference.scan.voxel_size_um, plot)
+        voxel_um = reference.scan.voxel_size_um
+        first, second = (images.name, real.name) if images.name != real.name else (str(images), str(real))
+        descriptor_sheet({first: tables}, DESCRIPTORS, voxel_um, plot, compared_with=second)
     return {"files": written(figures=out, plot=plot), **figures}
 
 
@@ -67,7 +81,17 @@ def in_words(figures: Mapping[str, Any]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     differing = ", ".join(DESCRIPTORS[name].title.lower() for name in figures["differing"])
-    return "\n".join([*lines, f"differing at {fidelity.LEVEL:.0%} in all: {differing or 'none'}"])
+    counted_ones = ", ".join(DESCRIPTORS[name].title.lower() for name in figures["tested_together"])
+    first, second = figures["n"]
+    return "\n".join(
+        [
+            f"{first} ({figures['n'][first]} images) against {second} ({figures['n'][second]} images)",
+            *lines,
+            ERROR_IN_WORDS,
+            f"tested together, at {fidelity.LEVEL:.0%} in all: {counted_ones or 'none'}",
+            f"differing of these: {differing or 'none'}",
+        ]
+    )
 
 
 def _row_in_words(descriptor: Descriptor, row: Mapping[str, float | bool | None]) -> tuple[str, ...]:

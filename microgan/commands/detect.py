@@ -14,15 +14,21 @@ from microgan.core.notes import warn
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect as detect_discs
 from microgan.detection.detector import Detector, check_band_fits
+from microgan.inspection.proposal import other_polarity_is_better
 from microgan.report.figures.windows import circle_overlay
 from microgan.scan.field_of_view import specimen
 from microgan.scan.images import batches, stretch
+from microgan.validity.usefulness import radius_doubts
+
+PATCH_PX = 256  # side of the part in which the other polarity is tried
+FEWEST_DISCS = 50  # from which on the distribution of their radii says something
 
 
 def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path | None) -> dict[str, Any]:
     """Find the discs of images, and draw their circles into pictures in the folder ``overlay``."""
     must_be_named("--out", out, ".csv")
     pages = discs = 0
+    radii: list[np.ndarray] = []
 
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal pages, discs
@@ -37,11 +43,28 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
                 if overlay is not None:
                     picture = overlay / overlay_name(pages, name)
                     circle_overlay(image, circles, picture, magnification(image))
+                if not pages:
+                    _warn_of_other_polarity(name, image, mask, detector)
                 pages, discs = pages + 1, discs + len(circles)
+                radii.append(circles.radius_px)
                 yield from ((name, *(round(float(value), 4) for value in row)) for row in circles.table())
 
     write_csv(out, ("image", "row", "col", "radius", "score"), rows())
+    if discs >= FEWEST_DISCS:
+        for doubt in radius_doubts(np.concatenate(radii), detector.radius_px):
+            warn(f"--radius {doubt.removeprefix('radius_px: ')}")
     return {"files": written(circles=out, overlay=overlay), "images": pages, "discs": discs}
+
+
+def _warn_of_other_polarity(name: str, grey: np.ndarray, inside: np.ndarray, detector: Detector) -> None:
+    """Say so where discs of the other polarity explain the middle of an image far better."""
+    rows, cols = (slice(max((n - PATCH_PX) // 2, 0), (n + PATCH_PX) // 2) for n in grey.shape)
+    patch = grey[rows, cols]
+    if not inside[rows, cols].all() or 2 * detector.radius_px[1] > min(patch.shape):
+        return
+    if other_polarity_is_better(patch, detector.radius_px, detector.polarity):
+        other = "dark" if detector.polarity == "bright" else "bright"
+        warn(f"{name}: {other} discs explain the image far better: try --polarity {other}")
 
 
 def _must_show_something(names: Sequence[str], pages: np.ndarray, inside: Sequence[np.ndarray]) -> None:

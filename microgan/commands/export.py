@@ -1,18 +1,22 @@
 """`microgan export`: images as files that solvers read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from microgan.commands.images import ReferenceFile, must_contain_window, written
+from microgan.commands.images import ReferenceFile, must_contain_window, must_have_effect, written
 from microgan.core.errors import UserError
+from microgan.core.files import read_json
 from microgan.core.notes import warn
-from microgan.exporters.export import ExportConfig
+from microgan.core.words import counted
+from microgan.evaluation.homogenisation import MATERIALS, PhaseProperties
+from microgan.exporters.export import FORMATS, ExportConfig
 from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
+from microgan.exporters.structure import Elastic
 from microgan.samples.card import SampleCard, source_of
 from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import image_files, stack, voxel_size_um
@@ -21,6 +25,10 @@ from microgan.validity.large_images import judge_any_size
 
 # Of export.json, printed with --json.
 FIGURES = ("structures", "judged", "judged_valid", "rows", "cols", "voxel_size_um", "length_unit")
+EXTRUDED = {"vti", "vtk", "hdf5", "nrrd", "inp"}  # formats that have planes
+MESHES = {name for name, format in FORMATS.items() if format.is_mesh}
+WITH_MATERIALS = {"inp"}
+DEFAULT_CONDUCTIVITY = {"conductivity_w_mk": 1.0}  # which no format holds
 SEAM = 1.5  # step of grey values from one border to the opposite over that between neighbours: no seam
 
 
@@ -31,6 +39,7 @@ def export(
     periodic: bool | None,
     out: Path,
     config: ExportConfig,
+    materials: Mapping[str, Elastic] | None = None,
 ) -> dict[str, Any]:
     """Write images as files that solvers read.
 
@@ -38,6 +47,7 @@ def export(
     ``periodic`` is `None`, the cards beside the images decide. Where the voxel size is, the cards, then the
     images' files, then the reference.
     """
+    _options_must_have_effect(config, reference_file, grey_scale)
     names, pages = stack(images)
     cards = {path: SampleCard.beside(path) for path in image_files(images)}
     if periodic is None:
@@ -63,9 +73,57 @@ def export(
         verdicts = judge_any_size(grey, reference, periodic, progress=False)
         provenance |= {"reference_sha256": reference_file.sha256, "intensity_window": window}
         inputs = ExportInput.judged(grey, verdicts, reference, grey=pages, sources=names, periodic=periodic)
-    sidecar = export_structures(inputs, provenance, out, config)
+    sidecar = export_structures(inputs, provenance, out, config, materials)
     figures = {name: sidecar[name] for name in FIGURES}
     return {"files": written(folder=out), **figures, "periodic": periodic, "formats": config.formats}
+
+
+def materials_of(
+    disc: str | None, matrix: str | None, phases: tuple[str, str], formats: Sequence[str]
+) -> dict[str, Elastic] | None:
+    """Return the materials by the names of the phases, matrix first; each is named, or in a JSON file.
+
+    Raises
+    ------
+    UserError
+        If one is given alone, is not known, or no format holds materials.
+    """
+    if disc is None and matrix is None:
+        return None
+    option = "--disc-material" if disc is not None else "--matrix-material"
+    if disc is None or matrix is None:
+        raise UserError(option, disc or matrix, "needs --disc-material and --matrix-material together")
+    must_have_effect(option, True, bool(set(formats) & WITH_MATERIALS), _needs(WITH_MATERIALS))
+    named = {"--matrix-material": matrix, "--disc-material": disc}
+    return dict(zip(phases, (_material(option, name) for option, name in named.items()), strict=True))
+
+
+def _material(option: str, name: str) -> PhaseProperties:
+    if name in MATERIALS:
+        return MATERIALS[name]
+    if Path(name).suffix.lower() == ".json":
+        return PhaseProperties.from_mapping({**DEFAULT_CONDUCTIVITY, **read_json(name)}, name)
+    rule = "or a JSON file with young_modulus_gpa and poisson_ratio"
+    raise UserError(option, name, f"must be {', '.join(MATERIALS)}, {rule}")
+
+
+def _options_must_have_effect(
+    config: ExportConfig, reference: ReferenceFile | None, grey_scale: GreyScale
+) -> None:
+    """Refuse options that would change nothing in any of the files."""
+    formats, default = set(config.formats), ExportConfig()
+    is_extruded = config.extrude_voxels != default.extrude_voxels
+    must_have_effect("--extrude-voxels", is_extruded, bool(formats & EXTRUDED), _needs(EXTRUDED))
+    is_meshed = config.element_size != default.element_size
+    must_have_effect("--element-size", is_meshed, bool(formats & MESHES), _needs(MESHES))
+    judges = "needs --reference, as only then images are judged"
+    must_have_effect("--include-invalid", config.include_invalid, reference is not None, judges)
+    grey = "needs --reference, as only then images are grey"
+    must_have_effect("--grey-scale", grey_scale == "own", reference is not None, grey)
+
+
+def _needs(formats: Iterable[str]) -> str:
+    return f"needs --format {' or '.join(sorted(formats))}"
 
 
 def in_words(figures: Mapping[str, Any]) -> str:
@@ -73,10 +131,10 @@ def in_words(figures: Mapping[str, Any]) -> str:
     structures, folder = figures["structures"], figures["files"]["folder"]
     judged, valid = figures["judged"], figures["judged_valid"]
     if not judged:
-        return f"{structures} structures written to {folder}"
+        return f"{counted(structures, 'structure')} written to {folder}"
     if structures == valid:
         return f"{valid} of {judged} valid, written to {folder}"
-    return f"{structures} structures written to {folder}; {valid} of {judged} are valid"
+    return f"{counted(structures, 'structure')} written to {folder}; {valid} of {judged} are valid"
 
 
 def _with_voxel_size(

@@ -30,7 +30,17 @@ class ReferenceFile:
     allow_own_rules: bool = False
 
     def load(self) -> Reference:
-        """Read it."""
+        """Read it.
+
+        Raises
+        ------
+        UserError
+            If it is a folder, or as `Reference.load` does.
+        """
+        if self.path.is_dir():
+            inside = self.path / "reference.json"
+            rule = f"must be the file {inside}" if inside.is_file() else "must be a file, reference.json"
+            raise UserError("--reference", self.path, f"is a folder: {rule}")
         return Reference.load(self.path, self.allow_own_rules)
 
     @property
@@ -50,6 +60,12 @@ def must_be_named(option: str, path: Path | None, *suffixes: str) -> None:
     """Refuse to write a file whose name promises another kind of content."""
     if path is not None and path.suffix.lower() not in suffixes:
         raise UserError(option, path, f"must be named {' or '.join(f'*{suffix}' for suffix in suffixes)}")
+
+
+def must_have_effect(option: str, given: bool, has_effect: bool, rule: str) -> None:
+    """Refuse an option that would change nothing: whoever gives it expects that it does."""
+    if given and not has_effect:
+        raise UserError(option, "has no effect here", rule)
 
 
 def must_contain_window(name: str, shape: tuple[int, ...], window_px: int, reference: ReferenceFile) -> None:

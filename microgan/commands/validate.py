@@ -47,8 +47,10 @@ def validate(
     window = intensity_window(images, reference.scan, grey_scale)
     measures = sorted(reference.rules)
     valid: list[bool] = []
+    large = 0
 
     def rows() -> Iterator[tuple[object, ...]]:
+        nonlocal large
         for names, batch in batches(images, "validate"):
             must_contain_window(names[0], batch[0].shape, reference.window_px, reference_file)
             grey = to_unit_range(batch, window)
@@ -58,6 +60,7 @@ def validate(
                     picture = overlay / overlay_name(len(valid), name)
                     circle_overlay(image, verdict.circles, picture, magnification(image), verdict.reasons)
                 valid.append(verdict.valid)
+                large += not verdict.measures
                 values = (verdict.measures.get(measure, "") for measure in measures)
                 yield name, verdict.valid, " ".join(verdict.reasons), verdict.invalid_windows, *values
 
@@ -66,7 +69,13 @@ def validate(
     if kept is not None:
         _write_valid(images, valid, reference_file, kept)
     files = written(verdicts=out, overlay=overlay, kept=kept)
-    return {"files": files, "images": len(valid), "valid": sum(valid), "pass_rate": sum(valid) / len(valid)}
+    return {
+        "files": files,
+        "images": len(valid),
+        "valid": sum(valid),
+        "pass_rate": sum(valid) / len(valid),
+        "large": large,
+    }
 
 
 def _must_be_writable(keep: Path | None, images: Sequence[Path]) -> None:

@@ -28,8 +28,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
     Works for a file and for a folder (make the yielded path a directory to write a folder).
     """
     path = Path(path)
+    new_folders = [folder for folder in path.parents if not folder.exists()]  # from the innermost on
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     draft = scratch / path.name  # keeps the suffix, from which writers take the format
     try:
         yield draft
@@ -42,9 +46,20 @@ def atomic(path: str | Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename is None:  # numpy says only how many bytes it wrote
             reason = f"could not be written, is the disk full? ({one_line(error)})"
             raise OSError(error.errno or errno.EIO, reason, str(path)) from error
+        if isinstance(error, OSError) and str(error.filename).startswith(str(scratch)):
+            raise OSError(error.errno, error.strerror, str(path)) from error  # whose name the user knows
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        _remove_empty(new_folders)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders that were made for what was then not written."""
+    for folder in folders:
+        if not folder.is_dir() or any(folder.iterdir()):
+            return
+        folder.rmdir()
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:

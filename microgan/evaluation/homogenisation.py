@@ -70,6 +70,14 @@ class PhaseProperties(Config):
         return np.array([[bulk + shear, bulk - shear, 0], [bulk - shear, bulk + shear, 0], [0, 0, shear]])
 
 
+# Those of params.yaml, for the command line.
+MATERIALS: dict[str, PhaseProperties] = {
+    "e_glass": PhaseProperties(young_modulus_gpa=74.0, poisson_ratio=0.2, conductivity_w_mk=1.0),
+    "carbon": PhaseProperties(young_modulus_gpa=15.0, poisson_ratio=0.07, conductivity_w_mk=5.0),
+    "epoxy": PhaseProperties(young_modulus_gpa=3.35, poisson_ratio=0.35, conductivity_w_mk=0.2),
+}
+
+
 class PropertiesConfig(Config):
     """Materials of both phases, and what is solved.
 
@@ -79,10 +87,8 @@ class PropertiesConfig(Config):
     rounded handbook values. ``discs`` and ``matrix`` may also be names in ``materials``.
     """
 
-    discs: PhaseProperties = PhaseProperties(young_modulus_gpa=74.0, poisson_ratio=0.2, conductivity_w_mk=1.0)
-    matrix: PhaseProperties = PhaseProperties(
-        young_modulus_gpa=3.35, poisson_ratio=0.35, conductivity_w_mk=0.2
-    )
+    discs: PhaseProperties = MATERIALS["e_glass"]
+    matrix: PhaseProperties = MATERIALS["epoxy"]
     boundary: Literal["periodic", "mixed"] = "periodic"
     count: int = Field(default=500, ge=2)
     materials: dict[str, PhaseProperties] = Field(default_factory=dict)

@@ -49,16 +49,17 @@ def dependent_parts(planes: Planes) -> list[Dependence]:
     for first, second in pairwise(sorted(role_of)):
         if role_of[first] == role_of[second]:
             continue
-        correlation = _correlation(planes, first, second)
+        both = np.asarray(planes.mask[first]) & np.asarray(planes.mask[second])
+        correlation = grey_correlation(planes.grey[first], planes.grey[second], both)
         if correlation > LARGEST_CORRELATION:
             names = tuple(" and ".join(sorted(role_of[plane])) for plane in (first, second))
             dependent.append(Dependence((first, second), (names[0], names[1]), correlation))
     return dependent
 
 
-def _correlation(planes: Planes, first: int, second: int) -> float:
-    both = np.asarray(planes.mask[first]) & np.asarray(planes.mask[second])
-    grey = [np.asarray(planes.grey[plane], np.float64)[both] for plane in (first, second)]
+def grey_correlation(first: np.ndarray, second: np.ndarray, both: np.ndarray) -> float:
+    """Return the correlation (Pearson) of two planes (H, W) where ``both`` (H, W) show the specimen."""
+    grey = [np.asarray(plane, np.float64)[both] for plane in (first, second)]
     if not both.any() or min(values.std() for values in grey) == 0:
         return 0.0
     return float(np.corrcoef(*grey)[0, 1])

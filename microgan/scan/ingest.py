@@ -125,7 +125,7 @@ def _first_pass(
             _check_values(raw, mask, scan, index)
             saturated.append(saturated_fraction(raw[mask]))
             write_mask(mask)
-            for role, (row0, row1, col0, col1) in _split_plane(index, mask, config.split, named).items():
+            for role, (row0, row1, col0, col1) in split_plane(index, mask, config.split, named).items():
                 regions[role].append((index, row0, row1, col0, col1))
                 part = mask[row0:row1, col0:col1]
                 if role not in served and window_corners(part, window_px).any():
@@ -152,7 +152,7 @@ def _first_pass(
 # The split ---------------------------------------------------------------------------------------------
 
 
-def _split_plane(
+def split_plane(
     plane: int, mask: np.ndarray, split: SplitConfig, named: Mapping[str, set[int]]
 ) -> dict[str, tuple[int, int, int, int]]:
     """Return the box of each role in one plane: all of it, or bands of rows with a margin between them.

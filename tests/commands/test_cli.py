@@ -13,7 +13,7 @@ from microgan import __version__
 from microgan.core.files import write_tiff
 from tests.commands.helpers import ROOT, csv_rows, json_result, run_command
 
-COMMANDS = ("simulate", "detect", "sample", "validate", "compare", "export")
+COMMANDS = ("inspect", "simulate", "detect", "sample", "validate", "windows", "compare", "export")
 
 
 def test_bad_input_is_one_line_and_writes_nothing(
@@ -147,6 +147,39 @@ def test_help_and_completion_come_without_torch() -> None:
     ):
         done = _run_without(heavy, *words, **variables)
         assert part in done.stdout, done.stderr
+
+
+def test_refusals_come_without_torch(tmp_path: Path) -> None:
+    heavy = ("torch", "scipy", "skimage", "matplotlib")
+    (tmp_path / "a.tif").touch()
+    for words, line in (
+        (("detect", tmp_path / "none.tif", "--radius", 4, 8, "--out", "o.csv"), "none.tif: missing"),
+        (("detect", tmp_path / "a.tif", "--radius", 8, 4, "--out", "o.csv"), "--radius: 8 4"),
+        (
+            ("validate", tmp_path / "a.tif", "--reference", "none.json", "--out", "o.csv"),
+            "none.json: missing",
+        ),
+        (
+            ("compare", *[tmp_path / "a.tif"] * 2, "--reference", tmp_path, "--plot", "p.tif"),
+            "must be named *.png",
+        ),
+        (("windows", tmp_path / "none.tif", "--out", "o.tif"), "none.tif: missing"),
+        (("inspect", tmp_path / "none.tif"), "none.tif: missing"),
+        (("sample", tmp_path, "--strict", "--out", "o.tif"), "--strict: without --repair"),
+    ):
+        done = _run_without(heavy, *words)
+        assert done.returncode == 2 and line in done.stderr, done.stderr
+
+
+def test_one_of_a_thing_is_not_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row, col = np.mgrid[:64, :64]
+    disc = (np.clip(7 - np.hypot(row - 30, col - 30), -0.5, 0.5) * 200 + 120).astype(np.uint8)
+    write_tiff(tmp_path / "a.tif", disc[None])
+    words = ("detect", tmp_path / "a.tif", "--radius", 4, 9, "--out", tmp_path / "c.csv")
+    assert run_command(monkeypatch, *words) == 0
+    assert capsys.readouterr().out.startswith("1 disc in 1 image, written to ")
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(

@@ -33,4 +33,24 @@ def test_compare_tells_a_set_from_another_and_not_from_itself(
     assert "volume_fraction" in figures["c"]["differing"]
     assert figures["c"]["descriptors"]["volume_fraction"]["difference"] < -0.1
     text = capsys.readouterr().out
-    assert "Volume fraction" in text and "differing at 5% in all: none" in text
+    assert "Volume fraction" in text and "differing of these: none" in text
+    assert f"{tmp_path / 'b.tif'} (24 images) against {tmp_path / 'a.tif'} (24 images)" in text
+    assert "error: of a number, the difference over the second set's" in text
+    (together,) = {line for line in text.splitlines() if line.startswith("tested together, at 5% in all: ")}
+    assert "two-point correlation" in together and "lineal" not in together
+    assert figures["b"]["tested_together"][0] != "" and len(figures["b"]["tested_together"]) <= 8
+
+
+def test_both_sets_are_checked_before_one_is_measured(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(*args: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("microgan.commands.compare.MeasuredImages.of", measured)
+    write_tiff(tmp_path / "small.tif", np.zeros((2, 32, 32), np.uint16))
+    words = ("compare", material / "windows.tif", tmp_path / "small.tif", "--reference")
+    assert run_command(monkeypatch, *words, material / "reference.json") == 2
+    assert "small.tif[0]: 32 x 32 px: must be 64 x 64 px" in capsys.readouterr().err
+    assert run_command(monkeypatch, *words, material) == 2
+    assert f"is a folder: must be the file {material / 'reference.json'}" in capsys.readouterr().err

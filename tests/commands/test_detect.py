@@ -8,6 +8,7 @@ from PIL import Image
 
 from microgan.core.files import write_tiff
 from tests.commands.helpers import csv_rows, run_command
+from tests.scan.cases import plane
 
 
 def test_detect_writes_sub_pixel_circles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +56,32 @@ def test_detect_takes_a_folder_in_natural_order_and_draws_overlays(
     row, col = np.nonzero(picture[..., 0] - picture[..., 2] > 60)
     distance_px = np.hypot((row + 0.5) / 4 - 21.5, (col + 0.5) / 4 - 30.5)
     assert len(distance_px) and np.abs(distance_px - float(rows[0]["radius"])).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            ("--radius", 4, 8, "--polarity", "dark"),
+            "bright discs explain the image far better: try --polarity bright",
+        ),
+        (
+            ("--radius", 6, 12),
+            "of the discs are at the band's lower end, 6: smaller ones are missed: try [3, 12]",
+        ),
+        (("--radius", 4, 8), None),
+    ],
+)
+def test_a_wrong_polarity_or_band_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    options: tuple[object, ...],
+    line: str | None,
+) -> None:
+    write_tiff(tmp_path / "a.tif", np.block([[plane(0), plane(1)]])[None])
+    assert run_command(monkeypatch, "detect", tmp_path / "a.tif", *options, "--out", tmp_path / "c.csv") == 0
+    assert any(line in message for message in caplog.messages) if line else not caplog.messages
 
 
 def test_pages_without_specimen_or_without_contrast_are_told(

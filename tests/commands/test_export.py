@@ -227,3 +227,59 @@ def test_borders_that_fit_without_a_card_are_told(
         assert len(caplog.messages) == told
     assert run_command(monkeypatch, "export", tmp_path / "seamless.tif", *words, "--periodic") == 0
     assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            ("--format", "csv", "--extrude-voxels", 3),
+            "--extrude-voxels: has no effect here: needs --format hdf5",
+        ),
+        (
+            ("--format", "csv", "--element-size", 0.5),
+            "--element-size: has no effect here: needs --format msh",
+        ),
+        (
+            ("--format", "vti", "--include-invalid"),
+            "--include-invalid: has no effect here: needs --reference",
+        ),
+        (("--format", "vti", "--grey-scale", "own"), "--grey-scale: has no effect here: needs --reference"),
+        (
+            ("--format", "vti", "--disc-material", "e_glass", "--matrix-material", "epoxy"),
+            "--disc-material: has no effect here: needs --format inp",
+        ),
+        (("--format", "inp", "--disc-material", "e_glass"), "needs --disc-material and --matrix-material"),
+        (
+            ("--format", "inp", "--disc-material", "steel", "--matrix-material", "epoxy"),
+            "--disc-material: steel: must be e_glass, carbon, epoxy, or a JSON file",
+        ),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[object, ...],
+    line: str,
+) -> None:
+    np.save(tmp_path / "phase.npy", np.eye(16, dtype=np.uint8))
+    words = ("export", tmp_path / "phase.npy", "--voxel-size-um", 1, *options, "--out", tmp_path / "out")
+    assert run_command(monkeypatch, *words) == 2
+    assert line in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_materials_by_name_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "phase.npy", np.eye(16, dtype=np.uint8))
+    (tmp_path / "resin.json").write_text('{"young_modulus_gpa": 2.5, "poisson_ratio": 0.4}')
+    materials = ("--disc-material", "e_glass", "--matrix-material", tmp_path / "resin.json")
+    words = ("--voxel-size-um", 1, "--length-unit", "mm", "--format", "inp", "--out", tmp_path / "out")
+    assert run_command(monkeypatch, "export", tmp_path / "phase.npy", *materials, *words) == 0
+    (file,) = (tmp_path / "out/inp").glob("*.inp")
+    text = file.read_text()
+    elastic = [text[text.index("*ELASTIC", text.index(f"NAME={name}")) :].splitlines()[1] for name in NAMES]
+    assert [[float(value) for value in line.split(",")] for line in elastic] == [[2500, 0.4], [74000, 0.2]]
+
+
+NAMES = ("matrix", "fibre")

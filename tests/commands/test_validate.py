@@ -107,7 +107,7 @@ def test_valid_images_are_kept_with_their_card(
     card.write(tmp_path / "new.json")
     words = (samples, "--reference", material / "reference.json", "--out", tmp_path / "v.csv", "--keep", kept)
     assert run_command(monkeypatch, "validate", *words) == 0
-    assert f"the valid ones to {kept}" in capsys.readouterr().out
+    assert f"valid images to {kept}" in capsys.readouterr().out
     assert np.array_equal(tifffile.imread(kept), real)
     with open_image(kept) as scan:
         assert scan.voxel_size_um == pytest.approx(0.65)

@@ -35,6 +35,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_failed_write_names_the_file_itself_and_leaves_no_new_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new/deep/a.txt"
+    with pytest.raises(OSError, match="No space") as error, atomic(path) as draft:
+        raise OSError(errno.ENOSPC, "No space left on device", str(draft))
+    assert one_line(error.value) == f"{path}: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "new").mkdir()
+    with pytest.raises(RuntimeError), atomic(path) as draft:
+        raise RuntimeError
+    assert [found.name for found in tmp_path.rglob("*")] == ["new"]  # which was there before
+
+
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     for name in ("first", "second"):

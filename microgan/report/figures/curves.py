@@ -153,8 +153,13 @@ def descriptor_sheet(
     descriptors: Mapping[str, Descriptor],
     voxel_size_um: float | None,
     path: Path,
+    *,
+    compared_with: str = SET_STYLES["held_out"][0],
 ) -> None:
-    """Show all curves and distributions, a panel for each: model -> descriptor -> rows; valid samples."""
+    """Show all curves and distributions, a panel for each: model -> descriptor -> rows; valid samples.
+
+    ``compared_with`` names the set that models are compared with.
+    """
     first = next(iter(curves.values()))
     shown = {
         name: descriptor for name, descriptor in descriptors.items() if descriptor.axis and name in first
@@ -162,9 +167,8 @@ def descriptor_sheet(
     down = -(-len(shown) // 4)
     figure, panels = panels_of_one_style(down, 4, height=2.3 * down + 0.4, width=3.3)
     for panel, (name, descriptor) in zip(panels.ravel(), shown.items(), strict=False):
-        _draw_descriptor(
-            panel, name, descriptor, {model: rows[name] for model, rows in curves.items()}, voxel_size_um
-        )
+        of_models = {model: rows[name] for model, rows in curves.items()}
+        _draw_descriptor(panel, name, descriptor, of_models, voxel_size_um, compared_with)
     for panel in panels.ravel()[len(shown) :]:
         panel.set_visible(False)
     legend_below(figure, handles_by_label(panels[0, 0]))
@@ -172,7 +176,12 @@ def descriptor_sheet(
 
 
 def _draw_descriptor(
-    panel: Axes, name: str, descriptor: Descriptor, curves: Mapping[str, Curve], voxel_size_um: float | None
+    panel: Axes,
+    name: str,
+    descriptor: Descriptor,
+    curves: Mapping[str, Curve],
+    voxel_size_um: float | None,
+    compared_with: str,
 ) -> None:
     """Draw the real curve, its envelope, and that of each model: name of the model -> rows."""
     what, _, unit = descriptor.axis.partition(", ")
@@ -182,7 +191,7 @@ def _draw_descriptor(
     real, half_width = (scale**power * _column(rows, key) for key in ("held_out", "envelope"))
     axis = scale * _column(rows, "axis")
     panel.fill_between(axis, real - half_width, real + half_width, color="#cccccc", label=ENVELOPE)
-    panel.plot(axis, real, color=SET_STYLES["held_out"][1], lw=1.6, label=SET_STYLES["held_out"][0])
+    panel.plot(axis, real, color=SET_STYLES["held_out"][1], lw=1.6, label=compared_with)
     for (model, own), colour in zip(curves.items(), model_colours(curves).values(), strict=True):
         # Bins of distributions differ with the samples.
         values = scale**power * _column(own, "after")

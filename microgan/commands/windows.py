@@ -1,0 +1,81 @@
+"""`microgan windows`: real windows at random, as one file: what `microgan compare` compares samples with."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from microgan.commands.images import TIFF, must_be_named, written
+from microgan.core.errors import UserError
+from microgan.core.files import write_tiff
+from microgan.scan.field_of_view import specimen
+from microgan.scan.images import image_files, pages, voxel_size_um
+from microgan.scan.planes import Planes, window_corners
+from microgan.scan.windows import Windows
+
+Part = Literal["train", "calibration", "held_out"]
+
+
+def windows(
+    scan: Path, count: int, size_px: int, seed: int, out: Path, part: Part | None = None
+) -> dict[str, Any]:
+    """Draw windows uniformly over all places in the field of view, and write them in the scan's grey values.
+
+    Parameters
+    ----------
+    scan
+        A folder that ingest wrote (``data/planes``), or a file or folder of slices.
+    count, size_px, seed
+        Number of windows, their side, and the seed of their places.
+    out
+        TIFF stack to write.
+    part
+        Of a scan that ingest has split; the held-out part by default. Slices have no parts.
+    """
+    must_be_named("--out", out, *TIFF)
+    rng = np.random.default_rng(seed)
+    if (scan / "scan.json").is_file():
+        planes = Planes.load(scan)
+        drawn = Windows(planes, part or "held_out", size_px).draw(rng, count)[:, 0].numpy()
+        stack, voxel_um = planes.info.denormalise(drawn), planes.info.voxel_size_um
+    elif part is not None:
+        rule = "needs a scan that ingest has split, data/planes: slices have no parts"
+        raise UserError("--part", part, rule)
+    else:
+        if out.resolve() in {path.resolve() for path in image_files([scan])}:
+            raise UserError("--out", out, "must not be one of the files that windows are drawn from")
+        stack, voxel_um = _of_slices(scan, count, size_px, rng), voxel_size_um([scan])
+    write_tiff(out, stack, voxel_um)
+    return {"files": written(windows=out), "windows": count, "size_px": size_px, "seed": seed, "part": part}
+
+
+def _of_slices(scan: Path, count: int, size_px: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw windows of raw slices; they are read twice, one at a time."""
+    places = [int(allowed.sum()) for _, _, allowed in _allowed(scan, size_px)]
+    if not sum(places):
+        rule = f"no window of {size_px} x {size_px} px fits into it and its field of view: take smaller ones"
+        raise UserError(scan, "too small", f"{rule}, --size")
+    numbers = rng.integers(sum(places), size=count)  # through all pages: one number is one place
+    page_of = np.searchsorted(np.cumsum(places), numbers, side="right")
+    before = np.cumsum([0, *places])
+    drawn: dict[int, np.ndarray] = {}
+    first: tuple[str, np.dtype] | None = None
+    for index, (name, page, allowed) in enumerate(_allowed(scan, size_px)):
+        wanted = np.flatnonzero(page_of == index)
+        first = first or (name, page.dtype)
+        if page.dtype != first[1]:
+            raise UserError(name, f"{page.dtype}", f"must be {first[1]} as {first[0]}")
+        if not len(wanted):
+            continue
+        corners = np.argwhere(allowed)
+        for number in wanted:
+            row, col = corners[numbers[number] - before[index]]
+            drawn[int(number)] = page[row : row + size_px, col : col + size_px]
+    return np.stack([drawn[number] for number in range(count)])
+
+
+def _allowed(scan: Path, size_px: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield each page with its name, and where the first pixel of a window may lie."""
+    for name, page in pages([scan], with_outside=True):
+        yield name, page, window_corners(specimen(page), size_px)

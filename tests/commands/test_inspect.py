@@ -1,0 +1,104 @@
+"""`microgan inspect`."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from PIL import Image
+
+from microgan.core.files import write_tiff
+from microgan.scan.config import ScanConfig
+from microgan.scan.ingest import ingest
+from tests.commands.helpers import ROOT, json_result, run_command
+from tests.scan.cases import PIXEL_UM, plane
+
+
+@pytest.fixture(scope="module")
+def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 16-bit slices, as ImageJ writes them, larger than `plane` draws them."""
+    folder = tmp_path_factory.mktemp("scans") / "my slices"
+    folder.mkdir()
+    for number in range(3):
+        image = np.block([[plane(number)], [plane(number + 3)]]).astype(np.uint16) * 157 + 3000
+        options = {"resolution": (1 / PIXEL_UM,) * 2, "metadata": {"unit": "um"}}
+        tifffile.imwrite(folder / f"slice_{number}.tif", image, imagej=True, **options)
+    (folder / "notes.txt").write_text("not a slice")
+    return folder
+
+
+def test_inspect_describes_a_scan_and_proposes(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = json_result(monkeypatch, capsys, "inspect", slices, "--picture", "p.png")
+    assert (result["shape"], result["dtype"]) == ([3, 320, 192], "uint16")
+    assert result["voxel_size_um"] == pytest.approx(PIXEL_UM) and "ImageJ" in result["voxel_size_source"]
+    assert (result["polarity"], result["doubts"], result["window_px"]) == ("bright", [], 64)
+    assert result["radius_px"] == pytest.approx([4, 8], abs=1)
+    assert (result["planes_apart"], result["split"]["held_out"]) == (1, "2:3")
+    with Image.open("p.png") as image:
+        assert image.size[0] > 1000
+
+
+def test_a_scan_is_added_and_the_pipeline_reads_it(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three commands and no editor."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    assert run_command(monkeypatch, "inspect", slices, "--add", "mine") == 0
+    text = capsys.readouterr().out
+    assert "radius_px:" in text and "3 files (" in text and "Next: make repro SCAN=mine" in text
+    assert sorted(path.name for path in Path("data/raw/mine").iterdir()) == [
+        f"slice_{n}.tif" for n in range(3)
+    ]
+    assert sorted(path.name for path in slices.iterdir())[0] == "notes.txt"  # nothing was moved
+    entry = yaml.safe_load(Path("params.yaml").read_text())["scans"]["mine"]
+    config = ScanConfig.from_mapping(entry, "scans.mine")
+    planes = ingest("mine", Path("data/raw/mine"), config, 64, tmp_path / "planes")
+    assert planes.info.shape == (3, 320, 192) and planes.info.voxel_size_um == pytest.approx(PIXEL_UM)
+    assert run_command(monkeypatch, "inspect", slices, "--add", "mine") == 2
+    assert "scans.mine: exists" in capsys.readouterr().err
+
+
+def test_a_scan_in_its_place_is_not_copied(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("window_px: 64\nscans:\n  a:\n    path: .\n")
+    shutil.copytree(slices, "data/raw/mine/sub")
+    words = ("--add", "mine", "--polarity", "bright", "--radius", 4, 8)
+    assert run_command(monkeypatch, "inspect", "data/raw/mine/sub", *words) == 0
+    entry = yaml.safe_load(Path("params.yaml").read_text())["scans"]["mine"]
+    assert (entry["path"], entry["radius_px"]) == ("sub", [4, 8])
+    assert "copied" not in capsys.readouterr().out
+
+
+def test_nothing_is_added_where_the_proposal_is_in_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = "window_px: 64\nscans:\n  a:\n    path: .\n"
+    Path("params.yaml").write_text(before)
+    noise = np.random.default_rng(0).normal(1000, 50, (1, 320, 160)).astype(np.uint16)
+    write_tiff(tmp_path / "noise.tif", noise)
+    assert run_command(monkeypatch, "inspect", "noise.tif", "--add", "mine") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "no discs were found" in line and "give --polarity and --radius MIN MAX" in line
+    assert Path("params.yaml").read_text() == before and not Path("data").exists()
+    assert run_command(monkeypatch, "inspect", "noise.tif") == 0
+    assert "nothing is proposed" in capsys.readouterr().out
+    words = ("--add", "mine", "--polarity", "dark", "--radius", 4, 8)
+    assert run_command(monkeypatch, "inspect", "noise.tif", *words) == 0  # who knows better decides
+    assert yaml.safe_load(Path("params.yaml").read_text())["scans"]["mine"]["polarity"] == "dark"
+
+
+def test_a_folder_without_params_yaml_is_refused_before_the_scan_is_read(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(monkeypatch, "inspect", slices, "--add", "mine") == 2
+    assert "params.yaml: missing: --add writes into params.yaml" in capsys.readouterr().err
