@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import grimp
 import pytest
@@ -86,6 +87,31 @@ def test_dvc_knows_all_stages_and_every_parameter_has_a_reader() -> None:
     assert set(models) == {"train", "generate", "export"} | JUDGED
     for name, judged in models.items():
         assert judged == [*params["models"], *([BASELINE] if name in JUDGED else [])]
+
+
+def _after(stages: dict[str, Any], name: str) -> set[str]:
+    """All stages that depend on what the stage ``name`` writes, directly or not."""
+    later, written = {name}, set(_outputs(stages[name]))
+    while True:
+        new = {other for other, stage in stages.items() if written & set(stage["deps"])} - later
+        if not new:
+            return later - {name}
+        later |= new
+        written |= {path for other in new for path in _outputs(stages[other])}
+
+
+def _outputs(stage: dict[str, Any]) -> list[str]:
+    groups = [stage.get("outs", []), stage.get("metrics", [])]
+    return [path for group in groups for entry in group for path in entry]
+
+
+def test_a_change_of_limits_trains_draws_and_measures_nothing() -> None:
+    """The parameters that set limits are read by no stage that comes before training, or measures."""
+    stages = _dvc()
+    limits = {"calibrate", "calibrate.false_rejection_budget", "calibrate.rules", "calibrate.own"}
+    readers = {name for name, stage in stages.items() if limits & set(stage.get("params", []))}
+    rerun = readers.union(*(_after(stages, name) for name in readers))
+    assert rerun == {"calibrate", "validate", "evaluate", "export", "report"}
 
 
 def test_an_edit_of_the_report_or_of_the_evaluation_trains_nothing() -> None:

@@ -1,7 +1,10 @@
 """Which images are valid: rules, limits calibrated on real windows, verdicts, detection rates.
 
 ==================  ===================================================================================
-`reference`         `Reference`: rules, limits and detector of one material, stored as reference.json
+`segmentation`      `Segmentation`: how discs and disc phase of one scan are found
+`reference`         `Reference`: that, and the limits of the rules, stored as reference.json
+`measuring`         `MeasuredWindows`: the circles and measures of many images, before any limit
+`real_measures`     `RealMeasures`: real windows measured once, with and without planted defects
 `calibration`       `calibrate` limits on real windows; `CalibrationConfig`
 `judging`           `judge` windows by a reference: `Verdict`, `pass_rate`, `rejected_by`
 `large_images`      `judge_large_image`: images larger than a window, by all of their windows
@@ -10,7 +13,7 @@
 `evidence`          `Evidence`: what the rules read from one image; the argument of own rules
 `own_rules`         `OwnRule`: a Python function of the user's own, imported by name
 `planted_defects`   `plant` one known defect into an image
-`detection_rate`    `plant_every_defect` into real windows, and how often the rules reject each
+`detection_rate`    `PlantedDefects` in real windows, and how often the rules reject each kind
 `usefulness`        `all_doubts`: what speaks against relying on a reference
 ==================  ===================================================================================
 """
