@@ -1,12 +1,8 @@
-"""From rough circle candidates to circles: exact fit of the edge, and the selection of those that are there.
+"""From rough circle candidates to circles: exact fit of the edge.
 
-Two ideas carry dense packings, where discs touch and edges run into each other:
-
-- *Fit* (`fit_circles`): a circle is moved to where the mean inward gradient on its edge is greatest, after
-  what the blurred edges of its neighbours add there has been subtracted. Without that, touching discs shrink.
-- *Selection* (`select`): the strongest circle comes first and explains the edges inside it. The others are
-  then scored on the part of their edge that no accepted disc hides. So a real overlap stays (each disc has a
-  free arc), a second reading of one disc goes, and so does a circle in the gap between discs.
+A circle is moved to where the mean inward gradient on its edge is greatest, after what the blurred edges of
+its neighbours add there has been subtracted (`fit_circles`). Without that, touching discs shrink. Which of
+the circles are there is decided by `microgan.detection.circle_selection`.
 
 Circles are rows of a tensor ``(n, 3)``: row, col, radius, in pixels, pixel centres at integers; ``image``
 ``(n,)`` says to which image of the batch each belongs. The edge of a circle is read at `ANGLES` points.
@@ -26,7 +22,10 @@ from torch.nn import functional
 
 # Where the edge is read ---------------------------------------------------------------------------------
 
+MIN_VISIBLE = 0.25  # least fraction of an edge that must be in the image and not hidden
 ANGLES = 24  # points on an edge; neighbouring ones are about one blur width apart at radius 8
+# Radius, px, above which an edge is read at more points, in steps of this radius; and at most so many times.
+SPARSE_RADIUS_PX, MOST_TIMES = 10.0, 8
 STEP_PX = 1.0  # of the finite differences along the radius
 # Points inside a circle at which its grey is read: (fraction of the radius, how many).
 INTERIOR = np.array([(0.0, 1), (0.4, 8), (0.7, 16)])
@@ -54,16 +53,6 @@ NOTCH_FROM_PX = 0.4
 # Half width, px, of that notch: edge points so close outside of the other circle are left out too. Larger:
 # few points are left to fit. Smaller: points in the blurred notch move the circles.
 NOTCH_PX = 1.5
-
-# The selection ------------------------------------------------------------------------------------------
-
-HIDDEN_DEPTH_PX = 1.0  # an edge point this deep in another disc can show no edge
-MIN_VISIBLE = 0.25  # least fraction of an edge that must be in the image and not hidden
-# Largest fraction of the edge in the image that other discs may hide: two discs at 0.6 (r1 + r2) hide at most
-# 0.4 of each other, but a circle between several discs is hidden more. The hidden fraction, times the
-# penalty, is added to the score that the rest needs.
-MAX_HIDDEN, HIDDEN_PENALTY = 0.5, 0.6
-LENGTH_EXPONENT = 0.6  # of an arc's length in its strength: 1/2 if noise decided, 1 for explained length
 
 
 class EdgeFit(NamedTuple):
@@ -139,23 +128,65 @@ def inward(
     -------
     values, inside : Tensors of shape (n, s, ANGLES)
     """
-    sin, cos = directions(circles)
+    shape = (len(circles), len(steps_px), ANGLES)
+    values, inside = circles.new_zeros(shape), torch.zeros(shape, dtype=torch.bool, device=circles.device)
+    for times, rows in _by_size(circles):
+        values[rows], inside[rows] = _inward(vectors, image[rows], circles[rows], steps_px, times)
+    return values, inside
+
+
+def _inward(
+    vectors: Maps, image: Tensor, circles: Tensor, steps_px: Sequence[float], times: int
+) -> tuple[Tensor, Tensor]:
+    """`inward`, each value the mean over ``times`` points on its part of the edge."""
+    sin, cos = directions(circles, times)
     radius = circles[:, 2, None] + circles.new_tensor(steps_px)  # (n, s)
     offsets = (radius[..., None, None] * torch.stack([cos, sin], 1)).flatten(1, 2)
     values, inside = vectors.read(image, circles, offsets)
-    along_row, along_col = values.view(2, *radius.shape, ANGLES)
-    return -(along_row * sin + along_col * cos), inside.view(*radius.shape, ANGLES)
+    along_row, along_col = values.view(2, *radius.shape, -1)
+    values, inside = -(along_row * sin + along_col * cos), inside.view(*radius.shape, -1)
+    if times == 1:
+        return values, inside
+    values, inside = values.unflatten(2, (ANGLES, times)), inside.unflatten(2, (ANGLES, times))
+    count = inside.sum(3)
+    return (values * inside).sum(3) / count.clamp_min(1), count > times / 2
+
+
+def _by_size(circles: Tensor) -> list[tuple[int, Tensor | slice]]:
+    """List how many times as dense larger circles are read, and their rows.
+
+    Between points too far apart, a false circle across several discs would pass by chance.
+    """
+    times = (circles[:, 2] / SPARSE_RADIUS_PX).ceil().clamp(1, MOST_TIMES).long()
+    sizes = times.unique().tolist()
+    if len(sizes) == 1:
+        return [(sizes[0], slice(None))]
+    return [(size, torch.nonzero(times == size)[:, 0]) for size in sizes]
 
 
 def interior(grey: Maps, image: Tensor, circles: Tensor, fraction: float) -> Tensor:
     """Return the quantile ``fraction`` of the grey values inside each circle (n,); a dark gap lowers it."""
-    turn = np.concatenate([np.arange(n) / n for n in INTERIOR[:, 1]]) * 2 * math.pi
-    fraction_of_radius = np.repeat(INTERIOR[:, 0], INTERIOR[:, 1].astype(int))[:, None]
-    pattern = torch.from_numpy(fraction_of_radius * np.stack([np.cos(turn), np.sin(turn)], 1)).to(circles)
-    values, inside = grey.read(image, circles, circles[:, 2, None, None] * pattern)
-    ordered = torch.where(inside, values[0], torch.inf).sort(dim=1).values
-    rank = (inside.sum(1, keepdim=True) * fraction).long()
-    return ordered.gather(1, rank)[:, 0]
+    quantile = circles.new_zeros(len(circles))
+    for times, rows in _by_size(circles):
+        pattern = torch.from_numpy(_interior_pattern(times)).to(circles)
+        values, inside = grey.read(image[rows], circles[rows], circles[rows, 2, None, None] * pattern)
+        ordered = torch.where(inside, values[0], torch.inf).sort(dim=1).values
+        rank = (inside.sum(1, keepdim=True) * fraction).long()
+        quantile[rows] = ordered.gather(1, rank)[:, 0]
+    return quantile
+
+
+@lru_cache
+def _interior_pattern(times: int) -> np.ndarray:
+    """Points (k, 2) in a circle of radius 1, by col and row; for larger circles on more and longer rings."""
+    if times == 1:
+        rings = INTERIOR
+    else:
+        steps = 2 * times
+        rings = np.array([(0.7 * k / steps, max(8 * k, 1)) for k in range(steps + 1)])
+    turn = np.concatenate([np.arange(n) / n for n in rings[:, 1]]) * 2 * math.pi
+    fraction_of_radius = np.repeat(rings[:, 0], rings[:, 1].astype(int))[:, None]
+    return np.asarray(fraction_of_radius * np.stack([np.cos(turn), np.sin(turn)], 1))
 
 
 def neighbours(image: Tensor, circles: Tensor, reach_px: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -172,11 +203,27 @@ def neighbours(image: Tensor, circles: Tensor, reach_px: float = 0.0) -> tuple[n
         return np.zeros((0, 2), int), np.zeros(0)
     apart = 1e6  # lays the images side by side, so that one tree serves the batch
     points = np.column_stack([row + apart * which, col])
-    pairs = cKDTree(points).query_pairs(2 * radius.max() + reach_px, output_type="ndarray")
+    pairs = _candidate_pairs(points, radius, reach_px)
     distance = np.hypot(*(points[pairs[:, 0]] - points[pairs[:, 1]]).T)
     near = distance < radius[pairs].sum(axis=1) + reach_px
     pairs, distance = pairs[near], distance[near]
     return np.concatenate([pairs, pairs[:, ::-1]]), np.concatenate([distance, distance])
+
+
+def _candidate_pairs(points: np.ndarray, radius: np.ndarray, reach_px: float) -> np.ndarray:
+    """List the pairs (m, 2) that may be neighbours: few large circles must not make all others candidates."""
+    usual = radius <= 2 * np.median(radius)
+    sizes = [rows for rows in (np.flatnonzero(usual), np.flatnonzero(~usual)) if len(rows)]
+    trees = [cKDTree(points[rows]) for rows in sizes]
+    pairs = [
+        rows[tree.query_pairs(2 * radius[rows].max() + reach_px, output_type="ndarray")]
+        for rows, tree in zip(sizes, trees, strict=True)
+    ]
+    if len(sizes) == 2:
+        most = sum(radius[rows].max() for rows in sizes) + reach_px
+        between = trees[0].sparse_distance_matrix(trees[1], most, output_type="ndarray")
+        pairs.append(np.column_stack([sizes[0][between["i"]], sizes[1][between["j"]]]))
+    return np.concatenate(pairs)
 
 
 def fit_circles(
@@ -261,63 +308,6 @@ def true_radius(circles: Tensor, image: Tensor, width_px: Tensor) -> Tensor:
     return fixed
 
 
-def select(
-    image: Tensor,
-    circles: Tensor,
-    values: Tensor,
-    inside: Tensor,
-    threshold: float,
-    min_separation: float,
-) -> tuple[Tensor, Tensor]:
-    """Select circles, the strongest first; each accepted one explains the edges inside it.
-
-    Parameters
-    ----------
-    values, inside : Tensors of shape (n, ANGLES)
-        Of `inward`, on the normalised gradient.
-    threshold : float
-        Least mean of ``values`` on the visible arc.
-    min_separation : float
-        Circles closer than this fraction of the sum of their radii are two readings of one disc. Keep it
-        below the separation of overlapping discs that must still be found.
-
-    Returns
-    -------
-    selected : bool Tensor of shape (n,)
-    score : Tensor of shape (n,)
-        Mean of ``values`` on the visible arc, at most 1.
-    """
-    pairs, distance = neighbours(image, circles)
-    radius, edge_values = circles[:, 2].cpu().numpy(), values.cpu().numpy()
-    first, second = pairs.T
-    same = distance < min_separation * (radius[first] + radius[second])
-    hidden = _hidden(circles.cpu().numpy(), first, second)
-    visible = inside.cpu().numpy().copy()
-    in_image = visible.sum(1)
-    score, strength = _arc_score(edge_values, visible, radius, in_image, threshold)
-    undecided, selected = strength > 0, np.zeros(len(radius), bool)
-    while undecided.any():
-        # Everything that beats all its undecided rivals is accepted at once, in all images.
-        rivals = undecided[first] & undecided[second]
-        strongest_rival = np.full(len(radius), -np.inf)
-        np.maximum.at(strongest_rival, first[rivals], strength[second[rivals]])
-        accepted = undecided & (strength >= strongest_rival)
-        tied = rivals & accepted[first] & accepted[second] & (first > second)
-        accepted[first[tied]] = False
-        selected |= accepted
-        undecided &= ~accepted
-        explained = accepted[second] & undecided[first]
-        undecided[first[explained & same]] = False
-        np.logical_and.at(visible, first[explained], ~hidden[explained])
-        changed = np.unique(first[explained])
-        score[changed], strength[changed] = _arc_score(
-            edge_values[changed], visible[changed], radius[changed], in_image[changed], threshold
-        )
-        undecided &= strength > 0
-    device = circles.device
-    return torch.from_numpy(selected).to(device), torch.from_numpy(score).to(circles)
-
-
 def median_of_image(values: Tensor, image: Tensor, count: int) -> Tensor:
     """Median of ``values`` (n,) over the circles of each image, (count,); 0 where there is none."""
     order = values.argsort()
@@ -343,9 +333,13 @@ def usual_radius(
 # Kernels -----------------------------------------------------------------------------------------------
 
 
-def directions(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Sine (to the rows) and cosine (to the cols) of the ANGLES directions of an edge."""
-    angle = torch.arange(ANGLES, dtype=like.dtype, device=like.device) * (2 * math.pi / ANGLES)
+def directions(like: Tensor, times: int = 1) -> tuple[Tensor, Tensor]:
+    """Sine (to the rows) and cosine (to the cols) of the ANGLES directions of an edge.
+
+    Or of ``times`` as many: the first ``times`` lie evenly about the first of the ANGLES, and so on.
+    """
+    step = torch.arange(times * ANGLES, dtype=like.dtype, device=like.device) - (times - 1) / 2
+    angle = step * (2 * math.pi / ANGLES / times)
     return angle.sin(), angle.cos()
 
 
@@ -441,12 +435,12 @@ def _covered(circles: Tensor, pairs: Tensor) -> Tensor:
     apart = np.hypot(*(table[first, :2] - table[second, :2]).T)
     overlap_px = table[first, 2] + table[second, 2] - apart
     depth_px = np.where(overlap_px > NOTCH_FROM_PX, -NOTCH_PX, 0.0)
-    np.logical_or.at(covered, first, _hidden(table, first, second, depth_px=depth_px))
+    np.logical_or.at(covered, first, hidden_points(table, first, second, depth_px))
     return torch.from_numpy(covered).to(circles.device)
 
 
-def _hidden(
-    circles: np.ndarray, first: np.ndarray, second: np.ndarray, depth_px: np.ndarray | float = HIDDEN_DEPTH_PX
+def hidden_points(
+    circles: np.ndarray, first: np.ndarray, second: np.ndarray, depth_px: np.ndarray | float
 ) -> np.ndarray:
     """Which edge points of ``first`` lie ``depth_px`` inside ``second``, (m, ANGLES)."""
     angle = np.arange(ANGLES) * (2 * math.pi / ANGLES)
@@ -454,18 +448,3 @@ def _hidden(
     row, col = centre[:, :1] + radius * np.sin(angle), centre[:, 1:] + radius * np.cos(angle)
     depth = np.maximum(circles[second, 2] - depth_px, 0)[:, None]
     return np.asarray(row**2 + col**2 < depth**2)
-
-
-def _arc_score(
-    edge_values: np.ndarray, visible: np.ndarray, radius: np.ndarray, in_image: np.ndarray, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean on the visible arc, and the strength by which circles are ranked: 0 or less means none.
-
-    A long arc is better evidence than a short one at the same mean.
-    """
-    points = visible.sum(1)
-    score = np.minimum((edge_values * visible).sum(1) / np.maximum(points, 1), 1.0)
-    hidden = 1 - points / np.maximum(in_image, 1)
-    strength = (score - threshold - HIDDEN_PENALTY * hidden) * (radius * points) ** LENGTH_EXPONENT
-    is_enough = (points >= MIN_VISIBLE * ANGLES) & (hidden <= MAX_HIDDEN)
-    return score, np.where(is_enough, strength, -1.0)

@@ -25,7 +25,7 @@ class DetectorConfig(Config):
     min_fill: float = Field(default=0.3, ge=0, lt=1)
     opencv_method: Literal["gradient", "gradient_alt"] = "gradient"
     opencv_scale: int = Field(default=4, ge=1, le=8)
-    opencv_threshold: float = Field(default=0.3, gt=0, lt=1)
+    opencv_threshold: float = Field(default=0.2, gt=0, lt=1)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from microgan.detection.detector import Polarity
 
 CONTRAST_FRACTION = 0.5  # eps over the usual gradient on edges: weaker edges count less
 GRADIENT_FLOOR = 1e-3  # grey per pixel, on [-1, 1]: what is fainter is no structure, and blank stays blank
+LARGEST_CACHED_PX = 1 << 23  # of the accumulator: kernels of larger ones would fill the memory
+TILE_PX = 96  # about the side of the parts of a large image; a window is one part
 MIN_COVERAGE = 0.3  # fraction of a ring inside the image below which a disc cannot be judged
 
 
@@ -108,27 +110,62 @@ def _along_axis(grey: Tensor, weights: Tensor, axis: int) -> Tensor:
     return total
 
 
-def unit_gradient(gradient: Tensor) -> Tensor:
+def unit_gradient(gradient: Tensor, usual_square: Tensor | None = None) -> Tensor:
+    """Divide the gradient (B, 2, H, W) by about its length, faint ones by more.
+
+    Against ``usual_square`` (B, 1, 1, 1), the usual squared gradient on edges; by default that of each image.
+    """
     # The root of the sum of squares, unlike |grad| + eps, has a derivative where the gradient vanishes.
     square = gradient.square().sum(1, keepdim=True)
-    # The mean of g^2, weighted by g^2: the usual edge, however much of the image is empty.
-    floor = GRADIENT_FLOOR**2
-    edge_square = square.square().mean((1, 2, 3), keepdim=True) / (
-        square.mean((1, 2, 3), keepdim=True) + floor
-    )
-    return gradient / (square + CONTRAST_FRACTION**2 * edge_square + floor).sqrt()
+    usual_square = _edge_square(square) if usual_square is None else usual_square
+    return gradient / (square + CONTRAST_FRACTION**2 * usual_square + GRADIENT_FLOOR**2).sqrt()
+
+
+def _edge_square(square: Tensor, tiles: tuple[int, int] = (1, 1)) -> Tensor:
+    """Return the usual squared gradient on edges (B, 1, h, w) of each tile, from that of pixels (B, 1, H, W).
+
+    That is their mean weighted by themselves: the same however much of the image is empty.
+    """
+    if tiles == (1, 1):
+        mean, mean_square = (values.mean((1, 2, 3), keepdim=True) for values in (square, square.square()))
+    else:
+        mean, mean_square = (
+            functional.adaptive_avg_pool2d(values, tiles) for values in (square, square.square())
+        )
+    return mean_square / (mean + GRADIENT_FLOOR**2)
+
+
+def usual_edge_square(gradient: Tensor) -> Tensor:
+    """Return the usual squared gradient on edges (B, 1, 1, 1) of large images: the median of their parts.
+
+    Else the edge of the field of view, against the black around it, would decide for a whole slice.
+    """
+    rows, cols = (max(1, n // TILE_PX) for n in gradient.shape[-2:])
+    parts = _edge_square(gradient.square().sum(1, keepdim=True), (rows, cols)).flatten(1)
+    parts = torch.where(parts > GRADIENT_FLOOR**2, parts, torch.nan)
+    return parts.nanmedian(1).values.nan_to_num(0.0)[:, None, None, None]
+
+
+class Lines(NamedTuple):
+    """Rows or columns of the accumulator: where the first is in the image, their distance, and how many."""
+
+    first_px: float
+    pitch_px: float
+    number: int
 
 
 class _Rings(NamedTuple):
     """In Fourier space: the ring kernels (R, h, w//2+1) and the inward divergence, by row and col.
 
-    ``inverse_coverage`` (R, h', w') is 1 / the fraction of each ring inside the image. ``size`` is that of
-    the padded image, ``grid`` that of the accumulator.
+    ``shift`` (h, w//2+1) moves the accumulator's grid to the middle of the image. ``inverse_coverage``
+    (R, h', w') is 1 / the fraction of each ring inside the image. ``size`` is that of the padded image,
+    ``grid`` that of the accumulator.
     """
 
     kernels: Tensor
     by_row: Tensor
     by_col: Tensor
+    shift: Tensor
     inverse_coverage: Tensor
     size: tuple[int, int]
     grid: tuple[int, int]
@@ -142,32 +179,34 @@ def _rings(
     margin_px: int,
     periodic: bool,
     spacing: float,
+    reach_px: int,
     dtype: torch.dtype,
     device: torch.device,
 ) -> _Rings:
     """The transform of a ring of inward unit vectors is i k/|k| J1(|k| r), of a ring of ones J0(|k| r)."""
-    reach = math.ceil(max(radii_px) + 3 * width_px)
-    size = shape if periodic else _padded(shape, margin_px, reach)
-    grid = (
-        size
-        if spacing == 1
-        else (next_fast_len(round(size[0] / spacing), real=True), round(size[1] / spacing))
-    )
+    size = shape if periodic else _padded(shape, margin_px, reach_px)
+    grid = size if spacing == 1 else _fast(*(round(n / spacing) for n in size))
+    lines = _lines(shape, margin_px, size, grid)
     row, col = (2 * math.pi * np.fft.fftfreq(n) for n in size)
     row, col = (
         np.concatenate([row[: grid[0] - grid[0] // 2], row[size[0] - grid[0] // 2 :]])[:, None],
         np.abs(col[None, : grid[1] // 2 + 1]),
     )
+    shift = np.exp(
+        1j * sum(k * (axis.first_px + margin_px) for k, axis in zip((row, col), lines, strict=True))
+    )
+    shift *= _has_both_signs(size, grid)
     wave = np.hypot(row, col)
     phase = wave * np.reshape(radii_px, (-1, 1, 1))
     blur = np.exp(-0.5 * (wave * width_px) ** 2) * (grid[0] * grid[1] / (size[0] * size[1]))
 
     def tensor(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(device, dtype)
+        return torch.from_numpy(values).to(device, dtype.to_complex() if np.iscomplexobj(values) else dtype)
 
     image = torch.zeros(size, dtype=dtype, device=device)
     image[margin_px : margin_px + shape[0], margin_px : margin_px + shape[1]] = 1
-    coverage = torch.fft.irfft2(_lowest(torch.fft.rfft2(image), grid) * tensor(j0(phase) * blur), s=grid)
+    spectrum = _lowest(torch.fft.rfft2(image), grid) * tensor(shift)
+    coverage = torch.fft.irfft2(spectrum * tensor(j0(phase) * blur), s=grid)
     if periodic:
         coverage = torch.ones_like(coverage)
     steep = np.maximum(wave, 1e-9)
@@ -175,6 +214,7 @@ def _rings(
         tensor(j1(phase) * blur),
         tensor(row / steep),
         tensor(col / steep),
+        tensor(-1j * shift),
         1 / coverage.clamp_min(MIN_COVERAGE),
         size,
         grid,
@@ -191,8 +231,38 @@ def _lowest(spectrum: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def _padded(shape: tuple[int, int], margin_px: int, reach_px: int) -> tuple[int, int]:
     """Size at which the circular correlation wraps nothing into the result, and the transform is fast."""
-    rows, cols = (next_fast_len(n + margin_px + max(margin_px, reach_px), real=True) for n in shape)
-    return rows, cols
+    return _fast(*(n + margin_px + max(margin_px, reach_px) for n in shape))
+
+
+def _fast(rows: int, cols: int) -> tuple[int, int]:
+    return next_fast_len(rows, real=True), next_fast_len(cols, real=True)
+
+
+def _lines(
+    shape: tuple[int, int], margin_px: int, size: tuple[int, int], grid: tuple[int, int]
+) -> tuple[Lines, Lines]:
+    """Rows and columns of the accumulator, symmetric about the middle of the image.
+
+    From a grid that begins in a corner, an image and its mirror image would get other candidates.
+    """
+
+    def along(extent: int, pitch_px: float) -> Lines:
+        span_px = extent - 1 + 2 * margin_px
+        count = math.floor(span_px / pitch_px + 1e-9) + 1
+        return Lines((span_px - (count - 1) * pitch_px) / 2 - margin_px, pitch_px, count)
+
+    return along(shape[0], size[0] / grid[0]), along(shape[1], size[1] / grid[1])
+
+
+def _has_both_signs(size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
+    """Which frequencies of a coarser grid (h, w//2+1) have their opposite too.
+
+    The highest of an even grid has none, so that a mirror image would lack what the image has.
+    """
+    row, col = np.ones(grid[0], bool), np.ones(grid[1] // 2 + 1, bool)
+    row[grid[0] - grid[0] // 2] = grid[0] % 2 == 1 or grid[0] == size[0]
+    col[grid[1] // 2] = grid[1] % 2 == 1 or grid[1] == size[1]
+    return row[:, None] & col
 
 
 def correlate(
@@ -202,17 +272,25 @@ def correlate(
     margin_px: int,
     periodic: bool = False,
     spacing: float = 1,
-) -> tuple[Tensor, tuple[float, float]]:
-    """Accumulator (B, R, h, w), and the distance of its rows and of its cols in px: about ``spacing``."""
+    largest_px: float | None = None,
+) -> tuple[Tensor, tuple[Lines, Lines]]:
+    """Accumulator (B, R, h, w), and its rows and columns, about ``spacing`` px apart.
+
+    Parts of an accumulator have the same rows and columns if ``largest_px`` is the largest radius of all.
+    """
     height, width = unit.shape[-2:]
-    rings = _rings(radii_px, width_px, (height, width), margin_px, periodic, spacing, unit.dtype, unit.device)
+    reach_px = math.ceil((largest_px or max(radii_px)) + 3 * width_px)
+    is_small = len(radii_px) * height * width < LARGEST_CACHED_PX * spacing**2
+    find_rings = _rings if is_small else _rings.__wrapped__
+    rings = find_rings(
+        radii_px, width_px, (height, width), margin_px, periodic, spacing, reach_px, unit.dtype, unit.device
+    )
     below, right = rings.size[0] - height - margin_px, rings.size[1] - width - margin_px
     spectrum = _lowest(
         torch.fft.rfft2(functional.pad(unit, (margin_px, right, margin_px, below))), rings.grid
     )
     # All rings need the same scalar, which spares most of the arithmetic of a vector correlation.
-    inflow = -1j * (spectrum[:, :1] * rings.by_row + spectrum[:, 1:] * rings.by_col)
+    inflow = rings.shift * (spectrum[:, :1] * rings.by_row + spectrum[:, 1:] * rings.by_col)
     votes = torch.fft.irfft2(inflow * rings.kernels, s=rings.grid) * rings.inverse_coverage
-    row_px, col_px = (size / grid for size, grid in zip(rings.size, rings.grid, strict=True))
-    rows, cols = (math.ceil((n + 2 * margin_px) / px) for n, px in ((height, row_px), (width, col_px)))
-    return votes[..., :rows, :cols], (row_px, col_px)
+    rows, cols = _lines((height, width), margin_px, rings.size, rings.grid)
+    return votes[..., : rows.number, : cols.number], (rows, cols)

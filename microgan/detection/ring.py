@@ -1,13 +1,14 @@
 """Detection of discs by the ring accumulator: candidates, a fit of all edges together, and a selection.
 
 The maxima of the accumulator (`microgan.detection.hough`) are candidates. `microgan.detection.circle_fit`
-moves them to their edges and selects those that are there. Doubtful circles are tried a second time:
-elongated ones as two discs that overlap, those of an unusual radius as bright flecks in a disc of the usual
-radius.
+moves them to their edges, `microgan.detection.circle_selection` selects those that are there. Doubtful
+circles are tried a second time: elongated ones as two discs that overlap, those of an unusual radius as
+bright flecks in a disc of the usual radius.
 """
 
 import math
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -21,13 +22,20 @@ from microgan.detection.circle_fit import (
     interior,
     inward,
     median_of_image,
-    select,
     true_radius,
     usual_radius,
 )
+from microgan.detection.circle_selection import select
 from microgan.detection.circles import Circles
 from microgan.detection.detector import BAND_SLACK_PX, Detector, Polarity
-from microgan.detection.hough import correlate, smoothed, unit_gradient
+from microgan.detection.hough import (
+    GRADIENT_FLOOR,
+    Lines,
+    correlate,
+    smoothed,
+    unit_gradient,
+    usual_edge_square,
+)
 from microgan.detection.peaks import (
     SEARCH_ABOVE_PX,
     SEARCH_BELOW_PX,
@@ -37,23 +45,43 @@ from microgan.detection.peaks import (
     smallest_searched_px,
     vertex,
 )
+from microgan.detection.wide_band import Readings, is_wide, narrowed
 
-RADIUS_STEP_PX = (
-    0.6  # of the accumulator's planes; well below the width of rings, so that no disc falls between
-)
+# Distance of the accumulator's planes, as a fraction of their radius, within these limits: well below the
+# width of rings, so that no disc falls between.
+RADIUS_STEP, RADIUS_STEP_PX = 0.02, (0.6, 1.5)
+PLANES_AT_ONCE = 16  # in memory; a multiple of PLANES_PER_GROUP
 VOTE_SPACING_PX = 1.5  # between the accumulator's pixels in detection; the fit makes up for it
 PLANES_PER_GROUP = 4  # candidates are the maxima of each group: a bright fleck must not mask its disc
+USUAL_OVER_SMALLEST = 2.0  # radii, at most, where the band alone says what is usual
 CANDIDATE_FRACTION = 2 / 3  # of the threshold: the fit raises the scores of true circles
 LEAST_BEND, MOST_STEPS = 1e-9, 0.5  # see `peaks.vertex`: any bend counts, as the fit corrects the place
 UNUSUAL_SPREADS, UNUSUAL = 2.5, 0.12  # off the usual radius, in spreads and as a fraction: tried again
 MIN_ELONGATION = 0.12  # displacement of the edge over the usual radius: maybe two discs that overlap
 MIN_STEEPNESS = 0.4  # edge gradient over the image's median, once neighbours are subtracted
 FILL_QUANTILE = 0.08  # of the grey inside a circle, compared with the least fill
-RANGE_VALUES = 1 << 12  # grey values of an image on which its range rests
+GREY_RANGE = (0.05, 0.95)  # quantiles of the grey values that are the dark and the bright end
 
 
 def detect_ring(images: Tensor, detector: Detector) -> list[Circles]:
     """Find discs by the ring accumulator; parameters as of `microgan.detection.detect.detect`."""
+    circles, smooth = _detected(images, detector)
+    tables = per_image(circles, len(images))
+    if not is_wide(detector.radius_px):
+        return tables
+    values, inside = inward(smooth.gradient, circles.image, circles.geometry)
+    measured = torch.stack([circles.geometry[:, 2], _mean(values, inside), inside.float().mean((1, 2))])
+    of_image, rows = circles.image.cpu().numpy(), measured.cpu().numpy()
+    for index in range(len(images)):
+        band = narrowed(detector.radius_px, Readings(*rows[:, of_image == index]))
+        if band is not None:
+            narrow = replace(detector, radius_px=band)
+            tables[index] = per_image(_detected(images[index : index + 1], narrow)[0], 1)[0]
+    return tables
+
+
+def _detected(images: Tensor, detector: Detector) -> "tuple[BatchCircles, SmoothedImages]":
+    """Find the discs of a batch in the band of the detector."""
     radius_px, sd_px, count = detector.radius_px, smoothing_px(detector), len(images)
     smooth = SmoothedImages.of(images, sd_px, detector.polarity)
     width_px = smooth.unit.new_full((count,), math.hypot(sd_px, 0.8))  # of edges, before it is measured
@@ -76,7 +104,11 @@ def detect_ring(images: Tensor, detector: Detector) -> list[Circles]:
     circles, width_px = _refined(circles, smooth, width_px, rounds=6, overlapping=True)
     circles = circles.where(~_is_weak(circles, count))
     circles = replace(circles, geometry=true_radius(circles.geometry, circles.image, width_px))
-    return per_image(_selected(circles, smooth, band, detector), count)
+    return _selected(circles, smooth, band, detector), smooth
+
+
+def _mean(values: Tensor, inside: Tensor) -> Tensor:
+    return (values * inside).sum((1, 2)) / inside.sum((1, 2)).clamp_min(1)
 
 
 @dataclass(frozen=True)
@@ -109,6 +141,22 @@ def smoothing_px(detector: Detector) -> float:
     return float(np.clip(detector.settings.smoothing * detector.radius_px[0], 0.7, 1.5))
 
 
+def _grey_range(grey: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the dark and the bright end (B,) of the grey values of each image (B, 1, H, W).
+
+    Constant patches do not count: a slice is often surrounded by black, which is no matrix.
+    """
+    varies = (gradient.square().sum(1) > GRADIENT_FLOOR**2).flatten(1).cpu().numpy()
+    ends = np.zeros((2, len(grey)), np.float32)
+    for index, values in enumerate(grey.flatten(1).cpu().numpy()):
+        values = values[varies[index]]
+        if len(values):
+            at = [int(fraction * (len(values) - 1)) for fraction in GREY_RANGE]
+            ends[:, index] = np.partition(values, at)[at]
+    dark, bright = torch.from_numpy(ends).to(grey)
+    return dark, bright
+
+
 @dataclass(frozen=True)
 class SmoothedImages:
     """Smoothed images, discs bright, with their gradients.
@@ -126,10 +174,14 @@ class SmoothedImages:
     @classmethod
     def of(cls, images: Tensor, sd_px: float, polarity: Polarity) -> "SmoothedImages":
         grey, gradient = smoothed(images, sd_px, polarity)
-        flat = grey.flatten(1)
-        flat = flat[:, :: flat.shape[1] // RANGE_VALUES + 1]
-        dark, bright = torch.quantile(flat, flat.new_tensor([0.05, 0.95]), dim=1)
-        return cls(Maps.of(grey), Maps.of(gradient), unit_gradient(gradient), dark, bright)
+        dark, bright = _grey_range(grey, gradient)
+        return cls(
+            Maps.of(grey),
+            Maps.of(gradient),
+            unit_gradient(gradient, usual_edge_square(gradient)),
+            dark,
+            bright,
+        )
 
     def fill(self, circles: BatchCircles) -> Tensor:
         """Grey inside each circle, between the dark (0) and the bright (1) end of its image."""
@@ -140,18 +192,42 @@ class SmoothedImages:
 
 def _candidates(smooth: SmoothedImages, detector: Detector, width_px: Tensor) -> BatchCircles:
     """Maxima of the accumulator, moved to their edges."""
-    radius_px, settings = detector.radius_px, detector.settings
-    lowest = smallest_searched_px(radius_px)
-    radii = tuple(np.arange(lowest, radius_px[1] + SEARCH_ABOVE_PX + RADIUS_STEP_PX, RADIUS_STEP_PX).tolist())
-    margin_px = search_margin_px(radius_px)
-    votes, pitch_px = correlate(
-        smooth.unit, radii, settings.ring_width_px, margin_px, spacing=VOTE_SPACING_PX
-    )
-    maxima = _maxima(votes, radii, pitch_px, margin_px, CANDIDATE_FRACTION * settings.threshold)
+    radii, settings = _searched_radii(detector.radius_px), detector.settings
+    # Smaller rings need more votes, as their mean has more noise. The middle of a wide band says nothing.
+    usual_px = min((radii[0] + radii[-1]) / 2, USUAL_OVER_SMALLEST * detector.radius_px[0])
+    maxima = []
+    for start in range(0, len(radii), PLANES_AT_ONCE):
+        # A plane more on either side shows which maxima along the radius belong to other planes.
+        first, last = max(start - 1, 0), min(start + PLANES_AT_ONCE, len(radii) - 1)
+        planes = tuple(radii[first : last + 1])
+        votes, lines = correlate(
+            smooth.unit,
+            planes,
+            settings.ring_width_px,
+            search_margin_px(detector.radius_px),
+            spacing=VOTE_SPACING_PX,
+            largest_px=radii[-1],
+        )
+        own = range(start - first, min(start + PLANES_AT_ONCE, len(radii)) - first)
+        maxima.append(_maxima(votes, planes, own, lines, CANDIDATE_FRACTION * settings.threshold, usual_px))
+    circles = reduce(BatchCircles.joined, maxima)
     fit = fit_circles(
-        smooth.gradient, maxima.image, maxima.geometry, rounds=1, width_px=width_px, subtract_neighbours=False
+        smooth.gradient,
+        circles.image,
+        circles.geometry,
+        rounds=1,
+        width_px=width_px,
+        subtract_neighbours=False,
     )
-    return replace(maxima, geometry=fit.circles)
+    return replace(circles, geometry=fit.circles)
+
+
+def _searched_radii(radius_px: tuple[float, float]) -> list[float]:
+    """Radii of the accumulator's planes, further apart the larger they are."""
+    radii = [smallest_searched_px(radius_px)]
+    while radii[-1] < radius_px[1] + SEARCH_ABOVE_PX:
+        radii.append(radii[-1] + float(np.clip(RADIUS_STEP * radii[-1], *RADIUS_STEP_PX)))
+    return radii
 
 
 def _refined(
@@ -238,39 +314,44 @@ def _resemble(circles: BatchCircles, models: BatchCircles) -> Tensor:
 def _maxima(
     votes: Tensor,
     radii_px: tuple[float, ...],
-    pitch_px: tuple[float, float],
-    margin_px: int,
+    own: range,
+    lines: tuple[Lines, Lines],
     threshold: float,
+    usual_px: float,
 ) -> BatchCircles:
-    """List the local maxima of the accumulator, refined by parabolas in radius, row and col."""
+    """List the local maxima of the accumulator's own planes, refined by parabolas in radius, row and col."""
     # The noise of a ring's mean falls with its length: weigh by the root, so that planes compare.
     radii = votes.new_tensor(radii_px)
-    weight = (radii / radii.mean()).sqrt()
-    votes = votes * weight[:, None, None]
+    weight = radii.sqrt()
+    fair = (radii / usual_px).sqrt().clamp_max(1.0)
     parts = []
-    for start in range(0, len(radii), PLANES_PER_GROUP):
-        best, plane = votes[:, start : start + PLANES_PER_GROUP].max(1)
+    for start in own[::PLANES_PER_GROUP]:
+        group = slice(start, min(start + PLANES_PER_GROUP, own.stop))
+        best, plane = (votes[:, group] * weight[group, None, None]).max(1)
         around = greatest_around(functional.pad(best, (1, 1, 1, 1), value=-math.inf))  # the ends count too
-        image, row, col = torch.nonzero((best == around) & (best > threshold), as_tuple=True)
-        parts.append(torch.stack([image, start + plane[image, row, col], row, col]))
+        image, row, col = torch.nonzero(best == around, as_tuple=True)
+        plane = start + plane[image, row, col]
+        is_clear = votes[image, plane, row, col] * fair[plane] > threshold
+        parts.append(torch.stack([image, plane, row, col])[:, is_clear])
     image, plane, row, col = torch.cat(parts, 1)
-    middle, below, above = along(votes, 1, image, plane, row, col)
+    at = (plane, (plane - 1).clamp_min(0), (plane + 1).clamp_max(len(radii) - 1))
+    middle, below, above = (votes[image, near, row, col] * weight[near] for near in at)
     # A true maximum along the radius, not the flank of one in the next group.
     true = (middle >= below) & (middle >= above)
     image, plane, row, col = (part[true] for part in (image, plane, row, col))
     offsets = [
         vertex(*along(votes, axis, image, plane, row, col), LEAST_BEND, MOST_STEPS) for axis in (1, 2, 3)
     ]
-    step_px = radii_px[1] - radii_px[0]
+    step_px = (radii[1:] - radii[:-1])[plane.clamp_max(len(radii) - 2)]
     circles = torch.stack(
         [
-            (row + offsets[1]) * pitch_px[0] - margin_px,
-            (col + offsets[2]) * pitch_px[1] - margin_px,
+            lines[0].first_px + (row + offsets[1]) * lines[0].pitch_px,
+            lines[1].first_px + (col + offsets[2]) * lines[1].pitch_px,
             radii[plane] + step_px * offsets[0],
         ],
         1,
     )
-    return BatchCircles.of(image, circles, middle[true] / weight[plane])
+    return BatchCircles.of(image, circles, votes[image, plane, row, col])
 
 
 def _selected(

@@ -19,9 +19,11 @@ from torch import Tensor
 
 from microgan.detection.circles import Circles
 from microgan.detection.detector import BAND_SLACK_PX, Detector, Polarity
+from microgan.detection.hough import GRADIENT_FLOOR
 
 SCALE = 2  # magnification: the distance transform knows whole pixels only
 LEAST_CONTRAST = 0.01  # range of the smoothed grey on [-1, 1] below which an image is blank
+PATCH_PX = 9  # least side of a constant patch; its edge is half as wide
 PURE = 0.25  # quantile of the grey on either side of Otsu's threshold that stands for the phase there
 # Seeds are sought above the threshold by this fraction of the way to the discs, so that necks break: more in
 # small discs, whose necks the blur fills; of larger ones, it would break out dark middles.
@@ -110,8 +112,15 @@ def watershed_circles(
 def _phase_levels(grey: np.ndarray) -> tuple[float, np.floating]:
     """Return the grey halfway between the phases, where a blurred edge is, and the grey of the discs.
 
-    Many pixels are edges: the grey of a phase is that of the pixels far from Otsu's threshold.
+    Many pixels are edges: the grey of a phase is that of the pixels far from Otsu's threshold. Constant
+    patches do not count: the black around a slice would be one phase, and the whole slice the other.
     """
+    varies = np.hypot(*np.gradient(grey)) > GRADIENT_FLOOR
+    # The edge of such a patch does not count either, unless most edges are: those of drawn discs.
+    patches = ndimage.minimum_filter(~varies, PATCH_PX)
+    away = varies & ~ndimage.maximum_filter(patches, 2 * PATCH_PX)
+    counts = away if 2 * away.sum() > varies.sum() else varies
+    grey = grey[counts] if counts.any() else grey
     split = threshold_otsu(grey)
     dark, bright = np.quantile(grey[grey <= split], PURE), np.quantile(grey[grey > split], 1 - PURE)
     return float(dark + bright) / 2, bright

@@ -19,10 +19,10 @@ from microgan.detection.circle_fit import (
     inward,
     median_of_image,
     neighbours,
-    select,
     true_radius,
     usual_radius,
 )
+from microgan.detection.circle_selection import select
 from microgan.detection.hough import smoothed, unit_gradient
 
 SMOOTHING_PX = 1.2
