@@ -32,7 +32,14 @@ STAGES = (
 JUDGED = {"validate", "evaluate"}  # stages that know the baseline too
 
 # What all stages use to report results, not to compute them: to edit these must not train a model anew.
-EDGES = ("stages.stage", "stages.tracking", "stages.executions", "stages.outbox", "stages.heartbeat", "stages.project")
+EDGES = (
+    "stages.stage",
+    "stages.tracking",
+    "stages.executions",
+    "stages.outbox",
+    "stages.heartbeat",
+    "stages.project",
+)
 
 
 @cache
