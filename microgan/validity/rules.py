@@ -268,24 +268,24 @@ def contrast(evidence: Evidence) -> float:
 
 
 def brightest_disc(evidence: Evidence) -> float:
-    """Return the grey of the brightest disc minus that of the matrix; 0 without discs.
+    """Return the grey of the brightest disc, 0: as the matrix, 1: as the median of all discs.
 
     The grey of a disc is its mean, less its edge. Discs that lie for the most part outside are not measured.
+    Without circles it is 10.
     """
-    return float(_disc_greys(evidence).max(initial=0.0))
+    return float(_disc_greys(evidence).max(initial=0.0)) if evidence.contrast > 0 else 10.0
 
 
 def faintest_disc(evidence: Evidence) -> float:
-    """Return the grey of the faintest disc minus that of the matrix; measured as in `brightest_disc`."""
-    greys = _disc_greys(evidence)
-    return float(greys.min()) if len(greys) else 0.0
+    """Return the grey of the faintest disc, measured as in `brightest_disc`; without circles 0."""
+    return float(_disc_greys(evidence).min(initial=1.0)) if evidence.contrast > 0 else 0.0
 
 
 def _disc_greys(evidence: Evidence) -> np.ndarray:
-    """Grey of each disc that is measured minus that of the matrix, (m,)."""
+    """Grey of each disc that is measured, from the matrix (0) to the median of all discs (1), (m,)."""
     core, area, measured = _cores(evidence)
     grey = np.where(core, evidence.grey.ravel()[evidence.nearby.flat_index], 0).sum((1, 2))
-    return grey[measured] / area[measured] - evidence.matrix_grey
+    return (grey[measured] / area[measured] - evidence.matrix_grey) / evidence.contrast
 
 
 def edge_sharpness(evidence: Evidence) -> float:
@@ -411,9 +411,9 @@ RULES: Mapping[str, Rule] = {
     ),
     "contrast": Rule(contrast, "contrast", "both", "grey of discs minus matrix", weight=LIGHT),
     "brightest_disc": Rule(
-        brightest_disc, "disc_grey", "too_large", "grey of the brightest disc minus matrix"
+        brightest_disc, "disc_grey", "too_large", "grey of the brightest disc (1: median)"
     ),
-    "faintest_disc": Rule(faintest_disc, "disc_grey", "too_small", "grey of the faintest disc minus matrix"),
+    "faintest_disc": Rule(faintest_disc, "disc_grey", "too_small", "grey of the faintest disc (1: median)"),
     "edge_sharpness": Rule(
         edge_sharpness, "edge_sharpness", "both", "slope of grey across edges (1/px)", weight=LIGHT
     ),

@@ -180,7 +180,7 @@ def test_another_scanner_setting_is_told(
     material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = tifffile.imread(material / "windows.tif")
-    write_tiff(tmp_path / "brighter.tif", (real + 8000).astype(np.uint16))
+    write_tiff(tmp_path / "brighter.tif", np.minimum(real + 16000.0, 65535).astype(np.uint16))
     words = ("--reference", material / "reference.json", "--out", tmp_path / "out.csv")
     assert run_command(monkeypatch, "validate", material / "windows.tif", *words) == 0
     assert not caplog.messages

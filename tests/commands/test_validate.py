@@ -60,7 +60,7 @@ def test_validate_frames_pages_and_streams_them(
     pictures = sorted(overlay.iterdir())
     assert len(pictures) == 70
     valid, invalid = (np.asarray(Image.open(pictures[index])).astype(int) for index in (0, 2))
-    assert valid[1, 1, 1] > 1.5 * valid[1, 1, 0] and invalid[1, 1, 0] > 1.5 * invalid[1, 1, 1]
+    assert valid[1, 1, 2] > 1.5 * valid[1, 1, 0] and invalid[1, 1, 0] > 1.5 * invalid[1, 1, 2]  # blue, orange
     assert valid.shape == (266, 266, 3) and invalid.shape[0] > 266  # the reasons are written below
 
 

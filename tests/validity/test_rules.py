@@ -251,6 +251,21 @@ def test_contrast_is_grey_of_discs_minus_matrix() -> None:
     assert rules.contrast(blank) == 0
 
 
+@pytest.mark.parametrize(("change", "measure_of"), [(0.3, "brightest_disc"), (-0.5, "faintest_disc")])
+def test_a_single_disc_of_another_grey_is_measured(change: float, measure_of: str) -> None:
+    packing = _evidence(_packing(), noise=0.05)
+    assert getattr(rules, measure_of)(packing) == pytest.approx(1, abs=0.06)
+    row, col, radius = (round(float(values[0])) for values in (
+        packing.circles.row, packing.circles.col, packing.circles.radius_px
+    ))  # fmt: skip
+    rows, cols = np.mgrid[:64, :64]
+    grey = packing.grey + (change * (np.hypot(rows - row, cols - col) < radius)).astype(np.float32)
+    changed = Evidence(grey, packing.phase, packing.circles)
+    assert getattr(rules, measure_of)(changed) == pytest.approx(1 + change, abs=0.1)
+    nothing = _evidence([])
+    assert rules.brightest_disc(nothing) == 10 and rules.faintest_disc(nothing) == 0
+
+
 def test_edge_sharpness_falls_with_blur_and_grey_noise_is_measured_apart() -> None:
     sharp = _evidence(_packing())
     soft = Evidence(ndimage.gaussian_filter(sharp.grey, 1.5), sharp.phase, sharp.circles)
