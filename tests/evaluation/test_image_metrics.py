@@ -9,7 +9,13 @@ from torch import Tensor
 
 from microgan.evaluation.encoder import EncoderConfig, random_encoder
 from microgan.evaluation.feature_distances import FeatureDistancesConfig, compare_images
-from microgan.evaluation.image_metrics import ImageMetricsConfig, RealImageStatistics, image_metrics
+from microgan.evaluation.image_metrics import (
+    ImageMetrics,
+    ImageMetricsConfig,
+    RealImageStatistics,
+    image_metrics,
+)
+from microgan.evaluation.memorisation import nearest_correlation
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.validity.calibration import CalibrationConfig, calibrate
@@ -44,6 +50,13 @@ def windows(planes: Planes, role: str, count: int = 24, stream: int = 0) -> Tens
     return Windows(planes, role, 64).draw(rng, count)
 
 
+def compared(
+    samples: torch.Tensor, valid: np.ndarray, real: RealImageStatistics, planes: Planes
+) -> ImageMetrics:
+    nearest = nearest_correlation(samples[:, 0].numpy(), planes, seed=CONFIG.seed)
+    return image_metrics(samples, valid, nearest, real, planes, CONFIG)
+
+
 def test_training_windows_are_compared_once_for_all_models(planes: Planes, real: RealImageStatistics) -> None:
     control = random_encoder(0, CONFIG.encoder)
     expected = compare_images(
@@ -52,10 +65,7 @@ def test_training_windows_are_compared_once_for_all_models(planes: Planes, real:
     assert real.training_metrics == expected
     samples = windows(planes, "calibration")
     for valid in (np.ones(24, bool), np.zeros(24, bool)):
-        assert (
-            image_metrics(samples, valid, real, planes, CONFIG).metrics["training_windows"]
-            is real.training_metrics
-        )
+        assert compared(samples, valid, real, planes).metrics["training_windows"] is real.training_metrics
 
 
 def test_what_is_measured_once_is_the_same_after_saving(
@@ -66,7 +76,7 @@ def test_what_is_measured_once_is_the_same_after_saving(
     assert torch.equal(again.held_out, real.held_out) and again.training_metrics == real.training_metrics
     samples = windows(planes, "calibration")
     before, after = (
-        image_metrics(samples, np.arange(24) < 22, statistics, planes, CONFIG) for statistics in (real, again)
+        compared(samples, np.arange(24) < 22, statistics, planes) for statistics in (real, again)
     )
     assert before.metrics == after.metrics
     for name in ("images", "windows"):
@@ -80,7 +90,7 @@ def test_what_is_measured_once_is_the_same_after_saving(
 
 def test_samples_beside_training_windows(planes: Planes, real: RealImageStatistics) -> None:
     samples = torch.cat([windows(planes, "held_out", 4, stream=1), windows(planes, "train", 24, stream=2)])
-    metrics = image_metrics(samples, np.arange(28) >= 4, real, planes, CONFIG).metrics
+    metrics = compared(samples, np.arange(28) >= 4, real, planes).metrics
     row = metrics["after"]["encoder/kernel_distance"]
     assert row["ratio"] == row["value"] / real.training_metrics["encoder/kernel_distance"]["value"]
     assert metrics["memorisation"]["samples"] == 24 and metrics["memorisation"]["flagged"]
@@ -88,7 +98,7 @@ def test_samples_beside_training_windows(planes: Planes, real: RealImageStatisti
 
 
 def test_few_samples_are_not_compared(planes: Planes, real: RealImageStatistics) -> None:
-    few = image_metrics(windows(planes, "held_out"), np.arange(24) < 19, real, planes, CONFIG)
+    few = compared(windows(planes, "held_out"), np.arange(24) < 19, real, planes)
     assert {"training_windows", "before"} == set(few.metrics) and few.nearest_training_windows is None
 
 
@@ -97,7 +107,7 @@ def test_samples_like_training_windows_come_first_beside_these(
 ) -> None:
     copies = windows(planes, "train", 3, stream=3)
     samples = torch.cat([windows(planes, "held_out", 18, stream=1), copies.flip(-1), copies[:1]])
-    nearest = image_metrics(samples, np.arange(22) < 21, real, planes, CONFIG).nearest_training_windows
+    nearest = compared(samples, np.arange(22) < 21, real, planes).nearest_training_windows
     assert nearest is not None and len(nearest) == 8
     near = nearest.correlation.training
     assert (np.diff(near) <= 0).all() and (near[:3] > 0.99).all() and near[3] < 0.9
