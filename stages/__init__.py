@@ -1,4 +1,13 @@
-"""The stages of the pipeline. Each file is a program: ``python -m stages.train dcgan``."""
+"""The stages of the pipeline. Each stage of dvc.yaml is a program: ``python -m stages.train dcgan``.
+
+Beside the stages:
+
+`stage`                      what all stages share: parameters, arguments, errors in one line, drafts
+`samples`, `project`         files that stages pass on; the user's project
+`select`, `raw_scans`        before the pipeline: the scan, all parameters, missing public files
+`tracking`, `executions`, `outbox`, `registry`, `ui`   MLflow
+`heartbeat`                  signs of life in a log
+"""
 
 import os
 import signal

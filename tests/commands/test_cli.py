@@ -13,7 +13,18 @@ from microgan import __version__
 from microgan.core.files import write_tiff
 from tests.commands.helpers import ROOT, csv_rows, json_result, run_command
 
-COMMANDS = ("inspect", "simulate", "detect", "sample", "validate", "windows", "compare", "export")
+COMMANDS = (
+    "inspect",
+    "simulate",
+    "detect",
+    "calibrate",
+    "windows",
+    "train",
+    "sample",
+    "validate",
+    "compare",
+    "export",
+)
 
 
 def test_bad_input_is_one_line_and_writes_nothing(

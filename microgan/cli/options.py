@@ -1,0 +1,62 @@
+"""What several commands share: options, checks before anything is imported, the result in words or JSON."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from microgan.core.errors import UserError
+
+TIFF = (".tif", ".tiff")  # of files that are written
+
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Image files (TIFF, PNG, NPY, HDF5 ...), or folders of these; every page is an image."
+    ),
+]
+Csv = Annotated[Path, typer.Option(help="CSV file to write.")]
+Polarity = Annotated[
+    Literal["bright", "dark"], typer.Option(help="Whether discs are brighter or darker than the matrix.")
+]
+ReferenceFile = Annotated[Path, typer.Option(help="reference.json of the material.")]
+Overlay = Annotated[Path | None, typer.Option(help="Folder to write: a PNG of each page with its circles.")]
+AllowOwnRules = Annotated[
+    bool,
+    typer.Option("--allow-own-rules", help="Allow the Python functions that the reference names to run."),
+]
+GreyScale = Annotated[
+    Literal["scan", "own"],
+    typer.Option(
+        "--grey-scale",
+        help="scan: images must be on the grey scale of the reference's scan, as samples and its own planes "
+        "are. own: their own percentiles 0.5 and 99.5 are taken for those of the scan.",
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of all random numbers: same seed, same result.")]
+Periodic = Annotated[bool, typer.Option("--periodic", help="Opposite borders fit together.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
+
+
+def check_radius(band_px: tuple[float, float]) -> None:
+    if not 1 <= band_px[0] < band_px[1] < math.inf:
+        rule = "must be MIN MAX with 1 <= MIN < MAX, both finite"
+        raise UserError("--radius", f"{band_px[0]:g} {band_px[1]:g}", rule)
+
+
+def check_paths(read: Iterable[Path], **written: tuple[Path | None, str, *tuple[str, ...]]) -> None:
+    """Refuse missing paths, and names that promise another kind of file, before torch is imported."""
+    for option, (path, *suffixes) in written.items():
+        if path is not None and path.suffix.lower() not in suffixes:
+            rule = " or ".join(f"*{suffix}" for suffix in suffixes)
+            raise UserError(f"--{option}", path, f"must be named {rule}")
+    for path in read:
+        if not path.exists():
+            raise UserError(path, "missing", "the file or folder must exist")
+
+
+def print_result(result: Mapping[str, Any], words: str, as_json: bool) -> None:
+    typer.echo(json.dumps(result, default=list, allow_nan=False) if as_json else words)

@@ -1,0 +1,237 @@
+"""Commands that begin with a scan: inspect, simulate, detect, windows, calibrate, train."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from microgan.cli.app import app
+from microgan.cli.options import (
+    TIFF,
+    Csv,
+    Images,
+    Json,
+    Overlay,
+    Polarity,
+    Seed,
+    check_paths,
+    check_radius,
+    print_result,
+)
+from microgan.core.errors import UserError
+from microgan.core.words import counted
+
+
+@app.command("inspect")
+def inspect_command(
+    path: Annotated[Path, typer.Argument(help="A scan: a file, or a folder of slices.")],
+    add: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Add the scan to the project in this folder: copy it to data/raw/NAME, and write its entry "
+            "into params.yaml.",
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG file to write: discs as the proposal finds them, their radii.")
+    ] = None,
+    polarity: Annotated[
+        Literal["bright", "dark"] | None,
+        typer.Option(help="Of the discs against the matrix. Default: it is found out."),
+    ] = None,
+    radius: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Smallest and largest radius, px. Default: they are found out."),
+    ] = None,
+    planes: Annotated[
+        str | None, typer.Option(help='Planes to read, a range as in Python: "10:200:4".')
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Name or pattern of files that are no slices; may be repeated.")
+    ] = None,
+    voxel_size_um: Annotated[
+        float | None, typer.Option(help="Side of a pixel, micrometres, whatever the file says.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    shape: Annotated[
+        tuple[int, int, int] | None, typer.Option(help="Raw files: planes, rows, columns.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Raw files: uint8, uint16, float32 ...")] = None,
+    byte_order: Annotated[
+        Literal["little", "big"], typer.Option(help="Raw files: order of the bytes.")
+    ] = "little",
+    as_json: Json = False,
+) -> None:
+    """Look at a scan: what it is, and how it may be read.
+
+    Proposes polarity, radius band and a split into independent parts, or says why not.
+    """
+    if radius is not None:
+        check_radius(radius)
+    check_paths([path], picture=(picture, ".png"))
+    from microgan.commands.inspect import in_words, inspect
+
+    options = {
+        "planes": planes,
+        "exclude": exclude or [],
+        "voxel_size_um": voxel_size_um,
+        "dataset": dataset,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    result = inspect(path, options, polarity, radius, add=add, picture=picture)
+    print_result(result, in_words(result), as_json)
+
+
+@app.command("simulate")
+def simulate_command(
+    out: Annotated[Path, typer.Option(help="Folder to write: scan.tif and the true circles.csv.")],
+    planes: Annotated[int, typer.Option(help="Number of independent planes.")] = 1,
+    size_px: Annotated[int, typer.Option(help="Rows and columns of a plane, px.")] = 448,
+    radius_px: Annotated[float, typer.Option(help="Mean radius of the discs, px.")] = 6.0,
+    radius_sd_px: Annotated[float, typer.Option(help="Standard deviation of the radius, px.")] = 0.35,
+    volume_fraction: Annotated[float, typer.Option(help="Of the discs, up to 0.6.")] = 0.55,
+    min_gap_px: Annotated[float, typer.Option(help="Least gap between the edges of two discs, px.")] = 0.5,
+    polarity: Polarity = "bright",
+    photons: Annotated[float, typer.Option(help="Per detector pixel; fewer make more noise.")] = 8000.0,
+    voxel_size_um: Annotated[float, typer.Option(help="Side of a pixel, micrometres.")] = 1.0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Simulate a tomogram of discs, with the true circles."""
+    from microgan.commands.simulate import simulate
+    from microgan.scan.simulate import SimulateConfig
+
+    values = {
+        "planes": planes,
+        "size_px": size_px,
+        "radius_px": radius_px,
+        "radius_sd_px": radius_sd_px,
+        "volume_fraction": volume_fraction,
+        "min_gap_px": min_gap_px,
+        "photons": photons,
+        "voxel_size_um": voxel_size_um,
+        "seed": seed,
+    }
+    if polarity == "dark":
+        values |= {"matrix_attenuation_per_um": 0.002, "disc_attenuation_per_um": 0.001}
+    result = simulate(SimulateConfig.from_mapping(values, "simulate"), out)
+    found = f"{counted(result['discs'], 'disc')} in {counted(planes, 'plane')}"
+    words = f"{found}, volume fraction {result['volume_fraction']:.3f}"
+    print_result(
+        result, f"{words}, signal-to-noise ratio {result['signal_to_noise']:.1f}, written to {out}", as_json
+    )
+
+
+@app.command("detect")
+def detect_command(
+    images: Images,
+    radius: Annotated[tuple[float, float], typer.Option(help="Smallest and largest radius, px.")],
+    out: Csv,
+    polarity: Polarity = "bright",
+    overlay: Overlay = None,
+    as_json: Json = False,
+) -> None:
+    """Find the discs of images.
+
+    The CSV file has the columns image, row, col, radius, score: in pixels, pixel centres at integers.
+    """
+    check_radius(radius)
+    check_paths(images, out=(out, ".csv"))
+    from microgan.commands.detect import detect
+    from microgan.detection.detector import Detector
+
+    result = detect(images, Detector(radius, polarity), out, overlay)
+    words = f"{counted(result['discs'], 'disc')} in {counted(result['images'], 'image')}, written to {out}"
+    print_result(result, words, as_json)
+
+
+@app.command("calibrate")
+def calibrate_command(
+    scan: Annotated[Path, typer.Argument(help="File or folder of slices.")],
+    radius: Annotated[
+        tuple[float, float], typer.Option(help="Smallest and largest radius of the discs, px.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write: planes/, reference.json, standard.json.")],
+    polarity: Polarity = "bright",
+    window_px: Annotated[int, typer.Option(help="Side of the windows, px, a multiple of 8.")] = 64,
+    calibration: Annotated[
+        str, typer.Option(help='Part that limits are fixed on: planes, "4:6", or a fraction of the rows.')
+    ] = "0.2",
+    held_out: Annotated[str, typer.Option(help="Part that is used for figures alone, likewise.")] = "0.2",
+    margin_px: Annotated[int, typer.Option(help="Rows between parts that belong to none.")] = 16,
+    voxel_size_um: Annotated[
+        float | None, typer.Option(help="Side of a pixel, micrometres. Default: as the file says.")
+    ] = None,
+    planes: Annotated[str | None, typer.Option(help='Planes to read, a range: "10:200:4".')] = None,
+    dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    false_rejection_budget: Annotated[
+        float, typer.Option(help="Fraction of real windows that all rules together may reject.")
+    ] = 0.05,
+    windows: Annotated[int, typer.Option(help="Real windows that limits are fixed on.")] = 2000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Read and split a scan, and fix the rules of validity on its windows.
+
+    The folder OUT is what `microgan train` learns from; its reference.json is what the other commands take.
+    """
+    from microgan.commands.calibrate import calibrate
+    from microgan.scan.config import ScanConfig
+    from microgan.validity.calibration import CalibrationConfig
+
+    if window_px < 16 or window_px % 8:
+        raise UserError("--window-px", window_px, "must be a multiple of 8, at least 16")
+    parts = {"calibration": _part("--calibration", calibration), "held_out": _part("--held-out", held_out)}
+    values = {
+        "radius_px": radius,
+        "polarity": polarity,
+        "voxel_size_um": voxel_size_um,
+        "planes": planes,
+        "dataset": dataset,
+        "split": parts | {"margin_px": margin_px},
+    }
+    rules = {"false_rejection_budget": false_rejection_budget, "windows": windows, "seed": seed}
+    config = CalibrationConfig.from_mapping(rules, "calibrate")
+    result = calibrate(scan, ScanConfig.from_mapping(values, "scan"), window_px, config, out)
+    words = (
+        f"limits fixed: {result['held_out_pass_rate']:.1%} of real held-out windows pass, and of windows with"
+    )
+    worst = sorted(result["detection_rates"].items(), key=lambda item: item[1])[:3]
+    words += f" planted defects are rejected least: {', '.join(f'{name} {rate:.0%}' for name, rate in worst)}"
+    print_result(result, f"{words}; written to {out}", as_json)
+
+
+def _part(option: str, text: str) -> str | float:
+    """Read a part of a scan: a range of planes or a fraction of the rows."""
+    if ":" in text:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        rule = 'must be planes, "4:6", or a fraction of the rows, 0.2'
+        raise UserError(option, text, rule) from None
+
+
+@app.command("windows")
+def windows_command(
+    scan: Annotated[Path, typer.Argument(help="data/planes of a project, or a file or folder of slices.")],
+    out: Annotated[Path, typer.Option(help="TIFF stack to write, in the scan's own grey values.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of windows.")] = 100,
+    size: Annotated[int, typer.Option(min=8, help="Side of a window, px.")] = 64,
+    part: Annotated[
+        Literal["train", "calibration", "held_out"] | None,
+        typer.Option(help="Of data/planes: the part to draw from. Default: held_out."),
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Cut real windows out of a scan, at random places of its field of view: for `compare`."""
+    check_paths([scan], out=(out, *TIFF))
+    from microgan.commands.windows import windows
+
+    result = windows(scan, count, size, seed, out, part)
+    words = f"{counted(count, 'window')} of {size} x {size} px written to {out}"
+    print_result(result, words, as_json)
