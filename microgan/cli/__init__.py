@@ -13,6 +13,7 @@ import typer
 
 from microgan.cli import scans, structures  # noqa: F401  each puts its commands into `app`
 from microgan.cli.app import app
+from microgan.cli.options import as_typed
 from microgan.core.errors import UserError, one_line
 from microgan.core.notes import warnings_on_stderr
 
@@ -24,7 +25,9 @@ def main() -> None:
     try:
         with warnings_on_stderr():
             app(prog_name="microgan")
-    except (UserError, OSError) as error:
+    except UserError as error:
+        _leave(one_line(as_typed(error, sys.argv[1:2])))
+    except OSError as error:
         _leave(one_line(error))
     except MemoryError as error:
         _leave(f"memory is full: {one_line(error) or 'use fewer or smaller images'}")

@@ -2,14 +2,18 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from microgan.cli.app import app
 from microgan.core.errors import UserError
 
+# Parameters of the library whose option has another name
+PARAMETERS = {"window_px": "size", "formats": "format", "radius_px": "radius"}
 TIFF = (".tif", ".tiff")  # of files that are written
 
 Images = Annotated[
@@ -56,6 +60,22 @@ def check_paths(read: Iterable[Path], **written: tuple[Path | None, str, *tuple[
     for path in read:
         if not path.exists():
             raise UserError(path, "missing", "the file or folder must exist")
+
+
+def as_typed(error: UserError, command: Sequence[str]) -> UserError:
+    """Name the option of ``command`` as it is typed, where an error names its parameter: train.steps.
+
+    The library knows the names of parameters alone.
+    """
+    where, value, rule = error.args
+    path = where if isinstance(where, str) and re.fullmatch(r"[a-z]\w*(\.\w+)*", where) else ""
+    parts = [part for part in path.split(".") if not part.isdigit()]
+    known = getattr(typer.main.get_command(app), "commands", {}).get("".join(command))
+    if not parts or known is None:
+        return error
+    options = {param.name for param in known.params}
+    name = next((name for name in (parts[-1], PARAMETERS.get(parts[-1])) if name in options), None)
+    return error if name is None else UserError(f"--{name}".replace("_", "-"), value, rule)
 
 
 def print_result(result: Mapping[str, Any], words: str, as_json: bool) -> None:

@@ -150,7 +150,9 @@ def validate_command(
     rules = ReferenceFile(reference, allow_own_rules)
     result = validate(images, rules, grey_scale, periodic, out=out, overlay=overlay, keep=keep)
     valid = f"{result['valid']} of {counted(result['images'], 'image')}"
-    words = f"{valid} valid ({result['pass_rate']:.1%}); verdicts written to {out}"
+    most = ", ".join(f"{name} {count}" for name, count in list(result["rejected_by"].items())[:3])
+    words = f"{valid} valid ({result['pass_rate']:.1%}){most and f', rejected for {most}'}"
+    words += f"; verdicts written to {out}"
     if result["large"]:
         large = f"{counted(result['large'], 'image')} larger than a window"
         words += f"; {large}: measures left empty, as those are of windows"

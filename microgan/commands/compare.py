@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from microgan.commands.images import ReferenceFile, must_be_named, must_be_window, written
+from microgan.core.errors import UserError
 from microgan.core.files import write_json
 from microgan.detection.detect import detect_all
 from microgan.evaluation import fidelity
@@ -39,6 +40,8 @@ def compare(
     """Compare two sets of images, and write the figures to ``out`` and the curves to ``plot``."""
     must_be_named("--out", out, ".json")
     must_be_named("--plot", plot, ".png")
+    if images.resolve() == real.resolve():
+        raise UserError(real, "is the first set too", "must be another file or folder")
     reference = reference_file.load()
 
     sets = {path: stack([path]) for path in (images, real)}

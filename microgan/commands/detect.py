@@ -52,7 +52,7 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
     write_csv(out, ("image", "row", "col", "radius", "score"), rows())
     if discs >= FEWEST_DISCS:
         for doubt in radius_doubts(np.concatenate(radii), detector.radius_px):
-            warn(f"--radius {doubt.removeprefix('radius_px: ')}")
+            warn(f"--radius: {doubt.removeprefix('radius_px: ')}")
     return {"files": written(circles=out, overlay=overlay), "images": pages, "discs": discs}
 
 

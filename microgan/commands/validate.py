@@ -1,5 +1,6 @@
 """`microgan validate`: verdicts on images, as a table, and the valid images as a file."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import compress
 from pathlib import Path
@@ -47,6 +48,7 @@ def validate(
     window = intensity_window(images, reference.scan, grey_scale)
     measures = sorted(reference.rules)
     valid: list[bool] = []
+    reasons: Counter[str] = Counter()
     large = 0
 
     def rows() -> Iterator[tuple[object, ...]]:
@@ -60,6 +62,7 @@ def validate(
                     picture = overlay / overlay_name(len(valid), name)
                     circle_overlay(image, verdict.circles, picture, magnification(image), verdict.reasons)
                 valid.append(verdict.valid)
+                reasons.update(verdict.reasons)
                 large += not verdict.measures
                 values = (verdict.measures.get(measure, "") for measure in measures)
                 yield name, verdict.valid, " ".join(verdict.reasons), verdict.invalid_windows, *values
@@ -75,6 +78,7 @@ def validate(
         "valid": sum(valid),
         "pass_rate": sum(valid) / len(valid),
         "large": large,
+        "rejected_by": dict(reasons.most_common()),
     }
 
 

@@ -104,6 +104,9 @@ def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:
         If a file is missing or damaged, or the weights are not those that the card names.
     """
     folder = Path(folder)
+    if not (folder / CARD).exists():
+        rule = f"must be a folder that a training wrote, with {WEIGHTS} and {CARD}"
+        raise UserError(folder, f"no {CARD} in it" if folder.exists() else "missing", rule)
     card = read_json(folder / CARD)
     generator = Generator(NetworkConfig.from_mapping(card.get("network"), f"{folder / CARD}: network"))
     _load_weights(folder / WEIGHTS, generator, f"must hold the weights of {CARD}")

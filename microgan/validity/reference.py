@@ -130,5 +130,9 @@ class Reference(Segmentation):
         UserError
             If the file is missing or broken, or an own rule that is allowed cannot be imported.
         """
-        reference = cls.from_mapping(read_json(path), str(path))
+        content = read_json(path)
+        if "limits" not in content:
+            rule = "must be the reference.json that `microgan calibrate` or the pipeline wrote"
+            raise UserError(path, "no limits in it", rule)
+        reference = cls.from_mapping(content, str(path))
         return reference.with_own_rules(import_own_rules(reference.own)) if allow_own_rules else reference

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from microgan import __version__
+from microgan.cli.options import as_typed
+from microgan.core.errors import UserError
 from microgan.core.files import write_tiff
 from tests.commands.helpers import ROOT, csv_rows, json_result, run_command
 
@@ -61,7 +63,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
             ("compare", material / "windows.tif", tmp_path / "small.tif", *reference[:2]),
             "small.tif: 32 x 32 px: must be 64 x 64 px",
         ),
-        (("sample", tmp_path, "--out", tmp_path / "out.tif"), "model.json: missing"),
+        (("sample", tmp_path, "--out", tmp_path / "out.tif"), "no model.json in it"),
         (
             ("sample", tmp_path, "--strict", "--out", tmp_path / "out.tif"),
             "--strict: without --repair: needs",
@@ -70,7 +72,10 @@ def test_bad_input_is_one_line_and_writes_nothing(
             ("sample", material / "model", "--size", 60, 64, "--periodic", "--out", tmp_path / "o.tif"),
             "size: 60",
         ),
-        (("export", tmp_path / "small.tif", "--format", "stl", "--out", tmp_path / "x"), "formats.0: 'stl'"),
+        (
+            ("export", tmp_path / "small.tif", "--format", "stl", "--out", tmp_path / "x"),
+            "--format: 'stl': must be one of",
+        ),
     ]
     for words, line in cases:
         assert run_command(monkeypatch, *words) == 2, words
@@ -209,3 +214,31 @@ def test_python_runs_the_command_line_as_a_module() -> None:
         [sys.executable, "-m", "microgan", "--version"], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert (done.returncode, done.stdout.strip()) == (0, __version__)
+
+
+@pytest.mark.parametrize(
+    ("where", "command", "typed"),
+    [
+        ("train.steps", "train", "--steps"),
+        ("scan.split.held_out", "calibrate", "--held-out"),
+        ("export.formats.1", "export", "--format"),
+        ("window_px", "windows", "--size"),
+        ("window_px", "calibrate", "--window-px"),
+        ("real.tif", "validate", "real.tif"),
+        ("--radius", "detect", "--radius"),
+        ("reference", "unknown", "reference"),
+    ],
+)
+def test_errors_name_options_as_they_are_typed(where: str, command: str, typed: str) -> None:
+    assert as_typed(UserError(where, 1, "must be 2"), [command]).args == (typed, 1, "must be 2")
+
+
+def test_a_set_is_not_compared_with_itself(
+    material: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    windows, rules = material / "windows.tif", material / "reference.json"
+    assert run_command(monkeypatch, "compare", windows, windows, "--reference", rules) == 2
+    assert "windows.tif: is the first set too: must be another" in capsys.readouterr().err
+    model = material / "model/model.json"
+    assert run_command(monkeypatch, "validate", windows, "--reference", model, "--out", "v.csv") == 2
+    assert "model.json: no limits in it: must be the reference.json that" in capsys.readouterr().err

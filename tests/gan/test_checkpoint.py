@@ -41,7 +41,7 @@ def test_other_weights_than_the_card_names_are_refused(folder: Path, tmp_path: P
 
 
 def test_missing_truncated_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model.json: missing"):
+    with pytest.raises(UserError, match=r"no model.json in it: must be a folder that a training wrote"):
         load_model(tmp_path)
     weights = folder / "generator.safetensors"
     whole = weights.read_bytes()
