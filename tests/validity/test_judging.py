@@ -102,7 +102,7 @@ def test_a_reference_survives_its_file(reference: Reference, tmp_path: Path) -> 
     reference.save(tmp_path / "reference.json")
     assert Reference.load(tmp_path / "reference.json") == reference
     (tmp_path / "reference.json").write_text("{}")
-    with pytest.raises(UserError, match=r"reference\.json\.scan: missing"):
+    with pytest.raises(UserError, match=r"reference\.json: no limits in it"):
         Reference.load(tmp_path / "reference.json")
 
 
