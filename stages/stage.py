@@ -16,6 +16,7 @@ from microgan.core.config import Config
 from microgan.core.errors import UserError, one_line
 from microgan.core.files import atomic
 from microgan.core.notes import warnings_on_stderr
+from microgan.core.words import PLAIN_NAME, PLAIN_NAME_RULE
 from stages.heartbeat import Heartbeat
 from stages.project import project_root
 from stages.tracking import Tracker
@@ -176,11 +177,8 @@ def _must_be_plain(name: object, where: str) -> None:
         raise UserError(
             where, name, f"must be a name; YAML reads it as {kind}: begin it with a letter (scan_...)"
         )
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or yaml.safe_load(name) != name:
-        rule = (
-            "must begin with a letter, go on with letters, digits, - and _, and be no word of YAML (on, no)"
-        )
-        raise UserError(where, repr(name), rule)
+    if not re.fullmatch(PLAIN_NAME, name) or yaml.safe_load(name) != name:
+        raise UserError(where, repr(name), PLAIN_NAME_RULE)
 
 
 def section(params: Mapping[str, Any], path: str) -> dict[str, Any]:

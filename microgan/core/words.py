@@ -1,4 +1,10 @@
-"""Words of messages."""
+"""Words of messages, and names that users choose."""
+
+# A name of a scan or model: in YAML, in a folder's name and in a parameter's path.
+PLAIN_NAME = r"[A-Za-z][A-Za-z0-9_-]*"
+PLAIN_NAME_RULE = (
+    "must begin with a letter, go on with letters, digits, - and _, and be no word of YAML (on, no)"
+)
 
 
 def counted(number: int, thing: str) -> str:

@@ -12,14 +12,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from microgan.core.config import Config
-from microgan.core.errors import UserError
 from microgan.core.files import read_json, write_json
 from microgan.detection.detect import detect_all
+from microgan.evaluation.arrays import read_arrays, write_arrays
 from microgan.evaluation.diversity import diversity
 from microgan.evaluation.encoder import (
     Encoder,
@@ -114,7 +112,7 @@ class RealImageStatistics:
         }
         nearest = self.nearest_training_windows.correlation
         arrays |= _arrays("nearest_training_windows.correlation", nearest)
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WINDOWS)
+        write_arrays(arrays, folder / WINDOWS)
         sha256 = save_encoder(self.encoder, folder / ENCODER)
         write_json(folder / FIGURES, {"encoder_sha256": sha256, "training_windows": self.training_metrics})
 
@@ -123,10 +121,7 @@ class RealImageStatistics:
         """Read what `save` wrote."""
         figures = read_json(folder / FIGURES)
         encoder = load_encoder(folder / ENCODER, str(figures.get("encoder_sha256")))
-        try:
-            arrays = load_file(folder / WINDOWS)
-        except (OSError, SafetensorError) as error:
-            raise UserError(folder / WINDOWS, "unreadable", f"must be whole ({error})") from None
+        arrays = read_arrays(folder / WINDOWS)
         nearest = NearestTrainingWindows(
             images=arrays["nearest_training_windows.images"],
             windows=arrays["nearest_training_windows.windows"],

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
@@ -20,6 +18,7 @@ from microgan.core.errors import UserError
 from microgan.core.files import read_json, write_json
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect_all
+from microgan.evaluation.arrays import read_arrays, write_arrays
 from microgan.evaluation.descriptors import (
     DescriptorValues,
     compute_descriptors,
@@ -88,12 +87,12 @@ class MeasuredImages:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
-        _write_arrays(self.arrays("samples"), path)
+        write_arrays(self.arrays("samples"), path)
 
     @classmethod
     def load(cls, path: Path) -> "MeasuredImages":
         """Read what `save` wrote."""
-        return cls.from_arrays(_read_arrays(path), "samples")
+        return cls.from_arrays(read_arrays(path), "samples")
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str) -> "MeasuredImages":
@@ -148,27 +147,15 @@ class RealStatistics:
     def save(self, folder: Path) -> None:
         """Write ``descriptions.safetensors`` and ``noise_floor.json`` into ``folder``."""
         arrays = self.held_out.arrays("held_out") | self.train.arrays("train")
-        _write_arrays(arrays, folder / DESCRIPTIONS)
+        write_arrays(arrays, folder / DESCRIPTIONS)
         write_json(folder / NOISE_FLOOR, dict(self.floor))
 
     @classmethod
     def load(cls, folder: Path) -> "RealStatistics":
         """Read what `save` wrote."""
-        arrays = _read_arrays(folder / DESCRIPTIONS)
+        arrays = read_arrays(folder / DESCRIPTIONS)
         held_out, train = (MeasuredImages.from_arrays(arrays, role) for role in ("held_out", "train"))
         return cls(held_out, train, read_json(folder / NOISE_FLOOR))
-
-
-def _write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    # safetensors writes memory as it lies: arrays that are not contiguous would come back mixed up.
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(path, "unreadable", f"must be whole ({error})") from None
 
 
 def errors(samples: DescriptorValues, reference: DescriptorValues) -> dict[str, float]:

@@ -12,14 +12,15 @@ from typing import Any
 
 from microgan.core.errors import UserError
 from microgan.core.files import atomic
+from microgan.core.words import PLAIN_NAME, PLAIN_NAME_RULE
 from microgan.inspection.inspection import Inspection
 from microgan.scan.config import ScanConfig
 
 # Of the options of reading, those that an entry has only where they differ from the default.
 OPTIONAL = ("planes", "exclude", "region", "dataset", "shape", "dtype", "byte_order", "voxel_size_um")
+SPLIT = ("calibration", "held_out", "margin_px", "margin_planes", "unused")  # in the order of params.yaml
 YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
-RULE = "must begin with a letter, go on with letters, digits, - and _, and be no word of YAML (on, no)"
 
 
 def must_be_name(name: str) -> None:
@@ -30,8 +31,8 @@ def must_be_name(name: str) -> None:
     UserError
         Names the rule.
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or name.lower() in YAML_WORDS:
-        raise UserError("--add", repr(name), RULE)
+    if not re.fullmatch(PLAIN_NAME, name) or name.lower() in YAML_WORDS:
+        raise UserError("--add", repr(name), PLAIN_NAME_RULE)
 
 
 def entry_of(inspection: Inspection, path: str) -> dict[str, Any]:
@@ -51,19 +52,14 @@ def entry_of(inspection: Inspection, path: str) -> dict[str, Any]:
         raise UserError("--add", inspection.path, inspection.split.reason)
     defaults = ScanConfig(radius_px=proposal.radius_px)
     options = {name: getattr(config, name) for name in OPTIONAL}
-    values = {
+    return {
         "path": path,
         "polarity": proposal.polarity,
         "radius_px": list(proposal.radius_px),
         "field_of_view": config.field_of_view,
         **{name: value for name, value in options.items() if value != getattr(defaults, name)},
-        "split": split.model_dump(
-            include={"calibration", "held_out", "margin_px", "margin_planes", "unused"}
-        ),
+        "split": {name: getattr(split, name) for name in SPLIT},
     }
-    order = ("calibration", "held_out", "margin_px", "margin_planes", "unused")
-    values["split"] = {name: values["split"][name] for name in order}
-    return values
 
 
 def add_entry(params: Path, name: str, values: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from microgan.core.words import counted
 from microgan.detection.detector import Polarity
 from microgan.inspection.explained import Reading, better, read
 from microgan.inspection.patches import Patch, PlaneImage, patches
@@ -177,7 +178,7 @@ def _rounded(length_px: float) -> float:
 
 def _no_discs(reading: Reading) -> list[str]:
     if len(reading) < FEWEST_CIRCLES:
-        count = f"{len(reading)} circle{'' if len(reading) == 1 else 's'}"
+        count = counted(len(reading), "circle")
         return [f"no discs were found: {count} in the parts that were looked at, fewer than {FEWEST_CIRCLES}"]
     explained = reading.explained()
     if explained < LEAST_EXPLAINED:
