@@ -33,7 +33,7 @@ def contact_sheet(planes: Planes, path: Path) -> None:
     for panel, index in zip(panels, shown, strict=False):
         _draw_plane(panel, planes, int(index))
     size_um = planes.info.voxel_size_um
-    scale_bar(panels[0], cols, size_um)
+    scale_bar(panels[0], (rows, cols), size_um)
     size = "voxel size unknown" if size_um is None else f"voxel size {size_um:g} µm"
     figure.suptitle(f"{planes.info.name}: {count} planes of {rows} x {cols} pixels, {size}", fontsize=10)
     handles = [Line2D([], [], color=colour, label=ROLE_LABELS[role]) for role, colour in ROLE_COLOURS.items()]

@@ -88,34 +88,39 @@ def legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
         )
 
 
-def scale_bar(panel: Axes, width_px: int, voxel_size_um: float | None) -> None:
-    """Draw a bar of a round length into a panel that shows an image, in micrometres or in pixels.
+def scale_bar(
+    panel: Axes,
+    shape: tuple[int, int],
+    voxel_size_um: float | None,
+    corner: tuple[float, float] = (-0.5, -0.5),
+) -> None:
+    """Draw a bar of a round length into an image, in micrometres or in pixels.
 
     Parameters
     ----------
     panel
-        Its data coordinates are pixels.
-    width_px
-        Columns of the image.
+        Its data coordinates are pixels of the image; rows run downwards.
+    shape
+        Rows and columns of the image.
     voxel_size_um
         None where it is not known: the bar is in pixels then.
+    corner
+        Row and column of the image's upper left corner.
     """
     from matplotlib.patheffects import withStroke
 
     scale, unit = length_unit(voxel_size_um)
-    length = round_length(BAR_PART * width_px * scale)
-    left, low = 0.06, 0.08  # of the panel, from its lower left corner
-    line = panel.get_xaxis_transform()  # columns in pixels, height as a fraction of the panel
-    start = left * width_px - 0.5
+    length = round_length(BAR_PART * shape[1] * scale)
+    start = corner[1] + 0.06 * shape[1]
+    low, above = (corner[0] + (1 - part) * shape[0] for part in (0.08, 0.11))
     outline = [withStroke(linewidth=4, foreground="black")]
     panel.plot(
         [start, start + length / scale], [low, low], color="white", lw=2, solid_capstyle="butt",
-        transform=line, path_effects=outline, scalex=False, scaley=False, label="_scale bar",
+        path_effects=outline, scalex=False, scaley=False, label="_scale bar",
     )  # fmt: skip
-    words = f"{length:g} {unit}"
     outline = [withStroke(linewidth=2, foreground="black")]
-    place: dict[str, Any] = {"transform": line, "fontsize": 7.5, "color": "white", "path_effects": outline}
-    panel.text(start, low + 0.03, words, va="bottom", ha="left", **place)
+    style: dict[str, Any] = {"fontsize": 7.5, "color": "white", "path_effects": outline}
+    panel.text(start, above, f"{length:g} {unit}", va="bottom", ha="left", **style)
 
 
 def round_length(largest: float) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microgan.core.files import atomic
+from microgan.report.figures.sheet import Row, draw_sheet
 from microgan.report.figures.style import (
     DPI,
     LARGEST_WIDTH_IN,
@@ -21,9 +22,6 @@ from microgan.report.figures.style import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from microgan.detection.circles import Circles
     from microgan.evaluation.memorisation import NearestTrainingWindows
     from microgan.validity.detection_rate import Planted
@@ -32,30 +30,18 @@ if TYPE_CHECKING:
 VALID_BGR, REJECTED_BGR = (233, 180, 86), (0, 159, 230)  # VALID and REJECTED as OpenCV takes them
 FRAME_PX, LINE_PX = 5, 16  # around an overlay, and for a line of words below
 
-Row = tuple[np.ndarray, Sequence[str]]  # images (n, H, W) in [-1, 1] and a caption for each
+Windows = tuple[np.ndarray, Sequence[str]]  # images (n, H, W) in [-1, 1] and a caption for each
 
 
 def window_sheet(
-    rows: Mapping[str, Row], path: Path, columns: int = 8, voxel_size_um: float | None = None
+    rows: Mapping[str, Windows], path: Path, columns: int = 8, voxel_size_um: float | None = None
 ) -> None:
     """Show windows in rows: name of the row -> images (n, H, W) in [-1, 1] and a caption for each.
 
     The first image has a scale bar, in pixels where the voxel size is None.
     """
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    lines = sum(
-        1 + max((caption.count("\n") for caption in captions), default=0) for _, captions in rows.values()
-    )
-    figure, panels = _image_panels(len(rows), columns, height=1.3 * len(rows) + 0.16 * lines)
-    figure.set_layout_engine(ConstrainedLayoutEngine(wspace=0.02, hspace=0.04))
-    for row, (name, (images, captions)) in zip(panels, rows.items(), strict=True):
-        row[0].set_ylabel(name if len(images) else f"{name}\n(none)", fontsize=9.5)
-        for panel, image, caption in zip(row, images, captions, strict=False):
-            _show(panel, image)
-            panel.set_xlabel(caption, fontsize=8.5)
-    _draw_scale_bar(panels, voxel_size_um)
-    save_figure(figure, path)
+    drawn = [Row(name, images, captions) for name, (images, captions) in rows.items()]
+    save_figure(draw_sheet(drawn, columns, voxel_size_um=voxel_size_um), path)
 
 
 def nearest_window_sheet(
@@ -69,7 +55,7 @@ def nearest_window_sheet(
     Below each pair stand two correlations: with the nearest window of the training part, and with that of the
     calibration part, from which nothing was learnt.
     """
-    rows: dict[str, Row] = {}
+    rows: dict[str, Windows] = {}
     for name, nearest in sets.items():
         if nearest is None:
             rows[name] = np.empty((0, 1, 1)), ()
@@ -96,23 +82,18 @@ def verdict_sheet(
 
     The title says ``what`` they are; the first image has a scale bar.
     """
-    groups = {
-        valid: [index for index, verdict in enumerate(verdicts) if verdict.valid is valid][: 2 * columns]
-        for valid in (True, False)
-    }
-    down = {valid: max(-(-len(chosen) // columns), 1) for valid, chosen in groups.items()}
-    figure, panels = _image_panels(sum(down.values()), columns, 1.45 * down[True] + 1.85 * down[False] + 0.3)
-    for (valid, chosen), rows in zip(groups.items(), np.split(panels, [down[True]]), strict=True):
-        count = sum(verdict.valid is valid for verdict in verdicts)
-        words = f"{'valid' if valid else 'rejected'}:\n{count} of {len(verdicts)}"
-        rows[0, 0].set_ylabel(words, fontsize=9.5)
-        for panel, index in zip(rows.ravel(), chosen, strict=False):
-            _show_verdict(panel, images[index], verdicts[index])
+    rows = []
+    for valid in (True, False):
+        chosen = [index for index, verdict in enumerate(verdicts) if verdict.valid is valid]
+        name = f"{'valid' if valid else 'rejected'}:\n{len(chosen)} of {len(verdicts)}"
+        for first in range(0, max(min(len(chosen), 2 * columns), 1), columns):
+            in_row = chosen[first : first + columns]
+            rows.append(
+                _row_of_verdicts("" if first else name, images[in_row], [verdicts[i] for i in in_row])
+            )
     shown = f"the first {2 * columns} valid and the first {2 * columns} rejected"
     title = f"{what[:1].upper()}{what[1:]}: {shown} of {len(verdicts)}, with the discs that were found"
-    figure.suptitle(title, fontsize=10)
-    _draw_scale_bar(panels, voxel_size_um)
-    save_figure(figure, path, few_colours=True)
+    save_figure(draw_sheet(rows, columns, title, voxel_size_um), path, few_colours=True)
 
 
 def defect_sheet(
@@ -123,19 +104,27 @@ def defect_sheet(
     voxel_size_um: float | None = None,
 ) -> None:
     """Show images (n, S, S) of each kind of planted defect, framed in the colour of their verdict."""
-    rows = max(len(planted), 1)  # limits set by hand may let no window pass to plant into
-    figure, panels = _image_panels(rows, columns, height=1.9 * rows + 0.3)
-    for row, (name, defect) in zip(panels, planted.items(), strict=False):
-        row[0].set_ylabel(f"{name.replace('_', ' ')}\n{defect.detection_rate.rate:.0%} rejected", fontsize=9)
-        for panel, image, verdict in zip(row, images[name], defect.verdicts, strict=False):
-            _show_verdict(panel, image, verdict)
-            panel.set(frame_on=True)
-            for spine in panel.spines.values():
-                spine.set(color=VALID if verdict.valid else REJECTED, linewidth=2.5)
+    rows = []
+    for kind, defect in planted.items():  # none where limits set by hand let no window pass to plant into
+        name = f"{kind.replace('_', ' ')}\n{defect.detection_rate.rate:.0%} rejected"
+        rows.append(_row_of_verdicts(name, images[kind], defect.verdicts, has_frames=True))
     words = "one planted defect each; orange: rejected, with the reasons; blue: passes"
-    figure.suptitle(f"Real windows that are valid, with {words}", fontsize=10)
-    _draw_scale_bar(panels, voxel_size_um)
-    save_figure(figure, path, few_colours=True)
+    title = f"Real windows that are valid, with {words}"
+    save_figure(draw_sheet(rows, columns, title, voxel_size_um), path, few_colours=True)
+
+
+def _row_of_verdicts(
+    name: str, images: np.ndarray, verdicts: Sequence[Verdict], *, has_frames: bool = False
+) -> Row:
+    """Images with their circles in the colour of the verdict, and its reasons."""
+    return Row(
+        name,
+        images,
+        captions=[in_words(verdict.reasons) for verdict in verdicts],
+        circles=[verdict.circles for verdict in verdicts],
+        colours=[VALID if verdict.valid else REJECTED for verdict in verdicts],
+        has_frames=has_frames,
+    )
 
 
 def cell_sheet(
@@ -155,49 +144,15 @@ def cell_sheet(
         figure.subplots(1, len(cells), squeeze=False)[0], cells.items(), strict=True
     ):
         rows, cols = image.shape
-        _show(panel, np.roll(image, (rows // 2, cols // 2), axis=(0, 1)))
+        shifted = np.roll(image, (rows // 2, cols // 2), axis=(0, 1))
+        panel.imshow(shifted, "gray", vmin=-1, vmax=1, interpolation="nearest")
         panel.set_title(name, fontsize=10)
         panel.set(xticks=[cols / 2 - 0.5], yticks=[rows / 2 - 0.5], xticklabels=[], yticklabels=[])
         panel.tick_params(top=True, right=True, length=6, width=1.5)
         corner = (-0.5, -0.5)
         panel.add_patch(Rectangle(corner, window_px, window_px, fill=False, ec=REJECTED, lw=2))
-        scale_bar(panel, cols, voxel_size_um)
+        scale_bar(panel, image.shape, voxel_size_um)
     save_figure(figure, path)
-
-
-def _draw_scale_bar(panels: np.ndarray, voxel_size_um: float | None) -> None:
-    """Draw a scale bar into the first panel that shows an image; all have the same scale."""
-    for panel in panels.ravel():
-        if panel.images:
-            scale_bar(panel, panel.images[0].get_array().shape[1], voxel_size_um)
-            return
-
-
-def _image_panels(down: int, across: int, height: float) -> tuple[Figure, np.ndarray]:
-    """Return a figure of that height in inches, and its panels (down, across) without axes."""
-    from matplotlib.figure import Figure
-
-    size = (min(1.4 * across + 0.5, LARGEST_WIDTH_IN), height)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False)
-    for panel in panels.ravel():
-        panel.set(xticks=[], yticks=[], frame_on=False)
-    return figure, panels
-
-
-def _show(panel: Axes, image: np.ndarray) -> None:
-    panel.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
-
-
-def _show_verdict(panel: Axes, image: np.ndarray, verdict: Verdict) -> None:
-    """Show an image (H, W) in [-1, 1] with its circles, in the colour of the verdict, and its reasons."""
-    from matplotlib.patches import Circle
-
-    _show(panel, image)
-    for row, col, radius, _ in verdict.circles.table():
-        colour = VALID if verdict.valid else REJECTED
-        panel.add_patch(Circle((col, row), radius, fill=False, ec=colour, lw=0.8))
-    panel.set_xlabel(in_words(verdict.reasons), fontsize=8)
 
 
 def circle_overlay(
