@@ -6,16 +6,16 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from microgan.core.atomic import atomic_together
 from microgan.core.config import Config
 from microgan.core.errors import UserError, one_line
-from microgan.core.files import atomic
 from microgan.core.notes import warnings_on_stderr
 from microgan.core.words import PLAIN_NAME, PLAIN_NAME_RULE
 from stages.heartbeat import Heartbeat
@@ -238,8 +238,7 @@ def drafts(*paths: str | Path) -> Iterator[list[Path]]:
 
     A path without a suffix is a folder, and is made.
     """
-    with ExitStack() as stack:
-        draft_paths = [stack.enter_context(atomic(path)) for path in paths]
+    with atomic_together(paths, durable=True) as draft_paths:
         for draft in draft_paths:
             if not draft.suffix:
                 draft.mkdir()

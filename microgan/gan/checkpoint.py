@@ -45,7 +45,7 @@ def save_state(path: Path, state: State) -> None:
         for index, moments in optimiser.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": value.contiguous() for key, value in moments.items()}
     progress = {name: getattr(state, name) for name in PROGRESS}
-    with atomic(path) as draft:
+    with atomic(path, durable=True) as draft:
         _write_tensors(tensors, draft, {"progress": json.dumps(progress)})
 
 
@@ -85,7 +85,7 @@ def save_model(
     SHA-256 of ``generator.safetensors`` are added. ``last`` and ``critic``, the generator and the critic at
     the end of the training, are kept beside it when given.
     """
-    with atomic(folder) as draft:
+    with atomic(folder, durable=True) as draft:
         draft.mkdir()
         _write_tensors(_weights(generator), draft / WEIGHTS)
         for name, network in ((LAST, last), (CRITIC, critic)):
