@@ -9,18 +9,16 @@ import errno
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from microgan.core.errors import one_line
 from microgan.core.locks import acquire
+from microgan.core.signals import signals_held
 
 OWNER, REPLACED = ".owner", ".replaced"  # in a draft's folder: the lock, and what was at the place before
 ROOM_BYTES = 1 << 20  # less is too little for the results of any stage
@@ -177,31 +175,6 @@ def _exchange(one: Path, other: Path) -> bool:
     rename = getattr(ctypes.CDLL(None), "renameat2", None)  # not in every C library
     names = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
     return rename is not None and rename(*names, ctypes.c_uint(_RENAME_EXCHANGE)) == 0
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP wait until the end of the block."""
-    if threading.current_thread() is not threading.main_thread():  # the only one that receives signals
-        yield
-        return
-    received: list[int] = []
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-    before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if callable(handler)}
-    for number in before:
-        signal.signal(number, hold)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for number in received[:1]:
-        signal.raise_signal(number)
 
 
 def _flush(path: Path) -> None:

@@ -58,15 +58,13 @@ def waiting_for(path: Path, label: str, on_wait: Callable[[str], None]) -> Itera
     label
         Written into it, for those who wait.
     on_wait
-        Called once, with the label of the owner, where there is one to wait for.
+        Called each second, with the label of the owner, while there is one to wait for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    has_said = False
     while not (lock := acquire(path)):
-        if not has_said:
-            on_wait(read_label(path))
-            has_said = True
-        time.sleep(LOOK_EVERY_S)
+        if owner := read_label(path):
+            on_wait(owner)
+        time.sleep(LOOK_EVERY_S if owner else 0.01)  # its owner is about to write it
     try:
         os.ftruncate(lock.handle, 0)
         os.write(lock.handle, label.encode())

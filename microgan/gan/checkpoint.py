@@ -49,6 +49,13 @@ def save_state(path: Path, state: State) -> None:
         _write_tensors(tensors, draft, {"progress": json.dumps(progress)})
 
 
+def state_bytes(state: State) -> int:
+    """Return about how large a saved state is: weights, and two moments of each that an optimiser moves."""
+    weights = sum(value.nbytes for module in state.modules.values() for value in module.state_dict().values())
+    moved = [group["params"] for optimiser in state.optimisers.values() for group in optimiser.param_groups]
+    return weights + 2 * sum(parameter.nbytes for group in moved for parameter in group)
+
+
 def load_state(path: Path, state: State) -> None:
     """Put the saved values into ``state``, whose networks and optimisers must be of the same shape.
 
