@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from microgan.core.errors import one_line
+from microgan.core.errors import UserError, one_line
 from microgan.core.locks import acquire
 from microgan.core.signals import signals_held
 
@@ -134,8 +134,16 @@ class _Draft:
             (self.scratch / REPLACED).rename(self.place)
 
 
+def _must_be_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of a device or a pipe, also behind a link, as /dev/stdout is one."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        rule = "is neither a file nor a folder (a device, a pipe) and would be replaced: choose another name"
+        raise UserError(path, "not a file", rule)
+
+
 @contextmanager
 def _draft(place: Path) -> Iterator[_Draft]:
+    _must_be_replaceable(place)
     new_folders = [folder for folder in place.parents if not folder.exists()]  # from the innermost on
     place.parent.mkdir(parents=True, exist_ok=True)
     try:

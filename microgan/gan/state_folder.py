@@ -45,10 +45,10 @@ def state_folder(folder: Path, on_wait: Callable[[str], None]) -> Iterator[Path]
         nonlocal has_said
         if is_one_of_several:
             raise UserError(folder, f"in use by {owner}", "the same training runs already: wait for its end")
+        wanted.touch()
         if not has_said:
             on_wait(owner)
         has_said = True
-        wanted.touch()
 
     with waiting_for(lock, f"process {os.getpid()} on {socket.gethostname()}", wait):
         wanted.unlink(missing_ok=True)
