@@ -5,6 +5,7 @@ Beside the stages:
 `stage`                      what all stages share: parameters, arguments, errors in one line, drafts
 `samples`, `project`         files that stages pass on; the user's project
 `select`, `raw_scans`        before the pipeline: the scan, all parameters, missing public files
+`running`                    whether DVC runs the pipeline at this moment
 `tracking`, `executions`, `outbox`, `registry`, `ui`   MLflow
 `heartbeat`, `parent`        signs of life in a log; the end of a stage whose parent is gone
 `declared`                   what dvc.yaml says of a stage
