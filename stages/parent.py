@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 import psutil
@@ -29,7 +29,7 @@ def ends_with_its_parent() -> Iterator[None]:
         yield
         return
     ended = Event()
-    thread = Thread(target=_watch, args=(executor(), ended), daemon=True)
+    thread = Thread(target=_watch, args=(starter(), ended), daemon=True)
     thread.start()
     try:
         yield
@@ -38,13 +38,27 @@ def ends_with_its_parent() -> Iterator[None]:
         thread.join()
 
 
-def _watch(dvc: psutil.Process, ended: Event) -> None:
-    while not ended.wait(LOOK_EVERY_S):
-        # A shell may be between dvc and this process, and outlive dvc
-        if os.getppid() != STARTED_BY or not _is_alive(dvc):
-            print("microgan: the program that started this stage is gone", file=sys.stderr, flush=True)
-            os.kill(os.getpid(), signal.SIGTERM)
+def starter() -> psutil.Process | None:
+    """Return the process above this one that runs DVC; `None` if it was killed before this one could look.
+
+    A program of the user's may run DVC without its name. It is a Python program, as DVC is.
+    """
+    if (dvc := executor()).pid != os.getpid():
+        return dvc
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error):
+            if process.name().startswith("python"):
+                return process
+    return None
+
+
+def _watch(dvc: psutil.Process | None, ended: Event) -> None:
+    # A shell may be between dvc and this process, and outlive dvc
+    while dvc and os.getppid() == STARTED_BY and _is_alive(dvc):
+        if ended.wait(LOOK_EVERY_S):
             return
+    print("microgan: the program that started this stage is gone", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -42,6 +42,7 @@ from stages.stage import (
 )
 
 IGNORE = RAW / IGNORED
+TRAIN_BESIDES_MINUTES = 0.5  # of each training: real windows are measured before it, samples after it
 OTHER_MINUTES = 15  # of all stages but the training, on two cores
 KINDS: dict[str, type[Config]] = {
     "simulate": SimulateConfig,
@@ -128,12 +129,13 @@ def duration(params: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> duration({"train": {"minutes": 10.0}, "models": {"a": {"time_factor": 1.5}, "b": {}}})
-    'training takes at most 25 minutes (train.minutes), the other stages about 15 minutes on two cores'
+    'training takes at most 26 minutes (train.minutes and half a minute each), the rest about 15 on two cores'
     """
     models = section(params, "models").values()
     minutes = section(params, "train")["minutes"] * sum(model.get("time_factor", 1.0) for model in models)
-    training = f"training takes at most {minutes:.0f} minutes (train.minutes)"
-    return f"{training}, the other stages about {OTHER_MINUTES} minutes on two cores"
+    minutes += TRAIN_BESIDES_MINUTES * len(models)
+    training = f"training takes at most {minutes:.0f} minutes (train.minutes and half a minute each)"
+    return f"{training}, the rest about {OTHER_MINUTES} on two cores"
 
 
 def select(scan: str, is_another: bool) -> None:

@@ -113,7 +113,7 @@ class Stage:
 
 def run(main: Callable[[Stage], None]) -> None:
     """Run the stage ``main`` as a program, tracked."""
-    with errors_in_one_line(), warnings_on_stderr():
+    with errors_in_one_line(), warnings_on_stderr(), ends_with_its_parent():
         params = load_params()
         name = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # data/raw/dvc.yaml:simulate
         name = name or "@".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
@@ -125,7 +125,7 @@ def run(main: Callable[[Stage], None]) -> None:
         if _is_first():
             tracker.start(name, flatten(selected(params)))
         try:
-            with Heartbeat(name, _is_first()) as heartbeat, ends_with_its_parent():
+            with Heartbeat(name, _is_first()) as heartbeat:
 
                 def must_be_unchanged() -> None:
                     declared.must_be(before, load_params())

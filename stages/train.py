@@ -36,6 +36,7 @@ def main(stage: Stage) -> None:
     name, tracker = stage.model, stage.tracker
     config = stage.config("train", TrainConfig)
     model = stage.config(f"models.{name}", ModelConfig)
+    stage.say(f"{name}: {planned(config, model)}")
     planes = Planes.load(Path("data/planes"))
     outputs = [f"models/{name}", f"metrics/{name}/training.csv", f"metrics/{name}/validation.csv"]
     outputs += [f"reports/train/{name}"]
@@ -92,6 +93,19 @@ def _trained(stage: Stage, config: TrainConfig, model: ModelConfig, planes: Plan
     material = material_of(windows, reference, config.seed)
     with naming("train", TrainConfig):
         return train(windows, config, model, resume / STATE, on_log, on_preview, validate, material)
+
+
+def planned(config: TrainConfig, model: ModelConfig) -> str:
+    """Say how long a training takes at most, from its start to its end.
+
+    Examples
+    --------
+    >>> planned(TrainConfig(steps=1000, minutes=10), ModelConfig(loss="minimax", time_factor=1.5))
+    '1000 steps or 15 minutes, whichever comes first, and half a minute to measure real windows and to score'
+    """
+    minutes = config.minutes * model.time_factor
+    besides = "and half a minute to measure real windows and to score"  # measured on two cores
+    return f"{config.steps} steps or {minutes:g} minutes, whichever comes first, {besides}"
 
 
 def progress(

@@ -137,6 +137,16 @@ def test_a_stage_ends_when_dvc_is_killed_and_not_when_a_shell_is(declared: Path,
         os.kill(pid, signal.SIGKILL)
 
 
+def test_a_stage_ends_whose_dvc_was_killed_before_it_could_look(declared: Path) -> None:
+    """Its parent is a shell that has nobody above it; by its own name it is no DVC."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_STAGE": "simulate"}
+    command = ["setsid", "--fork", sys.executable, "-c", STAGE, "simulate"]
+    with Path("errors").open("w") as errors:
+        subprocess.run(command, env=environment, stderr=errors, stdout=errors, check=True)
+    wait_until(lambda: "interrupted" in Path("errors").read_text())
+    assert "the program that started this stage is gone" in Path("errors").read_text()
+
+
 OWNER = """
 import sys
 from pathlib import Path
