@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from microgan.core import atomic as atomic_module
@@ -169,3 +171,31 @@ def test_a_lock_outlives_no_process_and_tells_who_has_it(tmp_path: Path) -> None
     with waiting_for(path, "second", said.append):
         assert acquire(path) is None and path.read_text() == "second"
     assert said == [] and not path.exists()
+
+
+def test_kills_at_any_moment_leave_each_place_whole_and_nothing_over(tmp_path: Path) -> None:
+    """The small part of benchmarks/kill_matrix.py: a process that replaces a folder and a file, killed."""
+    places = [tmp_path / "folder", tmp_path / "file"]
+
+    def write(number: int) -> None:
+        with atomic_together(places, durable=True) as (folder, file):
+            folder.mkdir()
+            for name in "abc":
+                (folder / name).write_text(str(number))
+            file.write_text(str(number))
+
+    write(0)
+    rng = np.random.default_rng(0)
+    for moment_s in rng.uniform(0, 0.02, 40):
+        child = os.fork()
+        if child == 0:
+            for number in range(1, 1_000_000):
+                write(number)
+        time.sleep(moment_s)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        texts = {path.read_text() for path in places[0].iterdir()}
+        assert len(texts) == 1 and len(list(places[0].iterdir())) == 3
+        assert places[1].read_text().isdecimal()
+    write(0)
+    assert names(tmp_path) == ["file", "folder", "folder/a", "folder/b", "folder/c"]
