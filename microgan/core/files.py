@@ -1,65 +1,21 @@
-"""Files that are either whole or not there: written under a temporary name, then renamed."""
+"""Readers and writers of files; what is written is either whole or not there, see `microgan.core.atomic`."""
 
 import csv
-import errno
 import hashlib
 import json
 import math
 import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 
-from microgan.core.errors import UserError, one_line
+from microgan.core.atomic import atomic as atomic
+from microgan.core.errors import UserError
 
 BIGTIFF_BYTES = 1 << 26  # of grey values: 8192 x 8192 of one byte
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it replaces ``path``, on failure it is removed.
-
-    Works for a file and for a folder (make the yielded path a directory to write a folder).
-    """
-    path = Path(path)
-    new_folders = [folder for folder in path.parents if not folder.exists()]  # from the innermost on
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    draft = scratch / path.name  # keeps the suffix, from which writers take the format
-    try:
-        yield draft
-        if draft.is_dir() and path.exists():
-            path.rename(scratch / "replaced")  # a folder can only be renamed to a free name
-        draft.replace(path)
-    except BaseException as error:
-        if (scratch / "replaced").exists():
-            (scratch / "replaced").rename(path)
-        if isinstance(error, OSError) and error.filename is None:  # numpy says only how many bytes it wrote
-            reason = f"could not be written, is the disk full? ({one_line(error)})"
-            raise OSError(error.errno or errno.EIO, reason, str(path)) from error
-        if isinstance(error, OSError) and str(error.filename).startswith(str(scratch)):
-            raise OSError(error.errno, error.strerror, str(path)) from error  # whose name the user knows
-        raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        _remove_empty(new_folders)
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders that were made for what was then not written."""
-    for folder in folders:
-        if not folder.is_dir() or any(folder.iterdir()):
-            return
-        folder.rmdir()
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from microgan.core.errors import UserError
 
@@ -13,7 +13,7 @@ from microgan.core.errors import UserError
 def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Write arrays by name."""
     # safetensors writes memory as it lies: arrays that are not contiguous would come back mixed up.
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
