@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgan import __version__
-from microgan.core.files import read_json
+from microgan.core.json_files import read_json
 from microgan.gan.checkpoint import CARD, WEIGHTS
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 Also drawn here, as no other stage needs it: a large periodic cell of each model, judged by all its windows.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,9 @@ import numpy as np
 import torch
 
 from microgan.core.domain import Domain
-from microgan.core.files import file_sha256, read_json, write_json
+from microgan.core.files import file_sha256
+from microgan.core.json_files import read_json, write_json
+from microgan.core.tables import read_table
 from microgan.gan.checkpoint import load_model
 from microgan.gan.sampling import sample
 from microgan.report.page import build_report
@@ -163,8 +164,7 @@ def training(name: str) -> dict[str, Any]:
 
 def rows_of(path: Path) -> list[dict[str, float]]:
     """Read a table of numbers."""
-    with path.open(newline="") as stream:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    return read_table(path, {"step": float}, others=float)  # also what is not finite, as a score may be
 
 
 def large_cell(name: str, reference: Reference, seed: int) -> LargeCell:

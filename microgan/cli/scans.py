@@ -139,7 +139,7 @@ def detect_command(
     The CSV file has the columns image, row, col, radius, score: in pixels, pixel centres at integers.
     """
     check_radius(radius)
-    check_paths(images, out=(out, ".csv"))
+    check_paths(images, out=(out, ".csv"), overlay=(overlay,))
     from microgan.commands.detect import detect
     from microgan.detection.detector import Detector
 
@@ -178,6 +178,8 @@ def calibrate_command(
 
     The folder OUT is what `microgan train` learns from; its reference.json is what the other commands take.
     """
+    check_radius(radius)
+    check_paths([scan], out=(out,))
     from microgan.commands.calibrate import calibrate
     from microgan.scan.config import ScanConfig
     from microgan.validity.calibration import CalibrationConfig

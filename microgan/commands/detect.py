@@ -9,8 +9,8 @@ import torch
 
 from microgan.commands.images import magnification, must_be_named, overlay_name, written
 from microgan.core.errors import UserError
-from microgan.core.files import write_csv
 from microgan.core.notes import warn
+from microgan.core.tables import write_csv
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect as detect_discs
 from microgan.detection.detector import Detector, check_band_fits

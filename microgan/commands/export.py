@@ -9,7 +9,7 @@ import torch
 
 from microgan.commands.images import ReferenceFile, must_contain_window, must_have_effect, written
 from microgan.core.errors import UserError
-from microgan.core.files import read_json
+from microgan.core.json_files import read_json
 from microgan.core.notes import warn
 from microgan.core.words import counted
 from microgan.evaluation.homogenisation import MATERIALS, PhaseProperties

@@ -19,7 +19,8 @@ from microgan.commands.images import (
     written,
 )
 from microgan.core.errors import UserError
-from microgan.core.files import write_csv, write_tiff_in_bands
+from microgan.core.files import write_tiff_in_bands
+from microgan.core.tables import write_csv
 from microgan.report.figures.windows import circle_overlay
 from microgan.samples.card import SampleCard, card_path, must_be_free_for_card
 from microgan.scan.grey_scale import GreyScale, intensity_window

@@ -1,14 +1,12 @@
 """Files that are either whole or not there: written under a temporary name, then renamed."""
 
-import csv
 import errno
 import hashlib
-import json
 import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     Works for a file and for a folder (make the yielded path a directory to write a folder).
     """
     path = Path(path)
+    _must_be_replaceable(path)
     new_folders = [folder for folder in path.parents if not folder.exists()]  # from the innermost on
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -54,29 +53,19 @@ def atomic(path: str | Path) -> Iterator[Path]:
         _remove_empty(new_folders)
 
 
+def _must_be_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of a device or a pipe, also behind a link, as /dev/stdout is one."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        rule = "is neither a file nor a folder (a device, a pipe) and would be replaced: choose another name"
+        raise UserError(path, "not a file", rule)
+
+
 def _remove_empty(folders: Sequence[Path]) -> None:
     """Remove folders that were made for what was then not written."""
     for folder in folders:
         if not folder.is_dir() or any(folder.iterdir()):
             return
         folder.rmdir()
-
-
-def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as indented JSON; NaN and infinity are refused, as JSON has neither."""
-    text = json.dumps(content, indent=2, allow_nan=False, default=_plain) + "\n"
-    with atomic(path) as draft:
-        draft.write_text(text)
-
-
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a JSON object; `UserError` names the file when it is missing or broken."""
-    try:
-        return dict(json.loads(Path(path).read_text()))
-    except FileNotFoundError:
-        raise UserError(path, "missing", "file must exist") from None
-    except (ValueError, TypeError) as error:
-        raise UserError(path, "unreadable", f"must hold a JSON object ({error})") from None
 
 
 def natural_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:
@@ -90,14 +79,6 @@ def natural_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.findall(r"\d+|\D+", path.name.lower())
     words = [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
     return words, path.name  # the name decides between names that differ in case alone
-
-
-def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table with one header line."""
-    with atomic(path) as draft, draft.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def write_tiff(path: str | Path, stack: np.ndarray, voxel_size_um: float | None = None) -> None:
@@ -168,11 +149,3 @@ def fingerprint(*parts: bytes | str | Path) -> str:
             sha.update(part.encode() if isinstance(part, str) else part)
         sha.update(b"\0")
     return sha.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import read_json, write_json
+from microgan.core.json_files import read_json, write_json
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect_all
 from microgan.evaluation.arrays import read_arrays, write_arrays

@@ -34,7 +34,9 @@ from pydantic_core import PydanticCustomError
 from microgan import __version__
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, file_sha256, read_json, write_csv, write_json
+from microgan.core.files import atomic, file_sha256
+from microgan.core.json_files import read_json, write_json
+from microgan.core.tables import write_csv
 from microgan.detection.circles import Circles
 from microgan.exporters.export_input import ExportInput
 from microgan.exporters.formats.abaqus import ABAQUS

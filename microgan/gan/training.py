@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
+from microgan.core.notes import warn
 from microgan.gan.checkpoint import State, load_state, save_state
 from microgan.gan.checkpoint_selection import selected
 from microgan.gan.config import ModelConfig, TrainConfig
@@ -124,7 +125,8 @@ def train(
         Parameters.
     state_path
         File of the resume state. When it exists, training goes on from there, with the same bits as if it had
-        never stopped: random numbers come from (seed, step), so they need not be kept.
+        never stopped: random numbers come from (seed, step), so they need not be kept. When it is
+        damaged, the training starts over, with a warning.
     on_log
         Called with each row of the history, also with those of before a resume.
     on_preview
@@ -150,8 +152,7 @@ def train(
     with process_group(device), numerics(config, device), interruptible() as interrupted:
         networks = Networks.of(config, model, device)
         state = _state_of(networks)
-        if state_path.exists():
-            load_state(state_path, state)
+        _resume(state_path, state)
         for row in state.history if rank() == 0 else []:
             on_log(row)
         domain = Domain((windows.size_px, windows.size_px))
@@ -225,6 +226,17 @@ def _state_of(networks: Networks) -> State:
         },
         optimisers={name: getattr(networks, name) for name in names},
     )
+
+
+def _resume(path: Path, state: State) -> None:
+    """Go on from a saved state, if there is one; from a damaged one nothing is taken."""
+    if not path.exists():
+        return
+    try:
+        load_state(path, state)
+    except UserError as error:
+        if rank() == 0:
+            warn(f"{error}; the training starts over")
 
 
 def _result(networks: Networks, state: State) -> Trained:

@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, file_sha256, write_json
+from microgan.core.files import atomic, file_sha256
+from microgan.core.json_files import write_json
 from microgan.core.notes import warn
 from microgan.scan.config import ScanConfig, SplitConfig
 from microgan.scan.field_of_view import bounding_box, field_of_view, must_be_finite, without_nan

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import read_json
+from microgan.core.json_files import read_json
 
 ROLES = ("train", "calibration", "held_out")
+
+GREY_TYPES = tuple(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64))
+GREY_TYPES += ("float16", "float32", "float64")
 
 Box = tuple[int, int, int, int, int]  # plane, row0, row1, col0, col1
 
@@ -38,15 +42,46 @@ class ScanInfo(Config):
     name: str
     source: list[str]
     source_digest: str
-    shape: tuple[int, int, int]
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     dtype: str
-    voxel_size_um: float | None
+    voxel_size_um: float | None = Field(gt=0)
     polarity: Literal["bright", "dark"]
     radius_px: tuple[float, float]
     intensity_window: tuple[float, float]
     regions: dict[str, list[Box]]
     planes_sha256: str
     mask_sha256: str
+
+    @field_validator("dtype")
+    @classmethod
+    def _is_of_grey_values(cls, dtype: str) -> str:
+        if dtype not in GREY_TYPES:
+            raise ValueError(f"must be the type of grey values: {', '.join(GREY_TYPES)}")
+        return dtype
+
+    @field_validator("intensity_window")
+    @classmethod
+    def _is_a_range(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if not window[0] < window[1]:
+            raise ValueError("must be two grey values, the smaller one first")
+        return window
+
+    @field_validator("radius_px")
+    @classmethod
+    def _is_a_band(cls, band: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < band[0] < band[1]:
+            raise ValueError("must be the smallest and the largest radius, px")
+        return band
+
+    @model_validator(mode="after")
+    def _regions_are_in_the_planes(self) -> Self:
+        planes, rows, cols = self.shape
+        for role, boxes in self.regions.items():
+            for plane, row0, row1, col0, col1 in boxes:
+                if not (0 <= plane < planes and 0 <= row0 < row1 <= rows and 0 <= col0 < col1 <= cols):
+                    box = (plane, row0, row1, col0, col1)
+                    raise ValueError(f"regions.{role}: {box} must be inside of the planes, {self.shape}")
+        return self
 
     def normalise(self, raw: np.ndarray) -> np.ndarray:
         """Map raw grey values to float32 in [-1, 1]; what lies beyond the intensity window is clipped."""

@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, write_csv, write_tiff
+from microgan.core.files import atomic, write_tiff
+from microgan.core.tables import write_csv
 from microgan.scan.disc_packing import place, relax
 
 DARK_GREY, BRIGHT_GREY = 20000, 40000  # of the less and of the more attenuating phase, without noise
