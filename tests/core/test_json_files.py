@@ -24,6 +24,7 @@ from microgan.core.json_files import read_json, read_sealed_json, write_json, wr
         (b'{"a": "\xff"}', "must hold a JSON object ('utf-8' codec"),
         (b"\0", "must hold a JSON object"),
     ],
+    ids=lambda value: repr(value)[:20],
 )
 def test_what_is_no_json_object_is_one_line(tmp_path: Path, content: str | bytes, line: str) -> None:
     path = tmp_path / "x.json"

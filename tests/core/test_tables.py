@@ -42,6 +42,7 @@ def test_names_that_are_no_utf_8_can_be_written(tmp_path: Path) -> None:
         (b"image,valid,radius\n0,True,\xff\n", "unreadable: must be a table in CSV"),
         (b"image,valid,radius\n0,True,\0\n1,True,2\n", "t.csv"),
     ],
+    ids=lambda value: repr(value)[-30:],
 )
 def test_a_damaged_table_is_one_line(tmp_path: Path, content: str | bytes, line: str) -> None:
     path = tmp_path / "t.csv"

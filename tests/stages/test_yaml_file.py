@@ -27,6 +27,7 @@ ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("a: \0", "must be YAML"),
     ],
+    ids=["aliases", "brackets", "recursion", "number", "date", "python", "nul"],
 )
 def test_hostile_yaml_is_one_line(tmp_path: Path, content: str, line: str) -> None:
     (tmp_path / "params.yaml").write_text(content)
@@ -41,14 +42,18 @@ def test_aliases_that_are_few_are_read(tmp_path: Path) -> None:
     assert read_yaml(tmp_path / "x.yaml") == values
 
 
-@pytest.mark.parametrize("scan", [[1], {"a": 1}, None, 10**5000, "x" * 10**6])
+@pytest.mark.parametrize(
+    "scan", [[1], {"a": 1}, None, 10**5000, "x" * 10**6], ids=["list", "section", "none", "number", "text"]
+)
 def test_a_scan_that_is_no_name_is_one_line(scan: object) -> None:
     with pytest.raises(UserError, match=r"scan: .*must be one of mine") as error:
         scan_name({"scan": scan, "scans": {"mine": {}}})
     assert len(str(error.value)) < 400
 
 
-@pytest.mark.parametrize("side", [[64], "64", 10**5000, 8, 10**6])
+@pytest.mark.parametrize(
+    "side", [[64], "64", 10**5000, 8, 10**6], ids=["list", "text", "long", "small", "large"]
+)
 def test_a_window_that_is_none_is_one_line(side: object) -> None:
     with pytest.raises(UserError, match=r"window_px: .*must be a multiple of 8, from 16 to") as error:
         window_px({"window_px": side})
