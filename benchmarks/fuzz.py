@@ -36,7 +36,7 @@ from benchmarks.fuzz_targets import Target, same_content
 from microgan.core.errors import UserError
 from microgan.core.notes import LOGGER
 
-MODULES = ("benchmarks.fuzz_images",)  # each has a tuple TARGETS
+MODULES = ("benchmarks.fuzz_images", "benchmarks.fuzz_records")  # each has a tuple TARGETS
 
 OUTCOMES = ("one line", "accepted", "other content", "traceback", "too slow", "crash")
 UNKNOWN = "?"  # what a child that is gone was at

@@ -38,10 +38,13 @@ GreyScale = Annotated[
     typer.Option(
         "--grey-scale",
         help="scan: images must be on the grey scale of the reference's scan, as samples and its own planes "
-        "are. own: their own percentiles 0.5 and 99.5 are taken for those of the scan.",
+        "are. own: for images saved on another scale, say of 8 bits: their darkest and brightest values "
+        "(percentiles 0.5 and 99.5) are mapped to those of the scan.",
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of all random numbers: same seed, same result.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Of all random numbers: same seed, same result.")
+]
 Periodic = Annotated[bool, typer.Option("--periodic", help="Opposite borders fit together.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
 

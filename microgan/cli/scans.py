@@ -120,9 +120,9 @@ def simulate_command(
     result = simulate(SimulateConfig.from_mapping(values, "simulate"), out)
     found = f"{counted(result['discs'], 'disc')} in {counted(planes, 'plane')}"
     words = f"{found}, volume fraction {result['volume_fraction']:.3f}"
-    print_result(
-        result, f"{words}, signal-to-noise ratio {result['signal_to_noise']:.1f}, written to {out}", as_json
-    )
+    ratio = result["signal_to_noise"]  # none where no disc is large enough to have a core
+    words += "" if ratio is None else f", signal-to-noise ratio {ratio:.1f}"
+    print_result(result, f"{words}, written to {out}", as_json)
 
 
 @app.command("detect")

@@ -15,6 +15,7 @@ import numpy as np
 import tifffile
 
 from microgan.core.errors import UserError, one_line
+from microgan.core.words import in_bytes
 
 BIGTIFF_BYTES = 1 << 26  # of grey values: 8192 x 8192 of one byte
 
@@ -113,10 +114,27 @@ def write_tiff_in_bands(
         Becomes resolution tags, where it is known.
     """
     native = np.dtype(dtype).newbyteorder("=")
-    bigtiff = math.prod(shape) * native.itemsize >= BIGTIFF_BYTES
+    size_bytes = math.prod(shape) * native.itemsize
+    _must_have_room(Path(path), size_bytes)
+    bigtiff = size_bytes >= BIGTIFF_BYTES
     with atomic(path) as draft, tifffile.TiffWriter(draft, bigtiff=bigtiff) as writer:
         chunks = (band.astype(native, copy=False).tobytes() for band in bands)
         writer.write(chunks, shape=shape, dtype=native, **_tags(voxel_size_um))
+
+
+def _must_have_room(path: Path, size_bytes: int) -> None:
+    """Refuse a file that is larger than what is free on its disk, before hours of work end there.
+
+    Raises
+    ------
+    UserError
+        Names both sizes.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if size_bytes > free:
+        rule = f"does not fit onto the disk, which has {in_bytes(free)} free: write fewer or smaller images"
+        raise UserError(path, in_bytes(size_bytes), rule)
 
 
 def _tags(voxel_size_um: float | None) -> dict[str, Any]:

@@ -53,6 +53,7 @@ from microgan.exporters.structure import DISCS, Elastic, LengthUnit, Structure
 from microgan.statistics.point_patterns import Discs
 
 SIDECAR, MANIFEST = "export.json", "manifest.csv"
+MOST_VOXELS = 1_000_000_000  # of one structure
 NO_CIRCLES = "needs circles: give --reference, by which they are found"
 
 FORMATS: dict[str, Format] = {
@@ -159,6 +160,7 @@ def export(
         cannot or must not be replaced.
     """
     _check_needs(config, inputs)
+    _check_size(config, inputs)
     judged, valid = len(inputs.verdicts or ()), int(inputs.is_valid.sum())
     if not config.include_invalid:
         inputs = _valid(inputs)
@@ -229,6 +231,16 @@ def _check_needs(config: ExportConfig, inputs: ExportInput) -> None:
             raise UserError("format", name, rule)
         if format.needs_circles and inputs.circles is None:
             raise UserError("format", name, NO_CIRCLES)
+
+
+def _check_size(config: ExportConfig, inputs: ExportInput) -> None:
+    """Refuse structures that no solver could read, before memory is full."""
+    _, rows, cols = inputs.phase.shape
+    voxels = rows * cols * config.refinement**2 * config.extrude_voxels
+    if voxels > MOST_VOXELS:
+        name = "extrude_voxels" if config.extrude_voxels > 1 else "refinement"
+        rule = f"a structure would have {voxels:.1e} voxels, must have at most {MOST_VOXELS:.0e}: lower it"
+        raise UserError(f"export.{name}", getattr(config, name), rule)
 
 
 def _structure(

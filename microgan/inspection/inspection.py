@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from microgan.core.errors import UserError
+from microgan.detection.detector import check_band_fits
 from microgan.inspection.patches import PlaneImage
 from microgan.inspection.proposal import Proposal, propose
 from microgan.inspection.split import SplitProposal, propose_split
@@ -99,6 +100,8 @@ def inspect(
     config = ScanConfig.from_mapping(values, "inspect")
     with open_scan(named.parent, config) as scan:
         count = scan.shape[0]
+        if radius_px is not None:
+            check_band_fits(radius_px, (scan.shape[1], scan.shape[2]))
         chosen = tuple(sorted({(2 * part + 1) * count // (2 * MOST_PLANES) for part in range(MOST_PLANES)}))
         raw = [scan.plane(index) for index in chosen]
         kind = _field_of_view_kind(raw)
@@ -147,9 +150,11 @@ def _field_of_view_kind(planes: list[np.ndarray]) -> Literal["auto", "full"]:
 def _must_have_contrast(plane: np.ndarray, mask: np.ndarray, where: str) -> None:
     must_be_finite(plane, mask, where)
     if not mask.any():
-        raise UserError(where, "nothing but outside", "must show the specimen: is the plane blank?")
+        rule = "must show the specimen: is the plane blank? choose other planes with --planes"
+        raise UserError(where, "nothing but outside", rule)
     if plane[mask].min() == plane[mask].max():
-        raise UserError(where, f"constant {plane[mask][0]:g}", "grey values must differ")
+        rule = "grey values must differ: is it a blank plane or a mask? choose other planes with --planes"
+        raise UserError(where, f"constant {plane[mask][0]:g}", rule)
 
 
 def _grey_range(planes: list[np.ndarray], masks: list[np.ndarray]) -> tuple[float, float]:

@@ -15,11 +15,9 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.json_files import read_json
+from microgan.scan.config import GREY_DTYPES
 
 ROLES = ("train", "calibration", "held_out")
-
-GREY_TYPES = tuple(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64))
-GREY_TYPES += ("float16", "float32", "float64")
 
 Box = tuple[int, int, int, int, int]  # plane, row0, row1, col0, col1
 
@@ -55,8 +53,8 @@ class ScanInfo(Config):
     @field_validator("dtype")
     @classmethod
     def _is_of_grey_values(cls, dtype: str) -> str:
-        if dtype not in GREY_TYPES:
-            raise ValueError(f"must be the type of grey values: {', '.join(GREY_TYPES)}")
+        if dtype not in GREY_DTYPES:
+            raise ValueError(f"must be the type of grey values: {', '.join(GREY_DTYPES)}")
         return dtype
 
     @field_validator("intensity_window")

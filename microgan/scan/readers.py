@@ -134,7 +134,12 @@ def _selected(scan: Scan, planes: str | None) -> Scan:
     chosen_planes = planes_in_range(planes, scan.shape[0])
     if not chosen_planes:
         raise UserError("planes", planes, f"must leave planes of the {scan.shape[0]} that the scan has")
-    return _with_planes(scan, chosen_planes)
+    chosen_scan = _with_planes(scan, chosen_planes)
+    end = planes.split(":")[1]
+    if end and int(end) > scan.shape[0]:
+        note = f"planes {planes}: the scan has {scan.shape[0]} planes, so {len(chosen_planes)} are read"
+        return replace(chosen_scan, notes=(*scan.notes, note))
+    return chosen_scan
 
 
 def _with_planes(scan: Scan, planes: range) -> Scan:

@@ -6,6 +6,7 @@ Coordinates are (row, col) in pixels, pixel centres at integers.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -87,6 +88,9 @@ def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
         rows += [(plane, *(round(float(value), 4) for value in circle)) for circle in visible]
         signal_to_noise.append(_signal_to_noise(attenuation, visible))
         fractions.append(fraction)
+    if not rows:
+        rule = "leaves no disc in the field of view: raise it, or size_px, or lower radius_px"
+        raise UserError("simulate.volume_fraction", config.volume_fraction, rule)
     with atomic(out) as draft:
         draft.mkdir()
         write_tiff(draft / "scan.tif", stack, config.voxel_size_um)
@@ -98,7 +102,7 @@ def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
         "volume_fraction": float(np.mean(fractions)),
         "radius_mean_px": float(radii.mean()),
         "radius_sd_px": float(radii.std()),
-        "signal_to_noise": float(np.mean(signal_to_noise)),
+        "signal_to_noise": _mean_where_known(signal_to_noise),
     }
 
 
@@ -261,8 +265,15 @@ def _to_grey(attenuation: np.ndarray, config: SimulateConfig) -> np.ndarray:
     return np.where(np.isnan(grey), 0, np.clip(np.round(grey), 1, 65535)).astype(np.uint16)
 
 
+def _mean_where_known(ratios: Sequence[float]) -> float | None:
+    known = [ratio for ratio in ratios if math.isfinite(ratio)]
+    return float(np.mean(known)) if known else None
+
+
 def _signal_to_noise(attenuation: np.ndarray, circles: np.ndarray) -> float:
     """Compare the contrast of disc cores and matrix with the scatter inside the cores."""
+    if not len(circles):
+        return float("nan")
     grid = np.argwhere(np.ones(attenuation.shape, bool))
     # The nearest edge is that of a disc with one of the nearest few centres, as radii are alike.
     distance_px, nearest = cKDTree(circles[:, :2]).query(grid, k=min(4, len(circles)))

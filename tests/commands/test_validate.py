@@ -124,7 +124,7 @@ def test_valid_images_are_kept_with_their_card(
     assert run_command(monkeypatch, "validate", *words[:-1], tmp_path / "none.tif") == 0
     assert "none is valid" in capsys.readouterr().out and not (tmp_path / "none.tif").exists()
     assert run_command(monkeypatch, "validate", *words[:-1], samples) == 2
-    assert "must not be one of the files" in capsys.readouterr().err
+    assert "must not be what the command reads" in capsys.readouterr().err
     assert np.array_equal(tifffile.imread(samples), blank[0])
 
 
