@@ -72,14 +72,19 @@ def fuzz(
     Try ``number`` depends on the seed and its number alone, so that one alone can be repeated.
     """
     seeds = {target.name: _seeds(target, folder) for target in chosen}
+
+    def work(number: int) -> Try:
+        result = _one(chosen[number % len(chosen)], seeds, seed, number, folder)
+        if result.outcome in FAILURES:  # here, as this process goes on to the next
+            _keep(folder, keep, number)
+        return result
+
     number = 0
     while number < tries:
-        for result in _in_child(
-            lambda n: _one(chosen[n % len(chosen)], seeds, seed, n, folder), number, tries
-        ):
+        for result in _in_child(work, number, tries):
             number = result.number + 1
-            if result.outcome in FAILURES and keep is not None:
-                _keep(folder, keep, result)
+            if result.target == UNKNOWN:  # the child is gone
+                _keep(folder, keep, result.number)
             yield result
 
 

@@ -42,7 +42,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def _pixels(stack: np.ndarray) -> tuple[bytes, ...]:
-    return tuple(plane.astype(kind).tobytes() for plane in stack for kind in ("<u2", ">u2", "u1"))
+    return tuple(plane.astype(kind).tobytes() for plane in stack for kind in ("<u2", ">u2", "u1", "<f4"))
 
 
 HEADERS: Mapping[str, Mutation] = {

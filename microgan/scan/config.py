@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
+from microgan.scan.allowed import LARGEST_PLANE_PX
 
 GREY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 
@@ -138,6 +139,8 @@ class ScanConfig(Config):
     planes: str | None = None
     exclude: tuple[str, ...] = ()
     dataset: str | None = None
+    follow_outside: bool = False
+    largest_plane_px: int = Field(default=LARGEST_PLANE_PX, ge=1)
     shape: tuple[int, int, int] | None = None
     dtype: str | None = None
     byte_order: Literal["little", "big"] = "little"
