@@ -16,6 +16,7 @@ from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.json_files import read_json
 from microgan.scan.config import GREY_DTYPES
+from microgan.scan.stack import as_user_error
 
 ROLES = ("train", "calibration", "held_out")
 
@@ -111,16 +112,17 @@ class Planes:
         """
         folder = Path(folder)
         info = ScanInfo.from_mapping(read_json(folder / "scan.json"), where=str(folder / "scan.json"))
-        return cls(_stored(folder / "planes.npy", info.shape), _stored(folder / "mask.npy", info.shape), info)
+        grey = _stored(folder / "planes.npy", info.shape, np.float16)
+        return cls(grey, _stored(folder / "mask.npy", info.shape, np.bool_), info)
 
 
-def _stored(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    try:
+def _stored(path: Path, shape: tuple[int, int, int], dtype: type) -> np.ndarray:
+    with as_user_error(path):
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(path, "unreadable", f"must be a whole NPY file ({error})") from None
     if values.shape != shape:
         raise UserError(path, f"shape {values.shape}", f"must be {shape} as in scan.json")
+    if values.dtype != dtype:
+        raise UserError(path, f"values of type {values.dtype}", f"must be {np.dtype(dtype)}: ingest anew")
     return values
 
 
