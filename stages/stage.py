@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from microgan.core.config import Config
+from microgan.core.config import Config, shortened_name
 from microgan.core.errors import UserError, defect_in_words, memory_is_full, one_line, shortened
 from microgan.core.files import atomic
 from microgan.core.notes import warnings_on_stderr
@@ -137,7 +138,7 @@ def errors_in_one_line() -> Iterator[None]:
         _leave(2, one_line(error) + _hint_in_a_copy(error))
     except Exception as error:  # the unknown, too, is one line
         if os.environ.get(DEBUG):
-            raise
+            traceback.print_exception(error)
         full = memory_is_full(error)
         _leave(2 if full else 70, full or defect_in_words(error, f"the same run with {DEBUG}=1 shows"))
 
@@ -174,7 +175,7 @@ def load_params(path: Path = PARAMS) -> dict[str, Any]:
     for name in params:
         if name not in SECTIONS:
             raise UserError(
-                f"{path}: {shortened(name)}", "unknown section", f"known are {', '.join(SECTIONS)}"
+                f"{path}: {shortened_name(name)}", "unknown section", f"known are {', '.join(SECTIONS)}"
             )
     for group in ("scans", "models"):
         for name in section(params, group):
@@ -211,7 +212,7 @@ def scan_name(params: Mapping[str, Any]) -> str:
     """Return the name of the scan, which must be one of ``scans:``."""
     name, known = params.get("scan"), section(params, "scans")
     if not isinstance(name, str) or name not in known:
-        raise UserError(f"{PARAMS}: scan", shortened(name), f"must be one of {', '.join(known)}")
+        raise UserError(f"{PARAMS}: scan", name, f"must be one of {', '.join(known)}")
     return str(name)
 
 
@@ -220,7 +221,7 @@ def window_px(params: Mapping[str, Any]) -> int:
     side = params.get("window_px")
     if not isinstance(side, int) or not 16 <= side <= LARGEST_WINDOW_PX or side % 8:
         rule = f"must be a multiple of 8, from 16 to {LARGEST_WINDOW_PX}"
-        raise UserError(f"{PARAMS}: window_px", shortened(side), rule)
+        raise UserError(f"{PARAMS}: window_px", side, rule)
     return side
 
 

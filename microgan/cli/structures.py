@@ -106,6 +106,7 @@ def sample_command(
             )
     check_paths([] if repair is None else [repair], out=(out, *TIFF))
     refuse_inputs("--out", out, [Path(model)])
+    refuse_inputs("--out", out.with_suffix(".json"), [] if repair is None else [repair])  # its card
     from microgan.commands.images import ReferenceFile
     from microgan.commands.sample import Repair, sample
     from microgan.core.domain import Domain
@@ -148,6 +149,8 @@ def validate_command(
     half a window from one to the next, and no two discs of the whole image overlap by too much.
     """
     check_paths([*images, reference], out=(out, ".csv"), keep=(keep, *TIFF), overlay=(overlay,))
+    if keep is not None:
+        refuse_inputs("--keep", keep.with_suffix(".json"), [reference])  # its card
     from microgan.commands.images import ReferenceFile
     from microgan.commands.validate import validate
 

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from microgan.core.errors import UserError, one_line, shortened
 from microgan.core.files import atomic
 from microgan.core.notes import warn
 
+T = TypeVar("T")
 DEEPEST = 32  # objects and lists inside of each other; files of microgan have less than ten
 LARGEST_INTEGER = 2**63
 DIGEST = "digest"  # field of a file that has the SHA-256 of all its other fields
@@ -76,23 +77,33 @@ def write_sealed_json(path: str | Path, content: Mapping[str, Any]) -> None:
     write_json(path, {**plain, DIGEST: digest_of(plain)})
 
 
-def read_sealed_json(path: str | Path, remedy: str) -> dict[str, Any]:
+def read_sealed_json(path: str | Path, remedy: str, kind: Callable[[dict[str, Any]], T]) -> T:
     """Read what `write_sealed_json` wrote, without its digest.
 
     Files of earlier versions have no digest and are accepted, with a warning.
 
+    Parameters
+    ----------
+    path
+        The file.
+    remedy
+        What to do where the file was changed.
+    kind
+        Makes of the fields what is returned, or raises `UserError` where it is no file of this kind.
+
     Raises
     ------
     UserError
-        As `read_json` does, or if the file was changed since it was written; ``remedy`` says what to do.
+        As `read_json` does, or if the file was changed since it was written.
     """
     content = read_json(path)
     digest = content.pop(DIGEST, None)
+    if digest is not None and digest != digest_of(content):
+        raise UserError(path, "changed since it was written", f"must have the digest that it names: {remedy}")
+    value = kind(content)
     if digest is None:
         warn(f"{path}: has no digest, as those of earlier versions: a change by hand would not be noticed")
-    elif digest != digest_of(content):
-        raise UserError(path, "changed since it was written", f"must have the digest that it names: {remedy}")
-    return content
+    return value
 
 
 def digest_of(content: Mapping[str, Any]) -> str:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
+import safetensors.numpy
 
 from microgan.core.errors import UserError
-from microgan.core.tensors import read_tensors, write_tensors
+from microgan.core.tensors import read_tensors
 
 
 class _Arrays(dict[str, np.ndarray]):
@@ -23,7 +23,9 @@ class _Arrays(dict[str, np.ndarray]):
 
 def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Write arrays by name."""
-    write_tensors(path, {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()})
+    # safetensors writes memory as it lies: arrays that are not contiguous would come back mixed up.
+    own = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    path.write_bytes(safetensors.numpy.save(own))  # its other writer lets nobody but the owner read the file
 
 
 def read_arrays(path: Path) -> Mapping[str, np.ndarray]:

@@ -44,6 +44,9 @@ def read_model_card(path: Path) -> dict[str, Any]:
     UserError
         If the file is missing, broken or changed since a training wrote it.
     """
-    card = read_sealed_json(path, "take the model from where it was trained, or train anew")
-    ModelCard.from_mapping(card, str(path))
-    return card
+
+    def checked(card: dict[str, Any]) -> dict[str, Any]:
+        ModelCard.from_mapping(card, str(path))
+        return card
+
+    return read_sealed_json(path, "take the model from where it was trained, or train anew", checked)

@@ -128,7 +128,8 @@ class SampleCard(Config):
         path = card_path(file)
         if path == file or not path.exists() or not _may_be_card(read_json(path)):
             return None
-        card = cls.from_mapping(read_sealed_json(path, f"delete it or sample {file.name} anew"), str(path))
+        remedy = f"delete it or sample {file.name} anew"
+        card = read_sealed_json(path, remedy, lambda content: cls.from_mapping(content, str(path)))
         if card.sha256 == file_sha256(file):
             return card
         if card.file == file.name:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -137,9 +137,12 @@ class Reference(Segmentation):
             If the file is missing, broken or changed by hand, or an own rule that is allowed cannot be
             imported.
         """
-        content = read_sealed_json(path, BY_HAND)
-        if "limits" not in content:
-            rule = "must be the reference.json that `microgan calibrate` or the pipeline wrote"
-            raise UserError(path, "no limits in it", rule)
-        reference = cls.from_mapping(content, str(path))
+
+        def checked(content: dict[str, Any]) -> Self:
+            if "limits" not in content:
+                rule = "must be the reference.json that `microgan calibrate` or the pipeline wrote"
+                raise UserError(path, "no limits in it", rule)
+            return cls.from_mapping(content, str(path))
+
+        reference = read_sealed_json(path, BY_HAND, checked)
         return reference.with_own_rules(import_own_rules(reference.own)) if allow_own_rules else reference

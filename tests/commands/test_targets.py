@@ -42,11 +42,11 @@ CASES: dict[str, list[tuple[tuple[object, ...], str]]] = {
         (("model", "--out", "model/generator.safetensors"), "must be named *.tif"),
         (("model", "--out", "weights.tif"), RULE),
         (("model", "--out", "."), "must be named *.tif"),
-        (("model", "--repair", "new.json", "--out", "new.tif"), "must be the reference.json"),
+        (("model", "--repair", "reference.json", "--out", "reference.tif"), RULE),
     ],
     "validate": [
         (("new.tif", "--reference", "reference.json", "--out", "o.csv", "--keep", "new.tif"), RULE),
-        (("new.tif", "--reference", "reference.json", "--out", "link.csv", "--keep", "o.tif"), "--keep"),
+        (("new.tif", "--reference", "reference.json", "--out", "o.csv", "--keep", "reference.tif"), RULE),
     ],
     "compare": [
         (("new.tif", "scan", "--reference", "reference.json", "--out", "reference.json"), RULE),

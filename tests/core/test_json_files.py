@@ -46,13 +46,13 @@ def test_a_sealed_file_shows_every_change(tmp_path: Path, caplog: pytest.LogCapt
     path = tmp_path / "x.json"
     content = {"name": "a", "values": [0.1, 2, None], "of": {"b": True}}
     write_sealed_json(path, content)
-    assert read_sealed_json(path, "make it anew") == content
+    assert read_sealed_json(path, "make it anew", dict) == content
     whole = read_json(path)
     for changed in ({"name": "b"}, {"values": [0.1, 2]}, {"of": {}}, {"more": 1}, {"digest": "0" * 64}):
         write_json(path, whole | changed)
         with pytest.raises(UserError, match=r"changed since it was written: .*: make it anew"):
-            read_sealed_json(path, "make it anew")
+            read_sealed_json(path, "make it anew", dict)
     assert not caplog.text
     write_json(path, content)  # as earlier versions wrote it
-    assert read_sealed_json(path, "make it anew") == content
+    assert read_sealed_json(path, "make it anew", dict) == content
     assert "x.json: has no digest" in caplog.text

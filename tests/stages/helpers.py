@@ -63,6 +63,7 @@ def start(main: Callable[[Stage], None], *arguments: str, monkeypatch: pytest.Mo
         run(main)
     except SystemExit as end:
         assert isinstance(end.code, int)
+        assert end.code != 70, "a defect: an error that nobody foresaw"
         return end.code
     return 0
 
