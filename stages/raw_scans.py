@@ -54,6 +54,8 @@ def _imports(scan: str | None = None) -> dict[Path, Path]:
     imports: dict[Path, Path] = {}
     for dvc_file in sorted(RAW.glob("*/*.dvc")):
         content = read_yaml(dvc_file)
+        if not isinstance(content, dict) or not isinstance(content.get("outs"), list):
+            raise UserError(dvc_file, "no outs", "must be as dvc import-url wrote it: git checkout it")
         folder = (dvc_file.parent / content.get("wdir", ".")).resolve()
         if scan is None or folder == (RAW / scan).resolve():
             imports |= {folder / out["path"]: dvc_file for out in content["outs"]}

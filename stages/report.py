@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, Field
 
+from microgan.core.config import Config
 from microgan.core.domain import Domain
 from microgan.core.files import file_sha256
 from microgan.core.json_files import read_json, write_json
 from microgan.core.tables import read_table
 from microgan.gan.checkpoint import load_model
+from microgan.gan.model_card import CARD, read_model_card
 from microgan.gan.sampling import sample
 from microgan.report.page import build_report
 from microgan.report.results import LargeCell, ModelResult
@@ -115,7 +118,55 @@ def comparison(judged: Mapping[str, Mapping[str, float | None]]) -> dict[str, di
 def figures(name: str) -> dict[str, float | None]:
     """Read the headline figures of one model."""
     folder = Path("metrics") / name
-    return {**read_json(folder / "validity.json"), **read_json(folder / "headline.json")}
+    return {**read_validity(folder / "validity.json"), **read_figures(folder / "headline.json")}
+
+
+class Validity(Config):
+    """What is read of ``metrics/MODEL/validity.json``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    pass_rate: float = Field(ge=0, le=1)
+    reference_pass_rate: float = Field(ge=0, le=1)
+    pass_rate_ratio: float = Field(ge=0)
+    n: int = Field(ge=1)
+    rejected_by: dict[str, int]
+    reference_rejected_by: dict[str, int]
+
+
+class Training(Config):
+    """What is read of a model's card about its training."""
+
+    model_config = ConfigDict(extra="allow")
+
+    steps: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    device: str
+    precision: str
+    kept: dict[str, Any]
+    config: dict[str, Any]
+
+
+class Figures(Config):
+    """Numbers by their names; null where one is not known."""
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, float | None]
+
+
+def read_validity(path: Path) -> dict[str, Any]:
+    """Read validity.json, checked."""
+    content = read_json(path)
+    Validity.from_mapping(content, str(path))
+    return content
+
+
+def read_figures(path: Path) -> dict[str, float | None]:
+    """Read numbers by their names, checked."""
+    content = read_json(path)
+    Figures.from_mapping(content, str(path))
+    return content
 
 
 def result(name: str, info: ScanInfo) -> ModelResult:
@@ -126,7 +177,7 @@ def result(name: str, info: ScanInfo) -> ModelResult:
     valid, rejected = (np.flatnonzero(mask)[:MOST_IMAGES] for mask in (samples.valid, ~samples.valid))
     return ModelResult(
         name=name,
-        validity=read_json(metrics / "validity.json"),
+        validity=read_validity(metrics / "validity.json"),
         fidelity=read_json(metrics / "fidelity.json"),
         curves=read_json(metrics / "curves.json"),
         valid_samples=info.normalise(samples.grey[valid]),
@@ -144,7 +195,9 @@ def result(name: str, info: ScanInfo) -> ModelResult:
 
 def training(name: str) -> dict[str, Any]:
     """Read how a model was trained."""
-    about = read_json(Path("models") / name / "model.json")["training"]
+    path = Path("models") / name / CARD
+    about = read_model_card(path)["training"]
+    Training.from_mapping(about, f"{path}: training")
     metrics = Path("metrics") / name
     known = {key: str(about[key]) for key in ENVIRONMENT if about.get(key) is not None}
     return {
@@ -191,7 +244,7 @@ def headline(model: ModelResult) -> dict[str, float | None]:
     }
     if model.training_steps is not None and model.training_seconds is not None:
         numbers |= {"steps": model.training_steps, "train_seconds": model.training_seconds}
-    numbers |= read_json(Path("metrics") / model.name / "headline.json")
+    numbers |= read_figures(Path("metrics") / model.name / "headline.json")
     return {f"{model.name}.{key}": value for key, value in numbers.items()}
 
 

@@ -136,7 +136,7 @@ def errors_in_one_line() -> Iterator[None]:
         _leave(130, "interrupted: earlier results are intact, run the same command again to go on")
     except (UserError, OSError) as error:
         _leave(2, one_line(error) + _hint_in_a_copy(error))
-    except Exception as error:  # the unknown, too, is one line
+    except Exception as error:  # noqa: BLE001  the unknown, too, is one line
         if os.environ.get(DEBUG):
             traceback.print_exception(error)
         full = memory_is_full(error)

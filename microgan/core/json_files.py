@@ -35,7 +35,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         more than 64 bits, more than `DEEPEST` objects and lists inside of each other.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(Path(path).read_bytes(), object_hook=lambda fields: _Fields(path, fields))
     except FileNotFoundError:
         raise UserError(path, "missing", "file must exist") from None
     except RecursionError:
@@ -53,6 +53,17 @@ def read_json(path: str | Path) -> dict[str, Any]:
         if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
             raise UserError(f"{path}: {name}", shortened(value), "must be below 2^63")
     return content
+
+
+class _Fields(dict[str, Any]):
+    """The fields of a JSON object; one that is missing is told with the file."""
+
+    def __init__(self, path: str | Path, fields: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(self._path, f"no {name}", "must have it: make the file again with what wrote it")
 
 
 def _reason(error: Exception) -> str:

@@ -9,8 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.scan.allowed import LARGEST_PLANE_PX
-
-GREY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+from microgan.scan.planes import GREY_DTYPES
 
 
 def planes_in_range(text: str, count: int) -> range:

@@ -13,11 +13,10 @@ import numpy as np
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from microgan.core.config import Config
-from microgan.core.errors import UserError
+from microgan.core.errors import UserError, one_line
 from microgan.core.json_files import read_json
-from microgan.scan.config import GREY_DTYPES
-from microgan.scan.stack import as_user_error
 
+GREY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 ROLES = ("train", "calibration", "held_out")
 
 Box = tuple[int, int, int, int, int]  # plane, row0, row1, col0, col1
@@ -117,8 +116,10 @@ class Planes:
 
 
 def _stored(path: Path, shape: tuple[int, int, int], dtype: type) -> np.ndarray:
-    with as_user_error(path):
+    try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # noqa: BLE001  what numpy raises on a broken header has no end
+        raise UserError(path, "unreadable", f"must be a whole NPY file ({one_line(error)})") from None
     if values.shape != shape:
         raise UserError(path, f"shape {values.shape}", f"must be {shape} as in scan.json")
     if values.dtype != dtype:

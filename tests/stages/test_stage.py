@@ -17,7 +17,7 @@ from microgan.core.errors import UserError
 from microgan.scan.config import ScanConfig
 from stages import ingest, simulate, stage, train
 from stages.heartbeat import Heartbeat
-from stages.stage import Stage, drafts, flatten, load_params, naming
+from stages.stage import Stage, drafts, flatten, load_params, naming, run
 from tests.stages.helpers import ROOT, edit, error_line, lines, program, start, state_of
 
 
