@@ -92,7 +92,6 @@ def test_names_that_are_no_utf_8_are_read_and_written(
         run_command(monkeypatch, "detect", name, "--radius", 4, 8, "--out", f"{out}.csv", "--overlay", "o")
         == 0
     )
-    assert run_command(monkeypatch, "inspect", name, "--picture", f"{out}.png") == 0
     words = ("validate", name, "--reference", material / "reference.json", "--grey-scale", "own")
     assert run_command(monkeypatch, *words, "--out", f"{out}.csv", "--json") == 0
     assert "\\udce4" in Path(f"{out}.csv").read_text()

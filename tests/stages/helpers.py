@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from microgan.core.json_files import read_sealed_json, write_sealed_json
 from stages.stage import Stage, run
 from stages.tracking import Tracker
 
@@ -54,6 +55,12 @@ def edit(**changes: Any) -> None:
         else:
             place[name] = value
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def edit_reference(**fields: Any) -> None:
+    """Replace fields of reference.json, with a digest that fits."""
+    path = Path("reference/reference.json")
+    write_sealed_json(path, {**read_sealed_json(path, "", dict), **fields})
 
 
 def start(main: Callable[[Stage], None], *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:

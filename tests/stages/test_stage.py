@@ -90,7 +90,7 @@ def test_an_unknown_model_is_reported_in_one_line(
 @pytest.mark.parametrize("side", [0, 63, 8, 64.5, "wide", True])
 def test_a_window_has_a_side_that_the_networks_can_make(project: Path, side: object) -> None:
     edit(window_px=side)
-    with pytest.raises(UserError, match=r"window_px: .*: must be a multiple of 8, at least 16"):
+    with pytest.raises(UserError, match=r"window_px: .*: must be a multiple of 8, from 16 to 1024"):
         stage.window_px(load_params())
 
 
