@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from microgan.core.config import Config
 from microgan.core.domain import Domain
 from microgan.core.files import file_sha256
-from microgan.core.json_files import read_json, write_json
+from microgan.core.json_files import read_json, read_numbers, write_json
 from microgan.core.tables import read_table
 from microgan.gan.checkpoint import load_model
 from microgan.gan.model_card import CARD, read_model_card
@@ -118,7 +118,7 @@ def comparison(judged: Mapping[str, Mapping[str, float | None]]) -> dict[str, di
 def figures(name: str) -> dict[str, float | None]:
     """Read the headline figures of one model."""
     folder = Path("metrics") / name
-    return {**read_validity(folder / "validity.json"), **read_figures(folder / "headline.json")}
+    return {**read_validity(folder / "validity.json"), **read_numbers(folder / "headline.json")}
 
 
 class Validity(Config):
@@ -147,25 +147,10 @@ class Training(Config):
     config: dict[str, Any]
 
 
-class Figures(Config):
-    """Numbers by their names; null where one is not known."""
-
-    model_config = ConfigDict(extra="allow")
-
-    __pydantic_extra__: dict[str, float | None]
-
-
 def read_validity(path: Path) -> dict[str, Any]:
     """Read validity.json, checked."""
     content = read_json(path)
     Validity.from_mapping(content, str(path))
-    return content
-
-
-def read_figures(path: Path) -> dict[str, float | None]:
-    """Read numbers by their names, checked."""
-    content = read_json(path)
-    Figures.from_mapping(content, str(path))
     return content
 
 
@@ -244,7 +229,7 @@ def headline(model: ModelResult) -> dict[str, float | None]:
     }
     if model.training_steps is not None and model.training_seconds is not None:
         numbers |= {"steps": model.training_steps, "train_seconds": model.training_seconds}
-    numbers |= read_figures(Path("metrics") / model.name / "headline.json")
+    numbers |= read_numbers(Path("metrics") / model.name / "headline.json")
     return {f"{model.name}.{key}": value for key, value in numbers.items()}
 
 

@@ -14,8 +14,15 @@ from typing import Any, TypeVar
 
 import yaml
 
-from microgan.core.config import Config, shortened_name
-from microgan.core.errors import UserError, defect_in_words, memory_is_full, one_line, shortened
+from microgan.core.config import Config
+from microgan.core.errors import (
+    UserError,
+    defect_in_words,
+    memory_is_full,
+    one_line,
+    shortened,
+    shortened_name,
+)
 from microgan.core.files import atomic
 from microgan.core.notes import warnings_on_stderr
 from microgan.core.words import PLAIN_NAME, PLAIN_NAME_RULE

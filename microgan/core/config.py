@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from microgan.core.errors import UserError, shortened
+from microgan.core.errors import UserError, shortened, shortened_name
 
 LONGEST_VALUE = 80  # characters of a value in an error
 
@@ -48,12 +48,6 @@ class Config(BaseModel):
                 rule = f"unknown parameter, known are {', '.join(sorted(cls.model_fields))}"
             value = "missing" if first["type"] == "missing" else _in_words(first["input"])
             raise UserError(path, value, rule) from None
-
-
-def shortened_name(name: object) -> str:
-    """Return a name in a parameter's path, which a file may have made very long."""
-    text = str(name)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 4]} ..."
 
 
 def _in_words(value: object) -> str:

@@ -4,6 +4,7 @@ import reprlib
 from pathlib import Path
 
 LONGEST_VALUE = 200  # characters of a value in an error
+LONGEST_NAME = 80
 LONGEST_LINE = 2000
 MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # what torch says, in a RuntimeError
 FULL_MEMORY = "use fewer or smaller images, or smaller batches"
@@ -55,6 +56,12 @@ def shortened(value: object, longest: int = LONGEST_VALUE) -> str:
     except ValueError:  # Python writes no number of more than 4300 digits
         text = f"a {type(value).__name__} with a number that is too long to print"
     return text if len(text) <= longest else f"{text[: longest - 4]} ..."
+
+
+def shortened_name(name: object) -> str:
+    """Return a name in a parameter's path, which a file may have made very long."""
+    text = str(name)
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 4]} ..."
 
 
 def one_line(error: BaseException) -> str:

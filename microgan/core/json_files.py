@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from microgan.core.errors import UserError, one_line, shortened
+from microgan.core.errors import UserError, one_line, shortened, shortened_name
 from microgan.core.files import atomic
 from microgan.core.notes import warn
 
@@ -49,9 +49,24 @@ def read_json(path: str | Path) -> dict[str, Any]:
         if depth > DEEPEST:
             raise UserError(path, "unreadable", f"must have at most {DEEPEST} brackets inside of each other")
         if isinstance(value, float) and not np.isfinite(value):
-            raise UserError(f"{path}: {name}", value, "must be finite")
+            raise UserError(f"{path}: {shortened_name(name)}", value, "must be finite")
         if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
-            raise UserError(f"{path}: {name}", shortened(value), "must be below 2^63")
+            raise UserError(f"{path}: {shortened_name(name)}", value, "must be below 2^63")
+    return content
+
+
+def read_numbers(path: str | Path) -> dict[str, float | None]:
+    """Read numbers by their names; null where one is not known.
+
+    Raises
+    ------
+    UserError
+        As `read_json` does, or if a value is no number.
+    """
+    content = read_json(path)
+    for name, value in content.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(f"{path}: {shortened_name(name)}", value, "must be a number, or null")
     return content
 
 

@@ -303,7 +303,10 @@ def must_be_replaceable(out: Path) -> None:
         return
     if not (out / SIDECAR).is_file():
         raise UserError(out, "holds other files", "must be a new or empty folder, or an earlier export")
-    written = {SIDECAR: None} | dict(read_json(out / SIDECAR).get("files", {}))
+    files = read_json(out / SIDECAR).get("files", {})
+    if not isinstance(files, dict):
+        raise UserError(out / SIDECAR, "its files", "must be a section of names and SHA-256: move the folder")
+    written = {SIDECAR: None} | files
     for path in present:
         name = path.relative_to(out).as_posix()
         rule = "would be lost, as the folder is replaced: move it, or export to another folder"
