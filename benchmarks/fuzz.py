@@ -44,7 +44,7 @@ FAILURES = ("traceback", "too slow", "crash")
 
 MEMORY_BYTES = 3 << 30  # beyond what is mapped when a child begins
 SLOW_S = 10.0  # of the processor
-HANGS_S = 60.0  # of the clock
+HANGS_S = 30.0  # of the clock
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from microgan.inspection.patches import PlaneImage
 from microgan.inspection.proposal import Proposal, propose
 from microgan.inspection.split import SplitProposal, propose_split
 from microgan.scan.config import ScanConfig
-from microgan.scan.field_of_view import field_of_view, must_be_finite, specimen
+from microgan.scan.field_of_view import field_of_view, must_be_finite, nan_note, specimen
 from microgan.scan.grey_range import are_each_stretched, saturated_fraction
 from microgan.scan.images import stretch
 from microgan.scan.readers import Scan, open_scan
@@ -124,7 +124,7 @@ def inspect(
             planes_read=chosen,
             grey_range=_grey_range(raw, masks),
             field_of_view=float(np.mean([mask.mean() for mask in masks])),
-            warnings=(*scan.notes, *_stretched(scan, raw, masks)),
+            warnings=(*scan.notes, *_nan_notes(scan, chosen, raw), *_stretched(scan, raw, masks)),
             proposal=proposal,
             window_px=window_px,
             advised_window_px=_advised_window_px(usual_px, window_px),
@@ -160,6 +160,11 @@ def _must_have_contrast(plane: np.ndarray, mask: np.ndarray, where: str) -> None
 def _grey_range(planes: list[np.ndarray], masks: list[np.ndarray]) -> tuple[float, float]:
     inside = [plane[mask] for plane, mask in zip(planes, masks, strict=True)]
     return float(min(values.min() for values in inside)), float(max(values.max() for values in inside))
+
+
+def _nan_notes(scan: Scan, chosen: tuple[int, ...], planes: list[np.ndarray]) -> list[str]:
+    notes = [nan_note(plane, f"{scan.file_of(n)} plane {n}") for n, plane in zip(chosen, planes, strict=True)]
+    return [note for note in notes if note is not None][:1]
 
 
 def _stretched(scan: Scan, planes: list[np.ndarray], masks: list[np.ndarray]) -> list[str]:

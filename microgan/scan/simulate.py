@@ -6,7 +6,6 @@ Coordinates are (row, col) in pixels, pixel centres at integers.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -69,7 +68,8 @@ def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
     -------
     dict
         What came out: ``planes``, ``discs``, ``volume_fraction`` (of the packing), ``radius_mean_px``,
-        ``radius_sd_px``, ``signal_to_noise`` (phase contrast over the noise's standard deviation).
+        ``radius_sd_px``, ``signal_to_noise`` (phase contrast over the noise's standard deviation). None
+        where there is nothing to measure: no disc, or none with a core of its own.
 
     Raises
     ------
@@ -88,21 +88,19 @@ def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
         rows += [(plane, *(round(float(value), 4) for value in circle)) for circle in visible]
         signal_to_noise.append(_signal_to_noise(attenuation, visible))
         fractions.append(fraction)
-    if not rows:
-        rule = "leaves no disc in the field of view: raise it, or size_px, or lower radius_px"
-        raise UserError("simulate.volume_fraction", config.volume_fraction, rule)
     with atomic(out) as draft:
         draft.mkdir()
         write_tiff(draft / "scan.tif", stack, config.voxel_size_um)
         write_csv(draft / "circles.csv", ("plane", "row", "col", "radius"), rows)
     radii = np.array([row[3] for row in rows])
+    measured = [ratio for ratio in signal_to_noise if ratio is not None]
     return {
         "planes": config.planes,
         "discs": len(rows),
         "volume_fraction": float(np.mean(fractions)),
-        "radius_mean_px": float(radii.mean()),
-        "radius_sd_px": float(radii.std()),
-        "signal_to_noise": _mean_where_known(signal_to_noise),
+        "radius_mean_px": float(radii.mean()) if len(radii) else None,
+        "radius_sd_px": float(radii.std()) if len(radii) else None,
+        "signal_to_noise": float(np.mean(measured)) if measured else None,
     }
 
 
@@ -265,15 +263,10 @@ def _to_grey(attenuation: np.ndarray, config: SimulateConfig) -> np.ndarray:
     return np.where(np.isnan(grey), 0, np.clip(np.round(grey), 1, 65535)).astype(np.uint16)
 
 
-def _mean_where_known(ratios: Sequence[float]) -> float | None:
-    known = [ratio for ratio in ratios if math.isfinite(ratio)]
-    return float(np.mean(known)) if known else None
-
-
-def _signal_to_noise(attenuation: np.ndarray, circles: np.ndarray) -> float:
+def _signal_to_noise(attenuation: np.ndarray, circles: np.ndarray) -> float | None:
     """Compare the contrast of disc cores and matrix with the scatter inside the cores."""
     if not len(circles):
-        return float("nan")
+        return None
     grid = np.argwhere(np.ones(attenuation.shape, bool))
     # The nearest edge is that of a disc with one of the nearest few centres, as radii are alike.
     distance_px, nearest = cKDTree(circles[:, :2]).query(grid, k=min(4, len(circles)))
@@ -282,5 +275,5 @@ def _signal_to_noise(attenuation: np.ndarray, circles: np.ndarray) -> float:
     inside = ~np.isnan(value)  # the field of view
     core, matrix = value[inside & (depth_px > 2)], value[inside & (depth_px < -1.5)]
     if len(core) < 2 or len(matrix) < 2 or core.std() == 0:
-        return float("nan")
+        return None
     return float(abs(core.mean() - matrix.mean()) / core.std())

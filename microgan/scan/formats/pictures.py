@@ -81,10 +81,12 @@ def _must_be_whole(path: Path) -> None:
         stream.seek(8)
         while not ended:
             head = stream.read(8)
+            if len(head) < 8:
+                raise ValueError("is truncated: chunk IEND is missing")
             size, name = int.from_bytes(head[:4]), head[4:]
             body = stream.read(size)
             if len(body) < size or zlib.crc32(name + body) != int.from_bytes(stream.read(4)):
-                raise ValueError(f"chunk {name.decode('latin-1') or 'IEND'} is truncated or damaged")
+                raise ValueError(f"chunk {name.decode('latin-1')} is truncated or damaged")
             if name == b"IHDR" and expected is None:
                 expected = _length(body)
             elif name == b"IDAT":
