@@ -5,8 +5,10 @@ Beside the stages:
 `stage`                      what all stages share: parameters, arguments, errors in one line, drafts
 `samples`, `project`         files that stages pass on; the user's project
 `select`, `raw_scans`        before the pipeline: the scan, all parameters, missing public files
+`running`                    whether DVC runs the pipeline at this moment
 `tracking`, `executions`, `outbox`, `registry`, `ui`   MLflow
-`heartbeat`                  signs of life in a log
+`heartbeat`, `parent`        signs of life in a log; the end of a stage whose parent is gone
+`declared`                   what dvc.yaml says of a stage
 """
 
 import os
@@ -21,7 +23,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(130)
 
 
-if sys.argv[0] == "-m":  # run as a program: Ctrl-C or SIGTERM may come while torch is still being imported
-    for number in (signal.SIGINT, signal.SIGTERM):
+STARTED_BY = os.getppid()  # read at once: dvc may be killed while torch is still being imported
+
+if sys.argv[0] == "-m":  # run as a program: a signal may come while torch is still being imported
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell does for jobs in the background
             signal.signal(number, _leave)

@@ -14,7 +14,7 @@ from microgan.validity.calibration import CalibrationConfig, calibration_windows
 from microgan.validity.judging import judge_measured
 from microgan.validity.real_measures import RealMeasures
 from microgan.validity.reference import DetectionRate, Reference
-from stages.stage import Stage, drafts, naming, run
+from stages.stage import Stage, naming, run
 
 SHOWN = 8  # images of each kind of planted defect in the picture
 
@@ -37,7 +37,7 @@ def main(stage: Stage) -> None:
         for name, defect in planted.items()
     }
     windows = calibration_windows(planes, stage.window_px, config)[:, 0].numpy()
-    with drafts("reference/reference.json", "reports/calibrate") as (rules, pictures):
+    with stage.drafts("reference/reference.json", "reports/calibrate") as (rules, pictures):
         reference.save(rules)
         calibration_sheet(real.calibration.measures, reference, pictures / "limits")
         sheet, size_um = pictures / "windows.png", reference.scan.voxel_size_um

@@ -22,7 +22,7 @@ from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages, 
 from microgan.report.figures.windows import nearest_window_sheet
 from microgan.scan.planes import Planes
 from stages.samples import DESCRIPTORS, NEAREST, read_samples
-from stages.stage import Stage, drafts, flatten, run
+from stages.stage import Stage, flatten, run
 
 # Of each descriptor, in the table of runs; the rest is in the files.
 SHOWN = (".value", ".error", ".ratio", ".p")
@@ -48,7 +48,7 @@ def main(stage: Stage) -> None:
     figures = fidelity_headline(fidelity.metrics) | image_headline(as_images.metrics)
     outputs = [f"metrics/{name}/{file}.json" for file in ("headline", "fidelity", "curves")]
     outputs.append(f"reports/evaluate/{name}.png")
-    with drafts(*outputs) as (short, summary, curves, picture):
+    with stage.drafts(*outputs) as (short, summary, curves, picture):
         write_json(short, figures)
         write_json(summary, fidelity.metrics | {"images": as_images.metrics})
         write_json(curves, fidelity.curves)

@@ -12,7 +12,7 @@ from microgan.samples.card import SampleCard, source_of
 from microgan.validity.reference import Reference
 from stages.project import git_commit
 from stages.samples import Samples, read_samples
-from stages.stage import Stage, drafts, run, section
+from stages.stage import Stage, run, section
 
 
 def main(stage: Stage) -> None:
@@ -32,7 +32,7 @@ def main(stage: Stage) -> None:
         "parameters": {path: section(stage.params, path) for path in _parameters(name)},
     }
     must_be_replaceable(Path(f"exports/{name}"))
-    with drafts(f"exports/{name}") as (out,):
+    with stage.drafts(f"exports/{name}") as (out,):
         if samples.valid.any():
             solved = stage.config("properties", PropertiesConfig)
             materials = dict(zip(config.phases, (solved.matrix, solved.discs), strict=True))

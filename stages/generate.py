@@ -8,7 +8,7 @@ from microgan.gan.checkpoint import load_model
 from microgan.gan.sampling import sample
 from microgan.samples.card import SampleCard, SampleConfig, card_path
 from microgan.scan.planes import ScanInfo
-from stages.stage import Stage, drafts, run
+from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -21,7 +21,7 @@ def main(stage: Stage) -> None:
     images = sample(generator, config.count, domain, config.seed)
     samples = Path("samples") / name / "generated.tif"
     outputs = (str(samples), str(card_path(samples)))
-    with drafts(*outputs) as (stack, card):
+    with stage.drafts(*outputs) as (stack, card):
         write_tiff(stack, info.denormalise(images[:, 0].numpy()), info.voxel_size_um)
         SampleCard.of(stack, model, config, domain).write(card)
     stage.tracker.artifact(*outputs)

@@ -6,7 +6,7 @@ from microgan.report.figures.scan import contact_sheet, intensity_histogram
 from microgan.scan.config import ScanConfig
 from microgan.scan.ingest import ingest
 from microgan.scan.planes import ROLES, Planes
-from stages.stage import Stage, drafts, naming, run
+from stages.stage import Stage, naming, run
 
 
 def main(stage: Stage) -> None:
@@ -14,7 +14,7 @@ def main(stage: Stage) -> None:
     config = stage.config(f"scans.{stage.scan}", ScanConfig)
     with (
         naming(f"scans.{stage.scan}", ScanConfig),
-        drafts("data/planes", "reports/ingest") as (folder, pictures),
+        stage.drafts("data/planes", "reports/ingest") as (folder, pictures),
     ):
         planes = ingest(stage.scan, Path("data/raw") / stage.scan, config, stage.window_px, folder)
         contact_sheet(planes, pictures / "contact_sheet.png")

@@ -15,7 +15,7 @@ from microgan.scan.planes import Planes
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.reference import Reference
 from stages.samples import CIRCLES, DESCRIPTORS, MEASURES, NEAREST, read_stack
-from stages.stage import Stage, drafts, run
+from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -32,7 +32,7 @@ def main(stage: Stage) -> None:
     planes = Planes.load(Path("data/planes"))
     nearest = nearest_correlation(images[:, 0].numpy(), planes, seed=image_config.seed)
     outputs = [samples / file for file in (MEASURES, CIRCLES, DESCRIPTORS, NEAREST)]
-    with drafts(*outputs) as (measures, circles, described, correlation):
+    with stage.drafts(*outputs) as (measures, circles, described, correlation):
         measured.save(measures, circles)
         descriptors.save(described)
         nearest.save(correlation)

@@ -6,7 +6,7 @@ from microgan.scan.config import ScanConfig
 from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig
 from microgan.validity.real_measures import RealMeasures
-from stages.stage import Stage, drafts, naming, run
+from stages.stage import Stage, naming, run
 
 # Of calibrate: what finds and measures discs. The rest sets limits, and this stage does not depend on it.
 SETTINGS = ("windows", "detector", "planted", "seed")
@@ -20,7 +20,7 @@ def main(stage: Stage) -> None:
     with naming(f"scans.{planes.info.name}", ScanConfig):
         real = RealMeasures.of(planes, stage.window_px, config)
         standard = real.standard()
-    with drafts("real_measures", "reference/standard.json") as (folder, reference):
+    with stage.drafts("real_measures", "reference/standard.json") as (folder, reference):
         real.save(folder)
         standard.save(reference)
     windows = [*real.calibration.circles, *real.held_out.circles]

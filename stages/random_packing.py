@@ -14,7 +14,7 @@ from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.validity.reference import Reference
 from stages.project import git_commit
-from stages.stage import BASELINE, Stage, drafts, run
+from stages.stage import BASELINE, Stage, run
 
 FITTED = 500  # training windows, at random
 
@@ -41,7 +41,7 @@ def main(stage: Stage) -> None:
     }
     samples = Path("samples") / BASELINE / "generated.tif"
     outputs = [f"models/{BASELINE}/packing.json", str(samples), str(card_path(samples))]
-    with drafts(*outputs) as (fitted, stack, card):
+    with stage.drafts(*outputs) as (fitted, stack, card):
         write_json(fitted, {**about, "packing": packing.model_dump()})
         write_tiff(stack, info.denormalise(images[:, 0].numpy()), info.voxel_size_um)
         SampleCard.of(stack, about, config, domain, packing_sha256=file_sha256(fitted)).write(card)

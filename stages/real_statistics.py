@@ -7,7 +7,7 @@ from microgan.evaluation.image_metrics import ImageMetricsConfig, RealImageStati
 from microgan.evaluation.real_statistics import FidelityConfig, RealStatistics
 from microgan.scan.planes import Planes
 from microgan.validity.reference import Reference
-from stages.stage import Stage, drafts, run
+from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -20,7 +20,7 @@ def main(stage: Stage) -> None:
     segmentation = Reference.load(Path("reference/standard.json"))
     real = RealStatistics.of(planes, segmentation, config, properties)
     real_images = RealImageStatistics.of(planes, segmentation, images)
-    with drafts("real_statistics") as (folder,):
+    with stage.drafts("real_statistics") as (folder,):
         real.save(folder)
         real_images.save(folder)
     stage.tracker.metrics({f"noise_floor.{name}": value for name, value in real.floor.items()})

@@ -63,6 +63,7 @@ def main(stage: Stage) -> None:
     ]
     judged = {name: figures(name) for name in models}
     out = Path("reports/report.html")
+    stage.must_be_unchanged()
     build_report(
         results,
         real,

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from microgan.scan.readers import open_scan
 from microgan.scan.simulate import SimulateConfig
 from microgan.validity.calibration import CalibrationConfig
 from stages.project import is_known_to_git
-from stages.raw_scans import RAW, SIMULATED, fetch, hide_other_scans
+from stages.raw_scans import IGNORED, RAW, SIMULATED, fetch, hide_other_scans
+from stages.running import no_pipeline_running
 from stages.stage import (
     BASELINE,
     PARAMS,
@@ -39,6 +41,7 @@ from stages.stage import (
     window_px,
 )
 
+IGNORE = RAW / IGNORED
 OTHER_MINUTES = 15  # of all stages but the training, on two cores
 KINDS: dict[str, type[Config]] = {
     "simulate": SimulateConfig,
@@ -133,6 +136,18 @@ def duration(params: Mapping[str, Any]) -> str:
     return f"{training}, the other stages about {OTHER_MINUTES} minutes on two cores"
 
 
+def select(scan: str, is_another: bool) -> None:
+    """Let the pipeline run with ``scan``; not beside one that runs with another scan."""
+    with no_pipeline_running(f"{PARAMS}: scan") if is_another else nullcontext():
+        before = IGNORE.read_bytes() if IGNORE.exists() else None
+        hide_other_scans(scan)
+        try:
+            choose(scan)
+        except BaseException:  # a full disk: the scan of before stays
+            IGNORE.unlink() if before is None else IGNORE.write_bytes(before)
+            raise
+
+
 def main() -> None:
     """Run as a program."""
     with errors_in_one_line(), warnings_on_stderr():
@@ -144,8 +159,7 @@ def main() -> None:
         fetch(scan)
         check_scan(params, scan)
         warn_of_unknown_files(params)
-        choose(scan)
-        hide_other_scans(scan)
+        select(scan, is_another=scan != scan_name(params))
 
 
 if __name__ == "__main__":

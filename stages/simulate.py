@@ -1,7 +1,5 @@
 """Make the embedded scan, as a scanner would: ``python -m stages.simulate``."""
 
-from pathlib import Path
-
 from microgan.scan.simulate import SimulateConfig, simulate_scan
 from stages.stage import Stage, run
 
@@ -9,7 +7,8 @@ from stages.stage import Stage, run
 def main(stage: Stage) -> None:
     """Write data/raw/simulated."""
     config = stage.config("simulate", SimulateConfig)
-    simulate_scan(config, Path("data/raw/simulated"))
+    with stage.drafts("data/raw/simulated") as (folder,):
+        simulate_scan(config, folder)
 
 
 if __name__ == "__main__":

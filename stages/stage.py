@@ -7,13 +7,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from microgan.core.atomic import atomic_together, must_be_writable
 from microgan.core.config import Config
 from microgan.core.errors import (
     UserError,
@@ -23,10 +24,12 @@ from microgan.core.errors import (
     shortened,
     shortened_name,
 )
-from microgan.core.files import atomic
 from microgan.core.notes import warnings_on_stderr
+from microgan.core.signals import ENDING
 from microgan.core.words import PLAIN_NAME, PLAIN_NAME_RULE
+from stages.declared import Declaration
 from stages.heartbeat import Heartbeat
+from stages.parent import ends_with_its_parent
 from stages.project import project_root
 from stages.tracking import Tracker
 from stages.yaml_file import read_yaml
@@ -64,6 +67,7 @@ class Stage:
     tracker: Tracker
     arguments: list[str] = field(default_factory=list)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    must_be_unchanged: Callable[[], None] = lambda: None  # raises if what it reads changed since its start
 
     @property
     def model(self) -> str:
@@ -102,6 +106,16 @@ class Stage:
         if self.writes:
             print(f"microgan: {text}", flush=True)
 
+    @contextmanager
+    def drafts(self, *paths: str | Path) -> Iterator[list[Path]]:
+        """Yield temporary paths that replace ``paths`` together at the end; see `drafts`.
+
+        Not so when the stage fails, or when what it reads changed while it ran.
+        """
+        with drafts(*paths) as draft_paths:
+            yield draft_paths
+            self.must_be_unchanged()
+
     def config(self, path: str, kind: type[AnyConfig]) -> AnyConfig:
         """Build the parameters of ``path`` (say ``models.dcgan``) and track them."""
         config = kind.from_mapping(section(self.params, path), where=path)
@@ -115,12 +129,21 @@ def run(main: Callable[[Stage], None]) -> None:
         params = load_params()
         name = os.environ.get("DVC_STAGE", "").rpartition(":")[2]  # data/raw/dvc.yaml:simulate
         name = name or "@".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+        declared = Declaration.of(name, params)
+        before = declared.state(params)
+        if _is_first():
+            must_be_writable(*declared.outs)  # rather now than after the work
         tracker = Tracker()
         if _is_first():
             tracker.start(name, flatten(selected(params)))
         try:
-            with Heartbeat(name, _is_first()) as heartbeat:
-                main(Stage(params, tracker, sys.argv[1:], heartbeat))
+            with Heartbeat(name, _is_first()) as heartbeat, ends_with_its_parent():
+
+                def must_be_unchanged() -> None:
+                    declared.must_be(before, load_params())
+
+                main(Stage(params, tracker, sys.argv[1:], heartbeat, must_be_unchanged))
+                must_be_unchanged()
         except BaseException as error:
             tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
@@ -134,7 +157,7 @@ def errors_in_one_line() -> Iterator[None]:
 
     Status 70 means a defect of microgan.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # until here, see stages/__init__.py
+    for number in ENDING:  # until here, see stages/__init__.py
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     try:
@@ -259,8 +282,7 @@ def drafts(*paths: str | Path) -> Iterator[list[Path]]:
 
     A path without a suffix is a folder, and is made.
     """
-    with ExitStack() as stack:
-        draft_paths = [stack.enter_context(atomic(path)) for path in paths]
+    with atomic_together(paths, durable=True) as draft_paths:
         for draft in draft_paths:
             if not draft.suffix:
                 draft.mkdir()

@@ -19,13 +19,14 @@ from microgan.gan.checkpoint import save_model
 from microgan.gan.checkpoint_selection import CheckpointScore
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.scan_training import curve, material_of, model_card, state_name
-from microgan.gan.training import train
+from microgan.gan.state_folder import STATE, state_folder
+from microgan.gan.training import Trained, train
 from microgan.report.image_grid import image_grid
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.validity.reference import Reference
 from stages.project import git_commit, project_root
-from stages.stage import Stage, drafts, naming, run
+from stages.stage import Stage, naming, run
 
 # The standard rules: neither weights nor checkpoint depend on the limits that the user chooses.
 REFERENCE = Path("reference/standard.json")
@@ -36,9 +37,40 @@ def main(stage: Stage) -> None:
     name, tracker = stage.model, stage.tracker
     config = stage.config("train", TrainConfig)
     model = stage.config(f"models.{name}", ModelConfig)
-    planes, reference = Planes.load(Path("data/planes")), Reference.load(REFERENCE)
+    planes = Planes.load(Path("data/planes"))
+    outputs = [f"models/{name}", f"metrics/{name}/training.csv", f"metrics/{name}/validation.csv"]
+    outputs += [f"reports/train/{name}"]
+
+    def wait(owner: str) -> None:
+        stage.heartbeat.progress = f"waiting for {owner}"
+        stage.say(f"{name}: {owner} runs the same training: waiting for its result")
+
+    with state_folder(resume_folder(config, model, stage.window_px, planes), wait) as resume:
+        trained = _trained(stage, config, model, planes, resume)
+        if not stage.writes:
+            return
+        with stage.drafts(*outputs) as (weights, losses, validations, grids):
+            about = model_card(name, stage.window_px, planes, config, model, trained, git_commit())
+            save_model(weights, trained.generator, about, trained.last, trained.critic)
+            write_csv(losses, *curve(trained.history))
+            write_csv(validations, *curve(trained.validations))
+            drafts = shutil.ignore_patterns(".*")  # of a process that was killed
+            shutil.copytree(resume / "grids", grids, ignore=drafts, dirs_exist_ok=True)
+    kept = trained.kept
+    which = f"that of step {kept['step']:.0f}, score {kept['score']:.3f}" if kept else "the last one"
+    stage.say(f"{name}: {trained.steps} steps in {trained.seconds / 60:.1f} minutes; kept {which}")
+    tracker.artifact(*outputs)
+    tracker.model(stage.scan, Path("models") / name)
+    for row in trained.validations:
+        figures = {f"validation.{key}": row[key] for key in row if key != "step"}
+        tracker.metrics(figures, step=int(row["step"]))
+    tracker.headline({f"{name}.steps": trained.steps, f"{name}.train_seconds": trained.seconds})
+
+
+def _trained(stage: Stage, config: TrainConfig, model: ModelConfig, planes: Planes, resume: Path) -> Trained:
+    """Train, or go on from the state in ``resume``; log losses, scores and pictures."""
+    tracker, reference = stage.tracker, Reference.load(REFERENCE)
     tracker.dataset(planes.info.name, planes.info.planes_sha256, "data/planes", "training")
-    resume = resume_folder(config, model, stage.window_px, planes)
     latest: dict[str, float] = {}  # scores
 
     def on_log(row: dict[str, float]) -> None:
@@ -59,30 +91,8 @@ def main(stage: Stage) -> None:
         return dict(latest)
 
     material = material_of(windows, reference, config.seed)
-    state = resume / "state.safetensors"
     with naming("train", TrainConfig):
-        trained = train(windows, config, model, state, on_log, on_preview, validate, material)
-    if not stage.writes:
-        return
-
-    outputs = [f"models/{name}", f"metrics/{name}/training.csv", f"metrics/{name}/validation.csv"]
-    outputs += [f"reports/train/{name}"]
-    with drafts(*outputs) as (weights, losses, validations, grids):
-        about = model_card(name, stage.window_px, planes, config, model, trained, git_commit())
-        save_model(weights, trained.generator, about, trained.last, trained.critic)
-        write_csv(losses, *curve(trained.history))
-        write_csv(validations, *curve(trained.validations))
-        shutil.copytree(resume / "grids", grids, dirs_exist_ok=True)
-    shutil.rmtree(resume)
-    kept = trained.kept
-    which = f"that of step {kept['step']:.0f}, score {kept['score']:.3f}" if kept else "the last one"
-    stage.say(f"{name}: {trained.steps} steps in {trained.seconds / 60:.1f} minutes; kept {which}")
-    tracker.artifact(*outputs)
-    tracker.model(stage.scan, Path("models") / name)
-    for row in trained.validations:
-        figures = {f"validation.{key}": row[key] for key in row if key != "step"}
-        tracker.metrics(figures, step=int(row["step"]))
-    tracker.headline({f"{name}.steps": trained.steps, f"{name}.train_seconds": trained.seconds})
+        return train(windows, config, model, resume / STATE, on_log, on_preview, validate, material)
 
 
 def progress(

@@ -22,7 +22,7 @@ from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.own_rules import import_own_rules
 from microgan.validity.real_measures import load_held_out
 from stages.samples import CIRCLES, MEASURES, read_stack, write_verdicts
-from stages.stage import Stage, drafts, run
+from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
@@ -52,7 +52,7 @@ def main(stage: Stage) -> None:
     outputs = [f"samples/{name}/{file}" for file in ("valid.tif", "verdicts.csv")]
     outputs += [f"metrics/{name}/validity.json"]
     outputs += [f"reports/validate/{name}.png", f"reports/validate/{name}_rules.png"]
-    with drafts(*outputs) as (stack, table, summary, picture, distributions):
+    with stage.drafts(*outputs) as (stack, table, summary, picture, distributions):
         valid = np.array([verdict.valid for verdict in verdicts], bool)
         write_tiff(stack, grey[valid], reference.scan.voxel_size_um)
         write_verdicts(table, verdicts)

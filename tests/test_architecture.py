@@ -40,7 +40,9 @@ EDGES = (
     "stages.tracking",
     "stages.executions",
     "stages.outbox",
+    "stages.declared",
     "stages.heartbeat",
+    "stages.parent",
     "stages.project",
 )
 

@@ -1,72 +1,21 @@
-"""Files that are either whole or not there: written under a temporary name, then renamed."""
+"""Readers and writers of files; what is written is either whole or not there, see `microgan.core.atomic`."""
 
-import errno
 import hashlib
 import math
 import re
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 
-from microgan.core.errors import UserError, one_line
+from microgan.core.atomic import atomic as atomic
+from microgan.core.errors import UserError
 from microgan.core.words import in_bytes
 
 BIGTIFF_BYTES = 1 << 26  # of grey values: 8192 x 8192 of one byte
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it replaces ``path``, on failure it is removed.
-
-    Works for a file and for a folder (make the yielded path a directory to write a folder).
-    """
-    path = Path(path)
-    _must_be_replaceable(path)
-    new_folders = [folder for folder in path.parents if not folder.exists()]  # from the innermost on
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    draft = scratch / path.name  # keeps the suffix, from which writers take the format
-    try:
-        yield draft
-        if draft.is_dir() and path.exists():
-            path.rename(scratch / "replaced")  # a folder can only be renamed to a free name
-        draft.replace(path)
-    except BaseException as error:
-        if (scratch / "replaced").exists():
-            (scratch / "replaced").rename(path)
-        if isinstance(error, OSError) and error.filename is None:  # numpy says only how many bytes it wrote
-            reason = f"could not be written, is the disk full? ({one_line(error)})"
-            raise OSError(error.errno or errno.EIO, reason, str(path)) from error
-        if isinstance(error, OSError) and str(error.filename).startswith(str(scratch)):
-            raise OSError(error.errno, error.strerror, str(path)) from error  # whose name the user knows
-        raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        _remove_empty(new_folders)
-
-
-def _must_be_replaceable(path: Path) -> None:
-    """Refuse to put a file in the place of a device or a pipe, also behind a link, as /dev/stdout is one."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        rule = "is neither a file nor a folder (a device, a pipe) and would be replaced: choose another name"
-        raise UserError(path, "not a file", rule)
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders that were made for what was then not written."""
-    for folder in folders:
-        if not folder.is_dir() or any(folder.iterdir()):
-            return
-        folder.rmdir()
 
 
 def natural_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:

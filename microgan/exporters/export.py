@@ -322,7 +322,7 @@ def _replaced(out: Path) -> Iterator[Path]:
     out = out.absolute()
     must_be_replaceable(out)
     try:
-        with atomic(out) as draft:
+        with atomic(out, durable=True) as draft:
             draft.mkdir()
             yield draft
     except OSError as error:

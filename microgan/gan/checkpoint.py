@@ -58,8 +58,15 @@ def save_state(path: Path, state: State) -> None:
         for index, moments in optimiser.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": value.contiguous() for key, value in moments.items()}
     progress = json.dumps({name: getattr(state, name) for name in Progress.model_fields})
-    with atomic(path) as draft:
+    with atomic(path, durable=True) as draft:
         write_tensors(draft, tensors, {"progress": progress, "sha256": _digest(tensors, progress)})
+
+
+def state_bytes(state: State) -> int:
+    """Return about how large a saved state is: weights, and two moments of each that an optimiser moves."""
+    weights = sum(value.nbytes for module in state.modules.values() for value in module.state_dict().values())
+    moved = [group["params"] for optimiser in state.optimisers.values() for group in optimiser.param_groups]
+    return weights + 2 * sum(parameter.nbytes for group in moved for parameter in group)
 
 
 def load_state(path: Path, state: State) -> None:
@@ -127,7 +134,7 @@ def save_model(
     SHA-256 of ``generator.safetensors`` are added. ``last`` and ``critic``, the generator and the critic at
     the end of the training, are kept beside it when given.
     """
-    with atomic(folder) as draft:
+    with atomic(folder, durable=True) as draft:
         draft.mkdir()
         write_tensors(draft / WEIGHTS, generator.state_dict())
         for name, network in ((LAST, last), (CRITIC, critic)):

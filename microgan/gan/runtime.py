@@ -1,8 +1,7 @@
-"""What a training runs on: device, precision, compiled networks, threads, and signals that stop it."""
+"""What a training runs on: device, precision, compiled networks, threads."""
 
 import os
 import platform
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -111,20 +110,3 @@ def numerics(config: TrainConfig, device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(was_deterministic)
         deterministic.fill_uninitialized_memory = fills
         torch.set_flush_denormal(False)
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a flag, so that a step is never cut in the middle."""
-    received: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
-    try:
-        before = [signal.signal(number, lambda got, _: received.append(got)) for number in signals]
-    except ValueError:  # not in the main thread, where Python takes no signals
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

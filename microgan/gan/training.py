@@ -13,16 +13,18 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from microgan.core.atomic import must_be_writable
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.core.notes import warn
-from microgan.gan.checkpoint import State, load_state, save_state
+from microgan.core.signals import signals_noted
+from microgan.gan.checkpoint import State, load_state, save_state, state_bytes
 from microgan.gan.checkpoint_selection import selected
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.distributed import mean, of_first, process_group, rank
 from microgan.gan.networks import Critic, Generator
 from microgan.gan.physical_loss import Material
-from microgan.gan.runtime import choose_device, choose_precision, interruptible, numerics
+from microgan.gan.runtime import choose_device, choose_precision, numerics
 from microgan.gan.sampling import sample
 from microgan.gan.schedule import ema_decay, is_over, learning_rate_factor, physical_weight, planned_steps
 from microgan.gan.steps import (
@@ -143,21 +145,23 @@ def train(
     UserError
         If losses are no longer finite or the images are blank; the last good state stays in ``state_path``.
     KeyboardInterrupt
-        After Ctrl-C or SIGTERM, once the step is finished and the state is saved.
+        After Ctrl-C, SIGTERM or SIGHUP, once the step is finished and the state is saved.
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     minutes = model.time_factor * config.minutes
     config = config.model_copy(update={"minutes": minutes, "precision": precision})
-    with process_group(device), numerics(config, device), interruptible() as interrupted:
+    with process_group(device), numerics(config, device), signals_noted() as received:
         networks = Networks.of(config, model, device)
         state = _state_of(networks)
         _resume(state_path, state)
+        if rank() == 0:  # rather now than after hours
+            must_be_writable(state_path, room_bytes=state_bytes(state))
         for row in state.history if rank() == 0 else []:
             on_log(row)
         domain = Domain((windows.size_px, windows.size_px))
         outputs = _Outputs(networks, state, config, domain, state_path, on_log, on_preview, validate)
-        _run(windows, networks, state, config, model, material, outputs, interrupted)
+        _run(windows, networks, state, config, model, material, outputs, received)
     return _result(networks, state)
 
 
@@ -169,7 +173,7 @@ def _run(
     model: ModelConfig,
     material: Material | None,
     outputs: _Outputs,
-    interrupted: Callable[[], bool],
+    received: Callable[[], int],
 ) -> None:
     """Train from the step of ``state`` to the end, or until it is interrupted."""
     bar, started = _progress_bar(state, config), monotonic() - state.seconds
@@ -192,7 +196,7 @@ def _run(
         # Count the step; the first process's clock and signals decide for all
         state.step += 1
         state.seconds = of_first(monotonic() - started)
-        stopping = bool(of_first(interrupted()))
+        stopping = bool(of_first(received()))
         ended = is_over(state, config)
         bar.update()
 
@@ -213,6 +217,8 @@ def _run(
         if stopping:
             raise KeyboardInterrupt
     bar.close()
+    if of_first(received()):  # while the last samples were validated; the state is saved
+        raise KeyboardInterrupt
 
 
 def _state_of(networks: Networks) -> State:

@@ -25,7 +25,9 @@ def planes_in_range(text: str, count: int) -> range:
 
 def _is_range(text: object) -> bool:
     # YAML reads 10:20:4 without quotes as a number to the base of 60.
-    return isinstance(text, str) and re.fullmatch(r"(-?\d+)?:(-?\d+)?(:[1-9]\d*)?", text) is not None
+    return (
+        isinstance(text, str) and re.fullmatch(r"(-?\d{1,9})?:(-?\d{1,9})?(:[1-9]\d{0,8})?", text) is not None
+    )
 
 
 class SplitConfig(Config):

@@ -162,6 +162,21 @@ def test_ctrl_c_finishes_the_step_saves_and_goes_on_later(tmp_path: Path) -> Non
     assert _digest(rest) == _digest(whole)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_the_last_validation_stops_it_with_the_state_saved(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    def signalled(samples: Tensor) -> dict[str, float]:
+        signal.raise_signal(number)
+        return {"score": 1.0}
+
+    config = TINY.model_copy(update={"validation_every": 100, "validation_count": 2})
+    with pytest.raises(KeyboardInterrupt):
+        train(DiscWindows(), config, DCGAN, tmp_path / "state", validate=signalled)
+    rest = train(DiscWindows(), config, DCGAN, tmp_path / "state", validate=signalled)
+    assert (len(rest.history), len(rest.validations)) == (12, 1), "nothing was done again"
+
+
 def test_the_physical_loss_begins_after_the_warm_up_and_changes_the_weights(tmp_path: Path) -> None:
     config = TINY.model_copy(update={"physics": PHYSICAL})
     without = train(DiscWindows(), config, DCGAN, tmp_path / "without")

@@ -65,7 +65,7 @@ def edit_reference(**fields: Any) -> None:
 
 def start(main: Callable[[Stage], None], *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run a stage as its program would; returns the exit status."""
-    monkeypatch.setattr(sys, "argv", [f"stages/{main.__module__}.py", *arguments])
+    monkeypatch.setattr(sys, "argv", [f"stages/{main.__module__.rpartition('.')[2]}.py", *arguments])
     try:
         run(main)
     except SystemExit as end:

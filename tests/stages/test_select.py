@@ -1,7 +1,10 @@
 """Before the pipeline: all parameters are checked, and the scan is selected."""
 
+import errno
 import hashlib
+import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from zc.lockfile import LockFile
 
 from microgan.core.errors import UserError
 from stages import raw_scans, select
@@ -173,3 +177,42 @@ def test_dvc_is_content_without_the_other_scans_and_with_files_that_were_copied(
     raw_scans.hide_other_scans("simulated")
     with Repo() as repo:
         assert repo.status()["data/raw/dvc.yaml:simulate"]
+
+
+def test_the_scan_is_not_changed_under_a_pipeline_that_runs(project: Path) -> None:
+    """DVC writes down which processes run stages; between stages it holds a lock."""
+    tmp = project / ".dvc/tmp"
+    tmp.mkdir(parents=True)
+    Path("data/raw").mkdir(parents=True)
+    before = Path("params.yaml").read_text()
+    with subprocess.Popen([sys.executable, "-c", "input()", "dvc"], stdin=subprocess.PIPE) as dvc:
+        used = {"data/planes": [{"pid": dvc.pid, "cmd": "dvc repro"}]}
+        (tmp / "rwlock").write_text(json.dumps({"read": used}))
+        with pytest.raises(UserError, match=r"scan: dvc repro \(process \d+\): cannot be changed while it"):
+            select.select("insegt_glass", is_another=True)
+        select.select("simulated", is_another=False)
+        assert Path("params.yaml").read_text() == before
+        assert dvc.stdin
+        dvc.stdin.close()
+    lock = LockFile(str(tmp / "lock"))  # as DVC does
+    with pytest.raises(UserError, match="scan: the pipeline runs: cannot be changed"):
+        select.select("insegt_glass", is_another=True)
+    lock.close()
+    select.select("insegt_glass", is_another=True)  # the process in rwlock is gone
+    assert Path("params.yaml").read_text() != before
+    LockFile(str(tmp / "lock")).close()
+
+
+def test_a_scan_that_cannot_be_selected_leaves_the_one_of_before(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(name: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "params.yaml")
+
+    Path("data/raw").mkdir(parents=True)
+    select.select("simulated", is_another=True)
+    before = {path: path.read_bytes() for path in (Path("params.yaml"), select.IGNORE)}
+    monkeypatch.setattr(select, "choose", full)
+    with pytest.raises(OSError, match="No space"):
+        select.select("insegt_glass", is_another=True)
+    assert {path: path.read_bytes() for path in before} == before

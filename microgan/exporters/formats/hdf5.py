@@ -1,5 +1,6 @@
 """HDF5, with an XDMF file beside it for ParaView and the beginning of an input file for FANS."""
 
+import io
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def write_hdf5(structure: Structure, path: Path) -> None:
     ----------
     FANS, https://github.com/DataAnalyticsEngineering/FANS, src/reader.cpp; MSUtils, of the same authors.
     """
-    with h5py.File(path, "w") as file:
+    content = io.BytesIO()  # not the file itself: on a full disk HDF5 ends the process by a signal
+    with h5py.File(content, "w") as file:
         file.attrs["microgan"] = __version__
         dataset = file.create_dataset(DATASET, data=structure.phase, compression="gzip", chunks=True)
         dataset.attrs["permute_order"] = "zyx"
@@ -34,6 +36,7 @@ def write_hdf5(structure: Structure, path: Path) -> None:
         dataset.attrs["note"] = structure.unit_note
         dataset.attrs["phases"] = list(structure.phases)
         dataset.attrs["periodic"] = structure.periodic
+    path.write_bytes(content.getbuffer())
     path.with_suffix(".xdmf").write_text(xdmf(structure, path.name))
     write_json(path.with_suffix(".fans.json"), {"microstructure": fans_microstructure(structure, path.name)})
 

@@ -9,6 +9,8 @@ Triangles have straight sides, so the edge of a disc becomes a polygon. Its corn
 the disc, such that the polygon has the disc's area.
 """
 
+import errno
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,10 @@ def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SI
             _draw(gmsh, structure, discs, per_disc)
             gmsh.model.mesh.generate(2)
             gmsh.write(str(path))
+            _must_be_whole(path)
             _scale_translations(path, structure.spacing)
+        except OSError:  # a full disk
+            raise
         except Exception as error:  # gmsh raises nothing finer
             raise UserError(structure.name, one_line(error), "must be circles that gmsh can mesh") from error
 
@@ -229,6 +234,13 @@ def _shift(x: float, y: float) -> list[float]:
     matrix = np.eye(4)
     matrix[:2, 3] = x, y
     return matrix.ravel().tolist()
+
+
+def _must_be_whole(path: Path) -> None:
+    """Raise `OSError` where the file ends early: gmsh does not notice a full disk."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    if "$EndElements" not in lines or not lines[-1].startswith("$End"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _scale_translations(path: Path, spacing: float) -> None:
