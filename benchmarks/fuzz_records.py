@@ -102,7 +102,7 @@ def _card(folder: Path) -> Path:
     home.mkdir()
     write_tiff(home / "new.tif", np.zeros((2, 8, 8), np.uint8))
     model = {"weights_sha256": "a" * 64, "scan": INFO.model_dump()}
-    card = SampleCard.of(home / "new.tif", model, SampleConfig(count=2), Domain((8, 8)))
+    card = SampleCard.of(home / "new.tif", model, SampleConfig(count=2, seed=0), Domain((8, 8)))
     card.write(card_path(home / "new.tif"))
     return home
 

@@ -109,7 +109,7 @@ def _digest(tensors: Mapping[str, Tensor], progress: str) -> str:
     sha = hashlib.sha256(progress.encode())
     for name, value in sorted(tensors.items()):
         sha.update(f"\n{name} {value.dtype} {tuple(value.shape)} ".encode())
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 

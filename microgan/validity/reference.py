@@ -137,12 +137,12 @@ class Reference(Segmentation):
             If the file is missing, broken or changed by hand, or an own rule that is allowed cannot be
             imported.
         """
-
-        def checked(content: dict[str, Any]) -> Self:
-            if "limits" not in content:
-                rule = "must be the reference.json that `microgan calibrate` or the pipeline wrote"
-                raise UserError(path, "no limits in it", rule)
-            return cls.from_mapping(content, str(path))
-
-        reference = read_sealed_json(path, BY_HAND, checked)
+        reference = read_sealed_json(path, BY_HAND, lambda content: cls._of_file(content, path))
         return reference.with_own_rules(import_own_rules(reference.own)) if allow_own_rules else reference
+
+    @classmethod
+    def _of_file(cls, content: Mapping[str, Any], path: str | Path) -> Self:
+        if "limits" not in content:
+            rule = "must be the reference.json that `microgan calibrate` or the pipeline wrote"
+            raise UserError(path, "no limits in it", rule)
+        return cls.from_mapping(content, str(path))
