@@ -29,7 +29,7 @@ from microgan.evaluation.memorisation import NearestCorrelation
 from microgan.gan.checkpoint import State, load_model, load_state, save_model, save_state
 from microgan.gan.networks import Generator, NetworkConfig
 from microgan.samples.card import SampleCard, SampleConfig, card_path
-from microgan.scan.planes import Planes, ScanInfo
+from microgan.scan.planes import Planes, ScanInfo, packed
 from microgan.validity.judging import Verdict
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.reference import Reference
@@ -128,14 +128,14 @@ def _planes(folder: Path) -> Path:
     home = folder / "planes"
     home.mkdir()
     np.save(home / "planes.npy", np.zeros(INFO.shape, np.float16))
-    np.save(home / "mask.npy", np.ones(INFO.shape, bool))
+    np.save(home / "mask.npy", packed(np.ones(INFO.shape, bool)))
     write_json(home / "scan.json", INFO.model_dump())
     return home
 
 
 def _read_planes(home: Path) -> object:
     planes = Planes.load(home)
-    return planes.info.model_dump(), planes.grey.tolist(), planes.mask.tolist()
+    return planes.info.model_dump(), planes.grey.tolist(), planes.mask[0].tolist()
 
 
 def _fresh_state() -> State:

@@ -55,11 +55,18 @@ def record(
     tags = {**{key: f"{value:.6g}" for key, value in known.items()}, "reference_sha256": reference_sha256}
     for key, text in tags.items():
         client.set_model_version_tag(registered, number, key, text)
-    words = f"{name} of {scan}: {known['pass_rate']:.1%} of its samples are valid"
-    words += f", {known['reference_pass_rate']:.1%} of real held-out windows"
-    if "kernel_distance" in known:
-        words += f"; kernel distance {known['kernel_distance']:.3g}"
-    client.update_model_version(registered, number, words)
+    client.update_model_version(registered, number, f"{name} of {scan}: {in_words(figures)}")
+
+
+def in_words(figures: Mapping[str, float | None]) -> str:
+    """Say in a sentence how good a model is."""
+    if not figures["pass_rate"]:
+        return f"none of {figures['n']} samples is valid"
+    valid = f"{figures['pass_rate']:.1%} of {figures['n']} samples are valid"
+    real = f"{figures['reference_pass_rate']:.1%} of real held-out windows"
+    distance, scale = figures["kernel_distance"], figures["kernel_distance.training_windows"]
+    far = "" if distance is None else f", kernel distance {distance:.2g} (training windows: {scale:.2g})"
+    return f"{valid} ({real}){far}"
 
 
 def promote(client: "MlflowClient", scan: str, names: Sequence[str]) -> str | None:

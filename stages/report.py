@@ -29,7 +29,7 @@ from microgan.validity.calibration import CalibrationConfig
 from microgan.validity.large_images import judge_large_image
 from microgan.validity.reference import Reference
 from stages.project import git_commit
-from stages.registry import best_model
+from stages.registry import best_model, in_words
 from stages.samples import read_samples
 from stages.stage import BASELINE, Stage, run, section, selected
 
@@ -80,7 +80,7 @@ def main(stage: Stage) -> None:
         },
     )
     write_json("metrics/headline.json", comparison(judged))
-    lines = [verdict(name, judged[name]) for name in models]
+    lines = [f"{name}: {in_words(judged[name])}" for name in models]
     stage.say(f"{out}: {'; '.join(lines)}")
     for model in results:
         stage.tracker.headline(headline(model))
@@ -90,17 +90,6 @@ def main(stage: Stage) -> None:
     for name in models:  # also those that did not have to be trained again
         stage.tracker.model(stage.scan, Path("models") / name)
     stage.tracker.best_model(stage.scan, judged, file_sha256(REFERENCE))
-
-
-def verdict(name: str, figures: Mapping[str, float | None]) -> str:
-    """Say in a sentence how good a model is."""
-    if not figures["pass_rate"]:
-        return f"{name}: none of {figures['n']} samples is valid"
-    valid = f"{name}: {figures['pass_rate']:.1%} of {figures['n']} samples are valid"
-    real = f"{figures['reference_pass_rate']:.1%} of real held-out windows"
-    distance, scale = figures["kernel_distance"], figures["kernel_distance.training_windows"]
-    far = "" if distance is None else f", kernel distance {distance:.2g} (training windows: {scale:.2g})"
-    return f"{valid} ({real}){far}"
 
 
 def description(lines: Sequence[str], doubts: Sequence[str]) -> str:

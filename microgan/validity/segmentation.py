@@ -48,7 +48,7 @@ class Segmentation(Config):
         """Set the threshold by the grey values of real ``windows`` (N, 1, S, S) in [-1, 1] (Otsu 1979)."""
         threshold = float(threshold_otsu(smoothed_grey(windows).numpy()))
         return cls(
-            scan=scan,
+            scan=scan.excerpt(),
             window_px=windows.shape[-1],
             detector_settings=settings,
             phase_threshold=threshold,
