@@ -63,7 +63,8 @@ def _in_words(error: Exception) -> tuple[int, str]:
         return 2, one_line(error)
     if hasattr(error, "format_message"):  # of typer, or of click, on which earlier ones rest
         help_of = " ".join(["microgan", *(word for word in command if not word.startswith("-")), "--help"])
-        return 2, f"{printable(error.format_message()).removesuffix('.')}; see {help_of}"
+        said = printable(error.format_message()).removesuffix(".").replace("Value error, ", "")
+        return 2, f"{said}; see {help_of}"
     if full := memory_is_full(error):
         return 2, full
     return 70, defect_in_words(error, "the same command with --debug shows")
