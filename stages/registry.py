@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgan import __version__
-from microgan.core.files import read_json
 from microgan.gan.checkpoint import CARD, WEIGHTS
+from microgan.gan.model_card import read_model_card
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +40,7 @@ def register(client: "MlflowClient", run: str, scan: str, folder: Path) -> None:
 
     Weights that are registered already are not kept again; the alias moves to them.
     """
-    registered, weights = registered_name(scan), read_json(folder / CARD)["weights_sha256"]
+    registered, weights = registered_name(scan), read_model_card(folder / CARD)["weights_sha256"]
     number = _version_of(client, registered, weights) or _keep(client, run, registered, folder)
     client.set_registered_model_alias(registered, folder.name, number)
 
@@ -141,7 +141,7 @@ def _keep(client: "MlflowClient", run: str, registered: str, folder: Path) -> st
     client.log_outputs(run, [LoggedModelOutput(model, step=0)])
     if not client.search_registered_models(f"name = '{registered}'"):
         client.create_registered_model(registered)
-    card = read_json(folder / CARD)
+    card = read_model_card(folder / CARD)
     training = card["training"]
     tags = {"weights_sha256": card["weights_sha256"], "scan": card["scan"]["name"], "model": folder.name}
     tags |= {key: str(training[key]) for key in ("steps", "git_commit") if training.get(key) is not None}
@@ -163,7 +163,7 @@ def _write(folder: Path, out: Path, run: str, model: str) -> None:
             mlflow_model=Model(run_id=run, model_id=model),
             loader_module=LOADER,
             data_path=str(data),
-            signature=_signature(read_json(folder / CARD)["scan"]["dtype"]),
+            signature=_signature(read_model_card(folder / CARD)["scan"]["dtype"]),
             input_example={"count": 4, "rows": 64, "cols": 64, "seed": 0, "periodic": False},
             pip_requirements=[f"{name}=={_public(version(name))}" for name in LIBRARIES],
             metadata={"microgan": __version__},

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from microgan.core.config import Config
-from microgan.core.errors import UserError
-from microgan.core.files import read_json
+from microgan.core.errors import UserError, one_line
+from microgan.core.json_files import read_json
 
+GREY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 ROLES = ("train", "calibration", "held_out")
 MOST_NAMES = 8  # of files in an excerpt
 
@@ -39,15 +40,46 @@ class ScanInfo(Config):
     name: str
     source: list[str]
     source_digest: str
-    shape: tuple[int, int, int]
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     dtype: str
-    voxel_size_um: float | None
+    voxel_size_um: float | None = Field(gt=0)
     polarity: Literal["bright", "dark"]
     radius_px: tuple[float, float]
     intensity_window: tuple[float, float]
     regions: dict[str, list[Box]] = Field(default_factory=dict)
     planes_sha256: str
     mask_sha256: str
+
+    @field_validator("dtype")
+    @classmethod
+    def _is_of_grey_values(cls, dtype: str) -> str:
+        if dtype not in GREY_DTYPES:
+            raise ValueError(f"must be the type of grey values: {', '.join(GREY_DTYPES)}")
+        return dtype
+
+    @field_validator("intensity_window")
+    @classmethod
+    def _is_a_range(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if not window[0] < window[1]:
+            raise ValueError("must be two grey values, the smaller one first")
+        return window
+
+    @field_validator("radius_px")
+    @classmethod
+    def _is_a_band(cls, band: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < band[0] < band[1]:
+            raise ValueError("must be the smallest and the largest radius, px")
+        return band
+
+    @model_validator(mode="after")
+    def _regions_are_in_the_planes(self) -> Self:
+        planes, rows, cols = self.shape
+        for role, boxes in self.regions.items():
+            for plane, row0, row1, col0, col1 in boxes:
+                if not (0 <= plane < planes and 0 <= row0 < row1 <= rows and 0 <= col0 < col1 <= cols):
+                    box = (plane, row0, row1, col0, col1)
+                    raise ValueError(f"regions.{role}: {box} must be inside of the planes, {self.shape}")
+        return self
 
     def excerpt(self) -> Self:
         """Return what models, limits and samples keep of a scan: as long for 2000 planes as for one."""
@@ -133,8 +165,8 @@ class Planes:
 def _stored(path: Path, dtype: type[np.generic], shape: tuple[int, int, int]) -> np.ndarray:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(path, "unreadable", f"must be a whole NPY file ({error})") from None
+    except Exception as error:  # noqa: BLE001  what numpy raises on a broken header has no end
+        raise UserError(path, "unreadable", f"must be a whole NPY file ({one_line(error)})") from None
     if values.shape != shape or values.dtype != dtype:
         rule = f"must be {shape} of {np.dtype(dtype)}, as scan.json says: run ingest again"
         raise UserError(path, f"shape {values.shape} of {values.dtype}", rule)
