@@ -30,14 +30,20 @@ CASES: dict[str, list[tuple[tuple[object, ...], str]]] = {
         (("slices", *BAND, "--out", "o.csv", "--overlay", "slices"), "must be another folder"),
         (("slices/1.png", *BAND, "--out", "o.csv", "--overlay", "scan/../slices"), "another folder"),
     ],
-    "calibrate": [(("scan", *BAND, "--out", "scan"), "exists already"), (("scan/scan.tif", *BAND, "--out", "."), "exists already")],
+    "calibrate": [
+        (("scan", *BAND, "--out", "scan"), "exists already"),
+        (("scan/scan.tif", *BAND, "--out", "."), "exists already"),
+    ],
     "windows": [
         (("scan/scan.tif", "--out", "scan/scan.tif"), RULE),
         (("scan", "--out", "scan/../scan/scan.tif"), RULE),
         (("scan/scan.tif", "--out", "hard.tif"), RULE),
         (("scan/scan.tif", "--out", "link.tif"), RULE),
     ],
-    "train": [(("scan", "--out", "scan"), "exists already"), (("scan", "--init-from", "model", "--out", "model"), "exists already")],
+    "train": [
+        (("scan", "--out", "scan"), "exists already"),
+        (("scan", "--init-from", "model", "--out", "model"), "exists already"),
+    ],
     "sample": [
         (("model", "--out", "model/generator.safetensors"), "must be named *.tif"),
         (("model", "--out", "weights.tif"), RULE),
