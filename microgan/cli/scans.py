@@ -193,7 +193,7 @@ def calibrate_command(
     The folder OUT is what `microgan train` learns from; its reference.json is what the other commands take.
     """
     check_radius(radius)
-    check_paths([scan], out=(out,))
+    check_paths([scan])
     from microgan.commands.calibrate import calibrate
     from microgan.scan.config import ScanConfig
     from microgan.validity.calibration import CalibrationConfig

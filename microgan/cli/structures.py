@@ -41,7 +41,7 @@ def train_command(
     as_json: Json = False,
 ) -> None:
     """Train a generator. After Ctrl-C the same command goes on where it was."""
-    check_paths([scan, *([] if init_from is None else [init_from])], out=(out,))
+    check_paths([scan, *([] if init_from is None else [init_from])])
     from microgan.commands.train import train
     from microgan.gan.config import TrainConfig
 

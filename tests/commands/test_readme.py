@@ -22,7 +22,9 @@ def test_the_quickstart_of_the_readme_runs(
     generator, _ = load_model(material / "model")
     verdicts = judge(sample(generator, 4, Domain((64, 64)), seed=1), reference)
     half = {"volume_fraction": (None, float(np.median([v.measures["volume_fraction"] for v in verdicts])))}
-    reference.model_copy(update={"limits": half}).save(tmp_path / "reference/reference.json")
+    reference.model_copy(update={"limits": half, "limits_interval": {}}).save(
+        tmp_path / "reference/reference.json"
+    )
     (tmp_path / "models/dcgan").symlink_to(material / "model")
     monkeypatch.chdir(tmp_path)
     assert "sample(generator, 100," in code

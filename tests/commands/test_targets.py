@@ -30,14 +30,20 @@ CASES: dict[str, list[tuple[tuple[object, ...], str]]] = {
         (("slices", *BAND, "--out", "o.csv", "--overlay", "slices"), "must be another folder"),
         (("slices/1.png", *BAND, "--out", "o.csv", "--overlay", "scan/../slices"), "another folder"),
     ],
-    "calibrate": [(("scan", *BAND, "--out", "scan"), RULE), (("scan/scan.tif", *BAND, "--out", "."), RULE)],
+    "calibrate": [
+        (("scan", *BAND, "--out", "scan"), "exists already"),
+        (("scan/scan.tif", *BAND, "--out", "."), "exists already"),
+    ],
     "windows": [
         (("scan/scan.tif", "--out", "scan/scan.tif"), RULE),
         (("scan", "--out", "scan/../scan/scan.tif"), RULE),
         (("scan/scan.tif", "--out", "hard.tif"), RULE),
         (("scan/scan.tif", "--out", "link.tif"), RULE),
     ],
-    "train": [(("scan", "--out", "scan"), RULE), (("scan", "--init-from", "model", "--out", "model"), RULE)],
+    "train": [
+        (("scan", "--out", "scan"), "exists already"),
+        (("scan", "--init-from", "model", "--out", "model"), "exists already"),
+    ],
     "sample": [
         (("model", "--out", "model/generator.safetensors"), "must be named *.tif"),
         (("model", "--out", "weights.tif"), RULE),
@@ -70,7 +76,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_tiff("scan/scan.tif", np.zeros((1, 8, 8), np.uint8))
     write_tiff("new.tif", np.zeros((1, 8, 8), np.uint8))
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("slices/1.png")
-    for name in ("model/generator.safetensors", "model/model.json", "reference.json", "new.json"):
+    for name in (
+        "model/generator.safetensors",
+        "model/model.json",
+        "reference.json",
+        "new.json",
+        "scan/standard.json",
+    ):
         Path(name).write_text('{"kind": "a card"}')
     Path("link.csv").symlink_to("scan/scan.tif")
     Path("link.tif").symlink_to("scan/scan.tif")
