@@ -14,7 +14,8 @@ export PORT
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  make repro SCAN=insegt_carbon   the same for another entry of scans: in params.yaml"
+	@echo "  make repro SCAN=NAME  the same for the scan NAME, an entry of scans: in params.yaml, which has"
+	@awk '/^scans:/ {on = 1; next} /^[^ \#]/ {on = 0} on && /^  [A-Za-z]/ {sub(":.*", ""); printf "%22s  %s\n", "", $$1}' params.yaml
 
 setup: $(VENV)/.installed mlflow.db ## Install everything into .venv (the others do it by themselves)
 

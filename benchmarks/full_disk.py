@@ -31,7 +31,9 @@ import torch
 
 from microgan.core.atomic import atomic
 from microgan.core.errors import UserError, one_line
-from microgan.core.files import write_csv, write_json, write_tiff, write_tiff_in_bands
+from microgan.core.files import write_tiff, write_tiff_in_bands
+from microgan.core.json_files import write_json
+from microgan.core.tables import write_csv
 from microgan.detection.circles import Circles
 from microgan.evaluation.arrays import write_arrays
 from microgan.evaluation.encoder import Encoder, EncoderConfig, save_encoder

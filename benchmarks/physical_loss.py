@@ -28,7 +28,8 @@ from torch import Tensor
 
 from microgan.core.config import Config
 from microgan.core.domain import Domain
-from microgan.core.files import atomic, write_csv
+from microgan.core.files import atomic
+from microgan.core.tables import write_csv
 from microgan.gan.checkpoint_selection import two_point
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.sampling import sample

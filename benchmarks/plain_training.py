@@ -86,7 +86,7 @@ class Crops:
     """Random windows of the training regions, one at a time, from a float32 copy of the scan in memory."""
 
     def __init__(self, planes: Planes, size_px: int, seed: int) -> None:
-        self.grey, self.mask = np.array(planes.grey, np.float32), np.array(planes.mask)
+        self.grey, self.mask = np.array(planes.grey, np.float32), planes.mask
         boxes = planes.info.regions["train"]
         self.boxes = [box for box in boxes if min(box[2] - box[1], box[4] - box[3]) >= size_px]
         self.size_px, self.rng = size_px, np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from microgan.core.files import write_json
+from microgan.core.json_files import write_json
 from microgan.evaluation.fidelity import evaluate, fidelity_headline
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.image_metrics import (

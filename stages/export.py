@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from microgan.core.files import read_json, write_json
+from microgan.core.json_files import read_json, write_json
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.exporters.export import SIDECAR, ExportConfig, empty_sidecar, export, must_be_replaceable
 from microgan.exporters.export_input import ExportInput

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from microgan.core.domain import Domain
-from microgan.core.files import file_sha256, write_json, write_tiff
+from microgan.core.files import file_sha256, write_tiff
+from microgan.core.json_files import write_json
 from microgan.detection.detect import detect_all
 from microgan.evaluation.random_packing import fit_packing
 from microgan.samples.card import SampleCard, SampleConfig, card_path

@@ -5,10 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from microgan.core.errors import UserError
 from microgan.core.files import atomic
+from stages.yaml_file import read_yaml
 
 RAW = Path("data/raw")
 SIMULATED = "simulated"  # the scan that data/raw/dvc.yaml makes
@@ -54,7 +53,9 @@ def _imports(scan: str | None = None) -> dict[Path, Path]:
     """Return the files of ``scan``, or of all, that come from elsewhere, and the .dvc file of each."""
     imports: dict[Path, Path] = {}
     for dvc_file in sorted(RAW.glob("*/*.dvc")):
-        content = yaml.safe_load(dvc_file.read_text())
+        content = read_yaml(dvc_file)
+        if not isinstance(content, dict) or not isinstance(content.get("outs"), list):
+            raise UserError(dvc_file, "no outs", "must be as dvc import-url wrote it: git checkout it")
         folder = (dvc_file.parent / content.get("wdir", ".")).resolve()
         if scan is None or folder == (RAW / scan).resolve():
             imports |= {folder / out["path"]: dvc_file for out in content["outs"]}

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgan import __version__
-from microgan.core.files import read_json
 from microgan.gan.checkpoint import CARD, WEIGHTS
+from microgan.gan.model_card import read_model_card
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +40,7 @@ def register(client: "MlflowClient", run: str, scan: str, folder: Path) -> None:
 
     Weights that are registered already are not kept again; the alias moves to them.
     """
-    registered, weights = registered_name(scan), read_json(folder / CARD)["weights_sha256"]
+    registered, weights = registered_name(scan), read_model_card(folder / CARD)["weights_sha256"]
     number = _version_of(client, registered, weights) or _keep(client, run, registered, folder)
     client.set_registered_model_alias(registered, folder.name, number)
 
@@ -55,11 +55,18 @@ def record(
     tags = {**{key: f"{value:.6g}" for key, value in known.items()}, "reference_sha256": reference_sha256}
     for key, text in tags.items():
         client.set_model_version_tag(registered, number, key, text)
-    words = f"{name} of {scan}: {known['pass_rate']:.1%} of its samples are valid"
-    words += f", {known['reference_pass_rate']:.1%} of real held-out windows"
-    if "kernel_distance" in known:
-        words += f"; kernel distance {known['kernel_distance']:.3g}"
-    client.update_model_version(registered, number, words)
+    client.update_model_version(registered, number, f"{name} of {scan}: {in_words(figures)}")
+
+
+def in_words(figures: Mapping[str, float | None]) -> str:
+    """Say in a sentence how good a model is."""
+    if not figures["pass_rate"]:
+        return f"none of {figures['n']} samples is valid"
+    valid = f"{figures['pass_rate']:.1%} of {figures['n']} samples are valid"
+    real = f"{figures['reference_pass_rate']:.1%} of real held-out windows"
+    distance, scale = figures["kernel_distance"], figures["kernel_distance.training_windows"]
+    far = "" if distance is None else f", kernel distance {distance:.2g} (training windows: {scale:.2g})"
+    return f"{valid} ({real}){far}"
 
 
 def promote(client: "MlflowClient", scan: str, names: Sequence[str]) -> str | None:
@@ -134,7 +141,7 @@ def _keep(client: "MlflowClient", run: str, registered: str, folder: Path) -> st
     client.log_outputs(run, [LoggedModelOutput(model, step=0)])
     if not client.search_registered_models(f"name = '{registered}'"):
         client.create_registered_model(registered)
-    card = read_json(folder / CARD)
+    card = read_model_card(folder / CARD)
     training = card["training"]
     tags = {"weights_sha256": card["weights_sha256"], "scan": card["scan"]["name"], "model": folder.name}
     tags |= {key: str(training[key]) for key in ("steps", "git_commit") if training.get(key) is not None}
@@ -156,7 +163,7 @@ def _write(folder: Path, out: Path, run: str, model: str) -> None:
             mlflow_model=Model(run_id=run, model_id=model),
             loader_module=LOADER,
             data_path=str(data),
-            signature=_signature(read_json(folder / CARD)["scan"]["dtype"]),
+            signature=_signature(read_model_card(folder / CARD)["scan"]["dtype"]),
             input_example={"count": 4, "rows": 64, "cols": 64, "seed": 0, "periodic": False},
             pip_requirements=[f"{name}=={_public(version(name))}" for name in LIBRARIES],
             metadata={"microgan": __version__},

@@ -3,7 +3,6 @@
 Also drawn here, as no other stage needs it: a large periodic cell of each model, judged by all its windows.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, Field
 
+from microgan.core.config import Config
 from microgan.core.domain import Domain
-from microgan.core.files import file_sha256, read_json, write_json
+from microgan.core.files import file_sha256
+from microgan.core.json_files import read_json, read_numbers, write_json
+from microgan.core.tables import read_table
 from microgan.gan.checkpoint import load_model
+from microgan.gan.model_card import CARD, read_model_card
 from microgan.gan.sampling import sample
 from microgan.report.page import build_report
 from microgan.report.results import LargeCell, ModelResult
@@ -25,7 +29,7 @@ from microgan.validity.calibration import CalibrationConfig
 from microgan.validity.large_images import judge_large_image
 from microgan.validity.reference import Reference
 from stages.project import git_commit
-from stages.registry import best_model
+from stages.registry import best_model, in_words
 from stages.samples import read_samples
 from stages.stage import BASELINE, Stage, run, section, selected
 
@@ -76,7 +80,7 @@ def main(stage: Stage) -> None:
         },
     )
     write_json("metrics/headline.json", comparison(judged))
-    lines = [verdict(name, judged[name]) for name in models]
+    lines = [f"{name}: {in_words(judged[name])}" for name in models]
     stage.say(f"{out}: {'; '.join(lines)}")
     for model in results:
         stage.tracker.headline(headline(model))
@@ -86,17 +90,6 @@ def main(stage: Stage) -> None:
     for name in models:  # also those that did not have to be trained again
         stage.tracker.model(stage.scan, Path("models") / name)
     stage.tracker.best_model(stage.scan, judged, file_sha256(REFERENCE))
-
-
-def verdict(name: str, figures: Mapping[str, float | None]) -> str:
-    """Say in a sentence how good a model is."""
-    if not figures["pass_rate"]:
-        return f"{name}: none of {figures['n']} samples is valid"
-    valid = f"{name}: {figures['pass_rate']:.1%} of {figures['n']} samples are valid"
-    real = f"{figures['reference_pass_rate']:.1%} of real held-out windows"
-    distance, scale = figures["kernel_distance"], figures["kernel_distance.training_windows"]
-    far = "" if distance is None else f", kernel distance {distance:.2g} (training windows: {scale:.2g})"
-    return f"{valid} ({real}){far}"
 
 
 def description(lines: Sequence[str], doubts: Sequence[str]) -> str:
@@ -115,7 +108,40 @@ def comparison(judged: Mapping[str, Mapping[str, float | None]]) -> dict[str, di
 def figures(name: str) -> dict[str, float | None]:
     """Read the headline figures of one model."""
     folder = Path("metrics") / name
-    return {**read_json(folder / "validity.json"), **read_json(folder / "headline.json")}
+    return {**read_validity(folder / "validity.json"), **read_numbers(folder / "headline.json")}
+
+
+class Validity(Config):
+    """What is read of ``metrics/MODEL/validity.json``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    pass_rate: float = Field(ge=0, le=1)
+    reference_pass_rate: float = Field(ge=0, le=1)
+    pass_rate_ratio: float = Field(ge=0)
+    n: int = Field(ge=1)
+    rejected_by: dict[str, int]
+    reference_rejected_by: dict[str, int]
+
+
+class Training(Config):
+    """What is read of a model's card about its training."""
+
+    model_config = ConfigDict(extra="allow")
+
+    steps: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    device: str
+    precision: str
+    kept: dict[str, Any]
+    config: dict[str, Any]
+
+
+def read_validity(path: Path) -> dict[str, Any]:
+    """Read validity.json, checked."""
+    content = read_json(path)
+    Validity.from_mapping(content, str(path))
+    return content
 
 
 def result(name: str, info: ScanInfo) -> ModelResult:
@@ -126,7 +152,7 @@ def result(name: str, info: ScanInfo) -> ModelResult:
     valid, rejected = (np.flatnonzero(mask)[:MOST_IMAGES] for mask in (samples.valid, ~samples.valid))
     return ModelResult(
         name=name,
-        validity=read_json(metrics / "validity.json"),
+        validity=read_validity(metrics / "validity.json"),
         fidelity=read_json(metrics / "fidelity.json"),
         curves=read_json(metrics / "curves.json"),
         valid_samples=info.normalise(samples.grey[valid]),
@@ -144,7 +170,9 @@ def result(name: str, info: ScanInfo) -> ModelResult:
 
 def training(name: str) -> dict[str, Any]:
     """Read how a model was trained."""
-    about = read_json(Path("models") / name / "model.json")["training"]
+    path = Path("models") / name / CARD
+    about = read_model_card(path)["training"]
+    Training.from_mapping(about, f"{path}: training")
     metrics = Path("metrics") / name
     known = {key: str(about[key]) for key in ENVIRONMENT if about.get(key) is not None}
     return {
@@ -164,8 +192,7 @@ def training(name: str) -> dict[str, Any]:
 
 def rows_of(path: Path) -> list[dict[str, float]]:
     """Read a table of numbers."""
-    with path.open(newline="") as stream:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    return read_table(path, {"step": float}, others=float)  # also what is not finite, as a score may be
 
 
 def large_cell(name: str, reference: Reference, seed: int) -> LargeCell:
@@ -192,7 +219,7 @@ def headline(model: ModelResult) -> dict[str, float | None]:
     }
     if model.training_steps is not None and model.training_seconds is not None:
         numbers |= {"steps": model.training_steps, "train_seconds": model.training_seconds}
-    numbers |= read_json(Path("metrics") / model.name / "headline.json")
+    numbers |= read_numbers(Path("metrics") / model.name / "headline.json")
     return {f"{model.name}.{key}": value for key, value in numbers.items()}
 
 

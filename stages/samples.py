@@ -1,18 +1,16 @@
 """The files in samples/MODEL that stages pass on: generated images, their verdicts and their circles."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
-from microgan.core.errors import UserError
-from microgan.core.files import write_csv
+from microgan.core.tables import number, text, truth, write_csv
 from microgan.detection.circles import Circles
+from microgan.scan.images import pages
 from microgan.validity.judging import Verdict
-from microgan.validity.measuring import read_circles
+from microgan.validity.measuring import read_circles, read_image_table
 
 MEASURES, CIRCLES = "measures.csv", "circles.csv"  # by microgan's own rules, and what they rest on
 DESCRIPTORS, NEAREST = "descriptors.safetensors", "nearest_windows.csv"
@@ -37,29 +35,20 @@ class Samples:
 
 
 def read_stack(path: Path) -> np.ndarray:
-    """Read a stack (N, rows, cols), also one of a single page."""
-    try:
-        pages = tifffile.imread(path)
-    except (ValueError, tifffile.TiffFileError) as error:
-        raise UserError(path, "unreadable", f"must be a whole TIFF file ({error})") from None
-    return pages.reshape(-1, *pages.shape[-2:])
+    """Read a stack (N, rows, cols), also one of a single page, by the reader of scans."""
+    return np.stack([page for _, page in pages([path])])
 
 
 def read_samples(folder: Path) -> Samples:
     """Read the files that the stages generate, measure and validate wrote."""
     grey = read_stack(folder / "generated.tif")
     circles = read_circles(folder / CIRCLES, len(grey))
-    with (folder / "verdicts.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if len(rows) != len(grey):
-        raise UserError(
-            folder / "verdicts.csv", len(rows), f"must have a row for each of {len(grey)} samples"
-        )
-    verdicts = []
-    for row, sample_circles in zip(rows, circles, strict=True):
-        valid, reasons = row.pop("valid") == "True", tuple(row.pop("reasons").split())
-        measures = {name: float(value) for name, value in row.items() if name != "image"}
-        verdicts.append(Verdict(valid, reasons, measures, sample_circles))
+    columns = {"valid": truth, "reasons": text}
+    rows = read_image_table(folder / "verdicts.csv", columns, others=number, count=len(grey))
+    verdicts = [
+        Verdict(row.pop("valid"), tuple(row.pop("reasons").split()), row, of_image)
+        for row, of_image in zip(rows, circles, strict=True)
+    ]
     return Samples(grey, verdicts)
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,14 @@ import yaml
 
 from microgan.core.atomic import atomic_together, must_be_writable
 from microgan.core.config import Config
-from microgan.core.errors import UserError, one_line
+from microgan.core.errors import (
+    UserError,
+    defect_in_words,
+    memory_is_full,
+    one_line,
+    shortened,
+    shortened_name,
+)
 from microgan.core.notes import warnings_on_stderr
 from microgan.core.signals import ENDING
 from microgan.core.words import PLAIN_NAME, PLAIN_NAME_RULE
@@ -24,8 +32,12 @@ from stages.heartbeat import Heartbeat
 from stages.parent import ends_with_its_parent
 from stages.project import project_root
 from stages.tracking import Tracker
+from stages.yaml_file import read_yaml
 
 PARAMS = Path("params.yaml")
+LARGEST_WINDOW_PX = 1024
+LONGEST_NAME = 100  # of a scan or model, as it becomes a folder's name
+DEBUG = "MICROGAN_DEBUG"  # set in the environment, tracebacks are shown
 SECTIONS = (
     "scan",
     "window_px",
@@ -143,7 +155,10 @@ def run(main: Callable[[Stage], None]) -> None:
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """End the program with one line: status 2 for what the user can mend, 130 after Ctrl-C or SIGTERM."""
+    """End the program with one line: status 2 for what the user can mend, 130 after Ctrl-C or SIGTERM.
+
+    Status 70 means a defect of microgan.
+    """
     for number in ENDING:  # until here, see stages/__init__.py
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
@@ -153,8 +168,11 @@ def errors_in_one_line() -> Iterator[None]:
         _leave(130, "interrupted: earlier results are intact, run the same command again to go on")
     except (UserError, OSError) as error:
         _leave(2, one_line(error) + _hint_in_a_copy(error))
-    except MemoryError as error:
-        _leave(2, f"memory is full: {one_line(error) or 'use smaller batches or images'}")
+    except Exception as error:  # noqa: BLE001  the unknown, too, is one line
+        if os.environ.get(DEBUG):
+            traceback.print_exception(error)
+        full = memory_is_full(error)
+        _leave(2 if full else 70, full or defect_in_words(error, f"the same run with {DEBUG}=1 shows"))
 
 
 @contextmanager
@@ -181,16 +199,16 @@ def load_params(path: Path = PARAMS) -> dict[str, Any]:
         If the file is missing or broken, or has an unknown section.
     """
     try:
-        params = yaml.safe_load(path.read_text())
+        params = read_yaml(path)
     except FileNotFoundError:
         raise UserError(path, "missing", "file must exist in the folder that stages run in") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(path, "unreadable", f"must be YAML ({one_line(error)})") from None
     if not isinstance(params, dict):
         raise UserError(path, "no sections", f"must have the sections {', '.join(SECTIONS)}")
     for name in params:
         if name not in SECTIONS:
-            raise UserError(f"{path}: {name}", "unknown section", f"known are {', '.join(SECTIONS)}")
+            raise UserError(
+                f"{path}: {shortened_name(name)}", "unknown section", f"known are {', '.join(SECTIONS)}"
+            )
     for group in ("scans", "models"):
         for name in section(params, group):
             _must_be_plain(name, f"{path}: {group}")
@@ -202,10 +220,12 @@ def _must_be_plain(name: object, where: str) -> None:
     if not isinstance(name, str):
         kind = type(name).__name__
         raise UserError(
-            where, name, f"must be a name; YAML reads it as {kind}: begin it with a letter (scan_...)"
+            where,
+            shortened(name),
+            f"must be a name; YAML reads it as {kind}: begin it with a letter (scan_...)",
         )
-    if not re.fullmatch(PLAIN_NAME, name) or yaml.safe_load(name) != name:
-        raise UserError(where, repr(name), PLAIN_NAME_RULE)
+    if len(name) > LONGEST_NAME or not re.fullmatch(PLAIN_NAME, name) or yaml.safe_load(name) != name:
+        raise UserError(where, shortened(name), PLAIN_NAME_RULE)
 
 
 def section(params: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -216,14 +236,14 @@ def section(params: Mapping[str, Any], path: str) -> dict[str, Any]:
             raise UserError(f"{PARAMS}: {path}", "missing", "section must exist")
         values = values[name]
     if not isinstance(values, dict):
-        raise UserError(f"{PARAMS}: {path}", repr(values), "must be a section of named values")
+        raise UserError(f"{PARAMS}: {path}", shortened(values), "must be a section of named values")
     return values
 
 
 def scan_name(params: Mapping[str, Any]) -> str:
     """Return the name of the scan, which must be one of ``scans:``."""
     name, known = params.get("scan"), section(params, "scans")
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UserError(f"{PARAMS}: scan", name, f"must be one of {', '.join(known)}")
     return str(name)
 
@@ -231,8 +251,9 @@ def scan_name(params: Mapping[str, Any]) -> str:
 def window_px(params: Mapping[str, Any]) -> int:
     """Return the side of a window in pixels."""
     side = params.get("window_px")
-    if not isinstance(side, int) or side < 16 or side % 8:
-        raise UserError(f"{PARAMS}: window_px", side, "must be a multiple of 8, at least 16")
+    if not isinstance(side, int) or not 16 <= side <= LARGEST_WINDOW_PX or side % 8:
+        rule = f"must be a multiple of 8, from 16 to {LARGEST_WINDOW_PX}"
+        raise UserError(f"{PARAMS}: window_px", side, rule)
     return side
 
 

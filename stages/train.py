@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from microgan.core.files import atomic, write_csv
+from microgan.core.files import atomic
+from microgan.core.tables import write_csv
 from microgan.gan.checkpoint import save_model
 from microgan.gan.checkpoint_selection import CheckpointScore
 from microgan.gan.config import ModelConfig, TrainConfig

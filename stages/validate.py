@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from microgan.core.files import write_json, write_tiff
+from microgan.core.files import write_tiff
+from microgan.core.json_files import write_json
 from microgan.core.notes import warn
 from microgan.report.figures.rules import calibration_sheet
 from microgan.report.figures.windows import verdict_sheet
@@ -32,7 +33,7 @@ def main(stage: Stage) -> None:
     folder = Path("samples") / name
     grey = read_stack(folder / "generated.tif")
     images = torch.from_numpy(reference.scan.normalise(grey))[:, None]
-    measured = MeasuredWindows.load(folder / MEASURES, folder / CIRCLES)
+    measured = MeasuredWindows.load(folder / MEASURES, folder / CIRCLES, len(grey))
     own = import_own_rules(config.own)
     verdicts = judge_measured(measured.and_by(images, reference, own), reference)
     windows = held_out_windows(Planes.load(Path("data/planes")), reference.window_px, config)

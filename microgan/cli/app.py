@@ -2,7 +2,8 @@
 
 Commands print a short result on standard output, or with --json one JSON object; progress bars and errors go
 to standard error. The exit status is 0 on success, 2 for bad input (explained in one line), 1 for a negative
-result under --strict, and 130 after Ctrl-C. Files are written whole or not at all.
+result under --strict, 130 after Ctrl-C, and 70 for a defect of microgan. Files are written whole or not at
+all.
 """
 
 from typing import Annotated
@@ -26,6 +27,9 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="After an error, print where in the program it arose.")
     ] = False,
 ) -> None:
     pass

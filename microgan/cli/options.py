@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from microgan.cli.app import app
+from microgan.cli.targets import refuse_folder_of_images, refuse_inputs
 from microgan.core.errors import UserError
 
 # Parameters of the library whose option has another name
@@ -37,29 +38,52 @@ GreyScale = Annotated[
     typer.Option(
         "--grey-scale",
         help="scan: images must be on the grey scale of the reference's scan, as samples and its own planes "
-        "are. own: their own percentiles 0.5 and 99.5 are taken for those of the scan.",
+        "are. own: for images saved on another scale, say of 8 bits: their darkest and brightest values "
+        "(percentiles 0.5 and 99.5) are mapped to those of the scan.",
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of all random numbers: same seed, same result.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Of all random numbers: same seed, same result.")
+]
 Periodic = Annotated[bool, typer.Option("--periodic", help="Opposite borders fit together.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, for scripts.")]
 
 
 def check_radius(band_px: tuple[float, float]) -> None:
+    """Refuse a band of radii that is none."""
     if not 1 <= band_px[0] < band_px[1] < math.inf:
         rule = "must be MIN MAX with 1 <= MIN < MAX, both finite"
         raise UserError("--radius", f"{band_px[0]:g} {band_px[1]:g}", rule)
 
 
-def check_paths(read: Iterable[Path], **written: tuple[Path | None, str, *tuple[str, ...]]) -> None:
-    """Refuse missing paths, and names that promise another kind of file, before torch is imported."""
+def check_paths(read: Iterable[Path], **written: tuple[Path | None, *tuple[str, ...]]) -> None:
+    """Refuse missing paths and bad targets, before torch is imported.
+
+    Parameters
+    ----------
+    read
+        Files and folders that must be there.
+    **written
+        Option -> the target and the suffixes that it may have; without a suffix it is a folder.
+
+    Raises
+    ------
+    UserError
+        If a path is missing, or a target's name promises another kind of file, or is what is read.
+    """
+    read = list(read)
     for option, (path, *suffixes) in written.items():
-        if path is not None and path.suffix.lower() not in suffixes:
+        if path is not None and suffixes and path.suffix.lower() not in suffixes:
             rule = " or ".join(f"*{suffix}" for suffix in suffixes)
             raise UserError(f"--{option}", path, f"must be named {rule}")
     for path in read:
         if not path.exists():
             raise UserError(path, "missing", "the file or folder must exist")
+    for option, (path, *_) in written.items():
+        if path is not None and option == "overlay":
+            refuse_folder_of_images("--overlay", path, read)
+        elif path is not None:
+            refuse_inputs(f"--{option}", path, read)
 
 
 def as_typed(error: UserError, command: Sequence[str]) -> UserError:

@@ -20,6 +20,14 @@ from microgan.cli.options import (
 )
 from microgan.core.errors import UserError
 from microgan.core.words import counted
+from microgan.scan.allowed import LARGEST_PLANE_PX
+
+FollowOutside = Annotated[
+    bool, typer.Option("--follow-outside", help="Read also files that the scan names outside of its folder.")
+]
+LargestPlane = Annotated[
+    int, typer.Option(min=1, help="Most pixels of a plane that a far smaller file unfolds to.")
+]
 
 
 @app.command("inspect")
@@ -54,6 +62,8 @@ def inspect_command(
         float | None, typer.Option(help="Side of a pixel, micrometres, whatever the file says.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
     shape: Annotated[
         tuple[int, int, int] | None, typer.Option(help="Raw files: planes, rows, columns.")
     ] = None,
@@ -77,6 +87,8 @@ def inspect_command(
         "exclude": exclude or [],
         "voxel_size_um": voxel_size_um,
         "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
         "shape": shape,
         "dtype": dtype,
         "byte_order": byte_order,
@@ -119,10 +131,10 @@ def simulate_command(
         values |= {"matrix_attenuation_per_um": 0.002, "disc_attenuation_per_um": 0.001}
     result = simulate(SimulateConfig.from_mapping(values, "simulate"), out)
     found = f"{counted(result['discs'], 'disc')} in {counted(planes, 'plane')}"
-    words = f"{found}, volume fraction {result['volume_fraction']:.3f}"
-    print_result(
-        result, f"{words}, signal-to-noise ratio {result['signal_to_noise']:.1f}, written to {out}", as_json
-    )
+    ratio = result["signal_to_noise"]
+    noise = "unknown: no disc has a core" if ratio is None else f"{ratio:.1f}"
+    words = f"{found}, volume fraction {result['volume_fraction']:.3f}, signal-to-noise ratio {noise}"
+    print_result(result, f"{words}, written to {out}", as_json)
 
 
 @app.command("detect")
@@ -139,7 +151,7 @@ def detect_command(
     The CSV file has the columns image, row, col, radius, score: in pixels, pixel centres at integers.
     """
     check_radius(radius)
-    check_paths(images, out=(out, ".csv"))
+    check_paths(images, out=(out, ".csv"), overlay=(overlay,))
     from microgan.commands.detect import detect
     from microgan.detection.detector import Detector
 
@@ -167,6 +179,8 @@ def calibrate_command(
     ] = None,
     planes: Annotated[str | None, typer.Option(help='Planes to read, a range: "10:200:4".')] = None,
     dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
     false_rejection_budget: Annotated[
         float, typer.Option(help="Fraction of real windows that all rules together may reject.")
     ] = 0.05,
@@ -178,6 +192,8 @@ def calibrate_command(
 
     The folder OUT is what `microgan train` learns from; its reference.json is what the other commands take.
     """
+    check_radius(radius)
+    check_paths([scan], out=(out,))
     from microgan.commands.calibrate import calibrate
     from microgan.scan.config import ScanConfig
     from microgan.validity.calibration import CalibrationConfig
@@ -191,6 +207,8 @@ def calibrate_command(
         "voxel_size_um": voxel_size_um,
         "planes": planes,
         "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
         "split": parts | {"margin_px": margin_px},
     }
     rules = {"false_rejection_budget": false_rejection_budget, "windows": windows, "seed": seed}

@@ -20,6 +20,7 @@ from microgan.cli.options import (
     check_paths,
     print_result,
 )
+from microgan.cli.targets import refuse_inputs
 from microgan.core.errors import UserError
 from microgan.core.words import counted
 
@@ -40,6 +41,7 @@ def train_command(
     as_json: Json = False,
 ) -> None:
     """Train a generator. After Ctrl-C the same command goes on where it was."""
+    check_paths([scan, *([] if init_from is None else [init_from])], out=(out,))
     from microgan.commands.train import train
     from microgan.gan.config import TrainConfig
 
@@ -102,6 +104,9 @@ def sample_command(
             raise UserError(
                 option, "without --repair", "needs --repair REFERENCE, as only then images are judged"
             )
+    check_paths([] if repair is None else [repair], out=(out, *TIFF))
+    refuse_inputs("--out", out, [Path(model)])
+    refuse_inputs("--out", out.with_suffix(".json"), [] if repair is None else [repair])  # its card
     from microgan.commands.images import ReferenceFile
     from microgan.commands.sample import Repair, sample
     from microgan.core.domain import Domain
@@ -143,7 +148,9 @@ def validate_command(
     An image larger than the windows that the rules were calibrated on is valid when all of its windows are,
     half a window from one to the next, and no two discs of the whole image overlap by too much.
     """
-    check_paths([*images, reference], out=(out, ".csv"), keep=(keep, *TIFF))
+    check_paths([*images, reference], out=(out, ".csv"), keep=(keep, *TIFF), overlay=(overlay,))
+    if keep is not None:
+        refuse_inputs("--keep", keep.with_suffix(".json"), [reference])  # its card
     from microgan.commands.images import ReferenceFile
     from microgan.commands.validate import validate
 
@@ -255,7 +262,8 @@ def export_command(
     Images are phase images of two values or, with a reference, grey ones. These are judged, and the valid
     ones are written.
     """
-    check_paths(images if reference is None else [*images, reference])
+    materials = [Path(name) for name in (disc_material, matrix_material) if name and name.endswith(".json")]
+    check_paths([*images, *([] if reference is None else [reference]), *materials], out=(out,))
     from microgan.commands.export import export, in_words, materials_of
     from microgan.commands.images import ReferenceFile
     from microgan.exporters.export import ExportConfig
@@ -273,6 +281,6 @@ def export_command(
     }
     config = ExportConfig.from_mapping(values, "export")
     rules = None if reference is None else ReferenceFile(reference, allow_own_rules)
-    materials = materials_of(disc_material, matrix_material, config.phases, config.formats)
-    result = export(images, rules, grey_scale, periodic, out, config, materials)
+    elastic = materials_of(disc_material, matrix_material, config.phases, config.formats)
+    result = export(images, rules, grey_scale, periodic, out, config, elastic)
     print_result(result, in_words(result), as_json)

@@ -8,7 +8,7 @@ import torch
 
 from microgan.commands.images import ReferenceFile, must_be_named, must_be_window, written
 from microgan.core.errors import UserError
-from microgan.core.files import write_json
+from microgan.core.json_files import write_json
 from microgan.detection.detect import detect_all
 from microgan.evaluation import fidelity
 from microgan.evaluation.descriptors import DESCRIPTORS, Descriptor

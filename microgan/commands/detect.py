@@ -9,8 +9,8 @@ import torch
 
 from microgan.commands.images import magnification, must_be_named, overlay_name, written
 from microgan.core.errors import UserError
-from microgan.core.files import write_csv
 from microgan.core.notes import warn
+from microgan.core.tables import write_csv
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect as detect_discs
 from microgan.detection.detector import Detector, check_band_fits
@@ -28,10 +28,11 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
     """Find the discs of images, and draw their circles into pictures in the folder ``overlay``."""
     must_be_named("--out", out, ".csv")
     pages = discs = 0
+    is_other_polarity = False
     radii: list[np.ndarray] = []
 
     def rows() -> Iterator[tuple[object, ...]]:
-        nonlocal pages, discs
+        nonlocal pages, discs, is_other_polarity
         for names, batch in batches(images, "detect", with_outside=True):
             check_band_fits(detector.radius_px, batch.shape[1:], "--radius")
             inside = [specimen(page) for page in batch]
@@ -44,27 +45,29 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
                     picture = overlay / overlay_name(pages, name)
                     circle_overlay(image, circles, picture, magnification(image))
                 if not pages:
-                    _warn_of_other_polarity(name, image, mask, detector)
+                    is_other_polarity = _warn_of_other_polarity(name, image, mask, detector)
                 pages, discs = pages + 1, discs + len(circles)
                 radii.append(circles.radius_px)
                 yield from ((name, *(round(float(value), 4) for value in row)) for row in circles.table())
 
     write_csv(out, ("image", "row", "col", "radius", "score"), rows())
-    if discs >= FEWEST_DISCS:
+    if discs >= FEWEST_DISCS and not is_other_polarity:  # radii of what are no discs say nothing
         for doubt in radius_doubts(np.concatenate(radii), detector.radius_px):
             warn(f"--radius: {doubt.removeprefix('radius_px: ')}")
     return {"files": written(circles=out, overlay=overlay), "images": pages, "discs": discs}
 
 
-def _warn_of_other_polarity(name: str, grey: np.ndarray, inside: np.ndarray, detector: Detector) -> None:
-    """Say so where discs of the other polarity explain the middle of an image far better."""
+def _warn_of_other_polarity(name: str, grey: np.ndarray, inside: np.ndarray, detector: Detector) -> bool:
+    """Say so where discs of the other polarity explain the middle of an image far better; return whether."""
     rows, cols = (slice(max((n - PATCH_PX) // 2, 0), (n + PATCH_PX) // 2) for n in grey.shape)
     patch = grey[rows, cols]
     if not inside[rows, cols].all() or 2 * detector.radius_px[1] > min(patch.shape):
-        return
-    if other_polarity_is_better(patch, detector.radius_px, detector.polarity):
+        return False
+    is_better = other_polarity_is_better(patch, detector.radius_px, detector.polarity)
+    if is_better:
         other = "dark" if detector.polarity == "bright" else "bright"
         warn(f"{name}: {other} discs explain the image far better: try --polarity {other}")
+    return is_better
 
 
 def _must_show_something(names: Sequence[str], pages: np.ndarray, inside: Sequence[np.ndarray]) -> None:

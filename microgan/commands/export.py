@@ -9,7 +9,7 @@ import torch
 
 from microgan.commands.images import ReferenceFile, must_contain_window, must_have_effect, written
 from microgan.core.errors import UserError
-from microgan.core.files import read_json
+from microgan.core.json_files import read_json
 from microgan.core.notes import warn
 from microgan.core.words import counted
 from microgan.evaluation.homogenisation import MATERIALS, PhaseProperties
@@ -64,7 +64,7 @@ def export(
         config, images, cards, None if reference is None else reference.scan.voxel_size_um
     )
     if reference is None or reference_file is None:
-        phase = phase_from_labels(pages, ", ".join(map(str, images)))
+        phase = _phase_of(pages, ", ".join(map(str, images)))
         inputs = ExportInput(phase, sources=names, periodic=periodic)
     else:
         must_contain_window(names[0], pages[0].shape, reference.window_px, reference_file)
@@ -105,6 +105,14 @@ def _material(option: str, name: str) -> PhaseProperties:
         return PhaseProperties.from_mapping({**DEFAULT_CONDUCTIVITY, **read_json(name)}, name)
     rule = "or a JSON file with young_modulus_gpa and poisson_ratio"
     raise UserError(option, name, f"must be {', '.join(MATERIALS)}, {rule}")
+
+
+def _phase_of(pages: np.ndarray, where: str) -> np.ndarray:
+    try:
+        return phase_from_labels(pages, where)
+    except UserError as error:
+        rule = f"{error.args[2]}; grey images need --reference, the reference.json of their material"
+        raise UserError(where, error.args[1], rule) from None
 
 
 def _options_must_have_effect(

@@ -8,9 +8,11 @@ import numpy as np
 
 from microgan.core.errors import UserError
 from microgan.core.files import file_sha256
+from microgan.core.notes import warn
 from microgan.validity.reference import Reference
 
 TIFF = (".tif", ".tiff")  # of files that are written
+STANDARD = "standard.json"  # beside reference.json
 OVERLAY_PX = 1600  # to about this size small pages are magnified
 
 
@@ -41,6 +43,9 @@ class ReferenceFile:
             inside = self.path / "reference.json"
             rule = f"must be the file {inside}" if inside.is_file() else "must be a file, reference.json"
             raise UserError("--reference", self.path, f"is a folder: {rule}")
+        if self.path.name == STANDARD:
+            beside = self.path.with_name("reference.json")
+            warn(f"{self.path}: has the standard limits, which training uses; yours are in {beside}")
         return Reference.load(self.path, self.allow_own_rules)
 
     @property

@@ -12,7 +12,7 @@ from microgan.commands.images import must_be_named, written
 from microgan.core.errors import UserError
 from microgan.core.files import atomic
 from microgan.core.notes import warn
-from microgan.core.words import counted
+from microgan.core.words import counted, in_bytes
 from microgan.inspection.entry import add_entry, entry_of, must_be_free
 from microgan.inspection.inspection import Inspection
 from microgan.inspection.inspection import inspect as inspect_scan
@@ -174,9 +174,9 @@ def _copied(source: Path, home: Path, inspection: Inspection) -> str:
     RAW.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(RAW).free
     if size > min(MOST_COPIED_BYTES, free):
-        rule = f"is not copied (at most {_bytes(min(MOST_COPIED_BYTES, free))}): move or link it to {home}"
+        rule = f"is not copied (at most {in_bytes(min(MOST_COPIED_BYTES, free))}): move or link it to {home}"
         raise UserError(
-            inspection.path, _bytes(size), f"{rule}, then microgan inspect {home} --add {home.name}"
+            inspection.path, in_bytes(size), f"{rule}, then microgan inspect {home} --add {home.name}"
         )
     base = source.parent if is_zarr(source) or source.is_file() else source
     with atomic(home) as draft:
@@ -185,7 +185,7 @@ def _copied(source: Path, home: Path, inspection: Inspection) -> str:
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, to)
         _must_be_whole(draft, inspection, source)
-    return f"{counted(len(files), 'file')} ({_bytes(size)})"
+    return f"{counted(len(files), 'file')} ({in_bytes(size)})"
 
 
 def _must_be_whole(draft: Path, inspection: Inspection, source: Path) -> None:
@@ -208,10 +208,3 @@ def _opened(draft: Path, config: ScanConfig, inspection: Inspection, rule: str) 
         return open_scan(draft, config)
     except UserError:
         raise UserError(inspection.path, "refers to other files", rule) from None
-
-
-def _bytes(size: int) -> str:
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size} bytes"

@@ -12,6 +12,7 @@ import torch
 from microgan.commands.images import TIFF, ReferenceFile, must_be_named, written
 from microgan.core.domain import Domain
 from microgan.core.files import write_tiff_in_bands
+from microgan.core.notes import warn
 from microgan.gan.checkpoint import load_model
 from microgan.gan.networks import Generator
 from microgan.gan.sampling import sample_to_tiff
@@ -41,6 +42,11 @@ def sample(
     with model_folder(model) as folder:
         generator, about = load_model(folder)
         info = ScanInfo.from_mapping(about.get("scan"), f"{folder / 'model.json'}: scan")
+    learnt_px = about.get("window_px")
+    if learnt_px and min(domain.size_px) < learnt_px:
+        given = "{} x {} px".format(*domain.size_px)
+        side = f"{learnt_px} x {learnt_px} px, the windows that the generator has learnt"
+        warn(f"--size: {given} is smaller than {side}: no rule judges such images")
     repaired = None
     if repair is None:
         sample_to_tiff(generator, out, info, config.count, domain, config.seed)

@@ -6,8 +6,9 @@ from typing import Any
 from microgan.commands.calibrate import PLANES, STANDARD
 from microgan.core.atomic import must_be_writable
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, write_csv
+from microgan.core.files import atomic
 from microgan.core.notes import warn
+from microgan.core.tables import write_csv
 from microgan.gan.checkpoint import save_model
 from microgan.gan.checkpoint_selection import CheckpointScore
 from microgan.gan.config import MODELS, TrainConfig

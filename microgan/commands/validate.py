@@ -19,13 +19,18 @@ from microgan.commands.images import (
     written,
 )
 from microgan.core.errors import UserError
-from microgan.core.files import write_csv, write_tiff_in_bands
+from microgan.core.files import write_tiff_in_bands
+from microgan.core.notes import warn
+from microgan.core.tables import write_csv
+from microgan.inspection.proposal import other_polarity_is_better_in
 from microgan.report.figures.windows import circle_overlay
 from microgan.samples.card import SampleCard, card_path, must_be_free_for_card
 from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import batches, image_files, pages, voxel_size_um
 from microgan.scan.planes import to_unit_range
 from microgan.validity.large_images import judge_any_size
+
+MOST_TRIED, PATCH_PX = 9, 256  # images, and pixels of each, in which the other polarity is tried
 
 
 def validate(
@@ -43,19 +48,23 @@ def validate(
     The valid ones are written to ``keep``, as they were read.
     """
     must_be_named("--out", out, ".csv")
-    _must_be_writable(keep, images)
+    must_be_named("--keep", keep, *TIFF)
+    if keep is not None:
+        must_be_free_for_card(keep)
     reference = reference_file.load()
     window = intensity_window(images, reference.scan, grey_scale)
     measures = sorted(reference.rules)
     valid: list[bool] = []
     reasons: Counter[str] = Counter()
     large = 0
+    first: list[np.ndarray] = []  # a few images of one size
 
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal large
         for names, batch in batches(images, "validate"):
             must_contain_window(names[0], batch[0].shape, reference.window_px, reference_file)
             grey = to_unit_range(batch, window)
+            first[:] = first or grey[:MOST_TRIED, :PATCH_PX, :PATCH_PX]
             verdicts = judge_any_size(torch.from_numpy(grey)[:, None], reference, periodic, progress=False)
             for name, image, verdict in zip(names, grey, verdicts, strict=True):
                 if overlay is not None:
@@ -68,6 +77,10 @@ def validate(
                 yield name, verdict.valid, " ".join(verdict.reasons), verdict.invalid_windows, *values
 
     write_csv(out, ("image", "valid", "reasons", "invalid_windows", *measures), rows())
+    if not any(valid) and other_polarity_is_better_in(first, reference.radius_px, reference.polarity):
+        other = "dark" if reference.polarity == "bright" else "bright"
+        words = f"{other} discs explain them far better, the reference has {reference.polarity} ones"
+        warn(f"{images[0]}: none is valid, and {words}: are the images inverted?")
     kept = keep if keep is not None and any(valid) else None
     if kept is not None:
         _write_valid(images, valid, reference_file, kept)
@@ -80,15 +93,6 @@ def validate(
         "large": large,
         "rejected_by": dict(reasons.most_common()),
     }
-
-
-def _must_be_writable(keep: Path | None, images: Sequence[Path]) -> None:
-    if keep is None:
-        return
-    must_be_named("--keep", keep, *TIFF)
-    must_be_free_for_card(keep)
-    if keep.resolve() in {path.resolve() for path in image_files(images)}:
-        raise UserError("--keep", keep, "must not be one of the files that are judged")
 
 
 def _write_valid(images: Sequence[Path], valid: Sequence[bool], reference: ReferenceFile, keep: Path) -> None:

@@ -10,7 +10,7 @@ from microgan.commands.images import TIFF, must_be_named, written
 from microgan.core.errors import UserError
 from microgan.core.files import write_tiff
 from microgan.scan.field_of_view import specimen
-from microgan.scan.images import image_files, pages, voxel_size_um
+from microgan.scan.images import pages, voxel_size_um
 from microgan.scan.planes import Planes, window_corners
 from microgan.scan.windows import Windows
 
@@ -25,7 +25,8 @@ def windows(
     Parameters
     ----------
     scan
-        A folder that ingest wrote (``data/planes``), or a file or folder of slices.
+        A folder of planes (``data/planes``, or ``planes`` that ``microgan calibrate`` wrote), or a file or
+        folder of slices.
     count, size_px, seed
         Number of windows, their side, and the seed of their places.
     out
@@ -40,11 +41,12 @@ def windows(
         drawn = Windows(planes, part or "held_out", size_px).draw(rng, count)[:, 0].numpy()
         stack, voxel_um = planes.info.denormalise(drawn), planes.info.voxel_size_um
     elif part is not None:
-        rule = "needs a scan that ingest has split, data/planes: slices have no parts"
+        rule = (
+            "slices have no parts: needs data/planes of a project, or the folder planes/ that "
+            "`microgan calibrate` wrote"
+        )
         raise UserError("--part", part, rule)
     else:
-        if out.resolve() in {path.resolve() for path in image_files([scan])}:
-            raise UserError("--out", out, "must not be one of the files that windows are drawn from")
         stack, voxel_um = _of_slices(scan, count, size_px, rng), voxel_size_um([scan])
     write_tiff(out, stack, voxel_um)
     return {"files": written(windows=out), "windows": count, "size_px": size_px, "seed": seed, "part": part}

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from microgan.core.errors import UserError
+from microgan.core.errors import UserError, shortened, shortened_name
 
 LONGEST_VALUE = 80  # characters of a value in an error
 
@@ -35,22 +35,23 @@ class Config(BaseModel):
         UserError
             Names the first parameter that is unknown, misspelt, of a wrong type or out of range.
         """
+        if not isinstance(values, Mapping | None):
+            raise UserError(where, shortened(values, LONGEST_VALUE), "must be a section of named values")
         try:
             return cls.model_validate(dict(values or {}))
         except ValidationError as error:
             first = error.errors()[0]
-            path = ".".join([where, *(str(part) for part in first["loc"])])
+            path = ".".join([where, *(shortened_name(part) for part in first["loc"])])
             message = first["msg"].removeprefix("Value error, ")
             rule = message[0].lower() + message[1:]
             if first["type"] == "extra_forbidden":
                 rule = f"unknown parameter, known are {', '.join(sorted(cls.model_fields))}"
-            value = "missing" if first["type"] == "missing" else _shortened(first["input"])
+            value = "missing" if first["type"] == "missing" else _in_words(first["input"])
             raise UserError(path, value, rule) from None
 
 
-def _shortened(value: object) -> str:
+def _in_words(value: object) -> str:
     """Return a value as it fits into a line; of several values that do not go together, nothing."""
     if isinstance(value, Mapping) and value:
         return "as a whole"
-    text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 4]} ..."
+    return shortened(value, LONGEST_VALUE)

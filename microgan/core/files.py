@@ -1,11 +1,10 @@
 """Readers and writers of files; what is written is either whole or not there, see `microgan.core.atomic`."""
 
-import csv
 import hashlib
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,9 @@ import tifffile
 
 from microgan.core.atomic import atomic as atomic
 from microgan.core.errors import UserError
+from microgan.core.words import in_bytes
 
 BIGTIFF_BYTES = 1 << 26  # of grey values: 8192 x 8192 of one byte
-
-
-def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as indented JSON; NaN and infinity are refused, as JSON has neither."""
-    text = json.dumps(content, indent=2, allow_nan=False, default=_plain) + "\n"
-    with atomic(path) as draft:
-        draft.write_text(text)
-
-
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a JSON object; `UserError` names the file when it is missing or broken."""
-    try:
-        return dict(json.loads(Path(path).read_text()))
-    except FileNotFoundError:
-        raise UserError(path, "missing", "file must exist") from None
-    except (ValueError, TypeError) as error:
-        raise UserError(path, "unreadable", f"must hold a JSON object ({error})") from None
 
 
 def natural_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:
@@ -46,14 +29,6 @@ def natural_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.findall(r"\d+|\D+", path.name.lower())
     words = [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
     return words, path.name  # the name decides between names that differ in case alone
-
-
-def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table with one header line."""
-    with atomic(path) as draft, draft.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def write_tiff(path: str | Path, stack: np.ndarray, voxel_size_um: float | None = None) -> None:
@@ -88,10 +63,27 @@ def write_tiff_in_bands(
         Becomes resolution tags, where it is known.
     """
     native = np.dtype(dtype).newbyteorder("=")
-    bigtiff = math.prod(shape) * native.itemsize >= BIGTIFF_BYTES
+    size_bytes = math.prod(shape) * native.itemsize
+    _must_have_room(Path(path), size_bytes)
+    bigtiff = size_bytes >= BIGTIFF_BYTES
     with atomic(path) as draft, tifffile.TiffWriter(draft, bigtiff=bigtiff) as writer:
         chunks = (band.astype(native, copy=False).tobytes() for band in bands)
         writer.write(chunks, shape=shape, dtype=native, **_tags(voxel_size_um))
+
+
+def _must_have_room(path: Path, size_bytes: int) -> None:
+    """Refuse a file that is larger than what is free on its disk, before hours of work end there.
+
+    Raises
+    ------
+    UserError
+        Names both sizes.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if size_bytes > free:
+        rule = f"does not fit onto the disk, which has {in_bytes(free)} free: write fewer or smaller images"
+        raise UserError(path, in_bytes(size_bytes), rule)
 
 
 def _tags(voxel_size_um: float | None) -> dict[str, Any]:
@@ -124,11 +116,3 @@ def fingerprint(*parts: bytes | str | Path) -> str:
             sha.update(part.encode() if isinstance(part, str) else part)
         sha.update(b"\0")
     return sha.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")

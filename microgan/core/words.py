@@ -16,3 +16,17 @@ def counted(number: int, thing: str) -> str:
     ('1 plane', '0 planes', '2 planes')
     """
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def in_bytes(size: int) -> str:
+    """Return a number of bytes in words.
+
+    Examples
+    --------
+    >>> in_bytes(120), in_bytes(23_456), in_bytes(4 * 10**15)
+    ('120 bytes', '23.5 kB', '4e+03 TB')
+    """
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size} bytes"

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from scipy.spatial.distance import cdist
+from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
@@ -20,6 +20,7 @@ from microgan.detection.circles import Circles
 from microgan.detection.detector import Detector, check_band_fits
 from microgan.detection.opencv import detect_opencv
 from microgan.detection.ring import detect_ring
+from microgan.detection.tiles import detect_in_tiles, joined, needs_tiles, tiles
 from microgan.detection.watershed import detect_watershed
 
 WRAP_RADII = 4  # by which a periodic image is continued, so that each disc and its neighbours are whole
@@ -66,14 +67,24 @@ def detect(images: Tensor, detector: Detector, *, periodic: bool = False) -> lis
         return _detect_wrapped(images, detector)
     check_band_fits(detector.radius_px, (images.shape[-2], images.shape[-1]))
     find = BACKENDS[detector.settings.backend]
-    at_once = max(1, BATCH_PX * (16 if images.is_cuda else 1) // max(1, images.shape[-1] * images.shape[-2]))
-    parts = images.split(at_once)
 
     def circles_in(part: Tensor) -> list[Circles]:
         with torch.no_grad():
             return find(part.to(torch.float32), detector)
 
+    shape = (images.shape[-2], images.shape[-1])
+    if needs_tiles(shape):
+        return [_in_tiles(image[None], detector.radius_px[1], circles_in) for image in images]
+    at_once = max(1, BATCH_PX * (16 if images.is_cuda else 1) // max(1, math.prod(shape)))
+    parts = images.split(at_once)
     return [circles for in_part in _map(circles_in, parts, images.is_cuda) for circles in in_part]
+
+
+def _in_tiles(image: Tensor, largest_px: float, circles_in: Callable[[Tensor], list[Circles]]) -> Circles:
+    """Find the discs of one large image (1, 1, H, W)."""
+    found = detect_in_tiles(image, largest_px, lambda part: circles_in(part)[0])
+    count = len(tiles((image.shape[-2], image.shape[-1])))
+    return joined(list(tqdm(found, desc="detect", unit="tile", total=count, leave=False, disable=None)))
 
 
 def detect_all(
@@ -128,8 +139,8 @@ def _once(table: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         return table
     inside = table.copy()
     inside[:, :2] = (table[:, :2] + 0.5) % shape - 0.5
-    apart = cdist(table[:, :2], table[:, :2])
-    offset = inside[:, None, :2] - inside[:, :2]
-    apart_wrapped = np.linalg.norm(offset - shape * np.rint(offset / shape), axis=2)
-    copies = np.tril((apart_wrapped < 2 * BORDER_PX) & (apart > 2 * BORDER_PX), -1)
-    return inside[~copies.any(axis=1)]
+    # By falling score: of a pair the second goes. The remainder of a tiny negative number may be the side.
+    torus = np.minimum(inside[:, :2] + 0.5, np.nextafter(np.array(shape, float), 0))
+    pairs = cKDTree(torus, boxsize=shape).query_pairs(2 * BORDER_PX, output_type="ndarray")
+    apart = np.linalg.norm(table[pairs[:, 0], :2] - table[pairs[:, 1], :2], axis=1)
+    return np.delete(inside, pairs[apart > 2 * BORDER_PX, 1], axis=0)

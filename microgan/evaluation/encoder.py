@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, pixel_unshuffle
 from tqdm import tqdm
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.files import atomic, file_sha256
+from microgan.core.tensors import must_be_finite, must_be_like, read_tensors, write_tensors
 from microgan.detection.circles import Circles
 from microgan.detection.detector import Polarity
 from microgan.scan.symmetries import SYMMETRIES, TURNS_FIRST, turned_tensor
@@ -238,10 +237,9 @@ def features(encoder: Encoder, images: Tensor) -> np.ndarray:
 
 def save_encoder(encoder: Encoder, path: Path) -> str:
     """Write one safetensors file; return its SHA-256, which `load_encoder` asks for."""
-    weights = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
     metadata = {"config": json.dumps(encoder.config.model_dump())}
     with atomic(path) as draft:
-        draft.write_bytes(safetensors.torch.save(weights, metadata))
+        write_tensors(draft, encoder.state_dict(), metadata)
     return file_sha256(path)
 
 
@@ -258,12 +256,14 @@ def load_encoder(path: Path, sha256: str) -> Encoder:
         raise UserError(path, "missing", "file must exist")
     if file_sha256(path) != sha256:
         raise UserError(path, "changed", f"must have the SHA-256 {sha256}")
+    rule = "must hold an encoder"
+    weights, metadata = read_tensors(path, rule)
     try:
-        with safe_open(path, "pt") as file:
-            config = json.loads(file.metadata()["config"])
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        encoder = Encoder(EncoderConfig.from_mapping(config, f"{path}: config"))
-        encoder.load_state_dict(weights)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(path, "unusable", f"must hold an encoder ({str(error).splitlines()[0]})") from None
+        config = json.loads(metadata.get("config", ""))
+    except (ValueError, RecursionError):
+        raise UserError(path, "unusable", f"{rule} and its config") from None
+    encoder = Encoder(EncoderConfig.from_mapping(config, f"{path}: config"))
+    must_be_like(path, weights, encoder.state_dict(), rule)
+    must_be_finite(path, weights, rule)
+    encoder.load_state_dict(weights)
     return encoder.eval()

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from microgan.core.config import Config
-from microgan.core.files import read_json, write_json
+from microgan.core.json_files import read_json, write_json
 from microgan.detection.detect import detect_all
 from microgan.evaluation.arrays import read_arrays, write_arrays
 from microgan.evaluation.diversity import diversity

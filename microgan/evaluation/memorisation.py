@@ -13,7 +13,6 @@ planes lie beside calibration planes and show the same fibres, all margins of he
 test counts samples beyond a threshold, because a few copies among many samples change no mean and no median.
 """
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,12 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from microgan.core.errors import UserError
-from microgan.core.files import write_csv
+from microgan.core.tables import number, write_csv
 from microgan.evaluation.nearest_windows import nearest_windows, smoothed
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.statistics.intervals import Interval, wilson_interval
+from microgan.validity.measuring import read_image_table
 
 CONTROL = "calibration"
 
@@ -54,9 +54,8 @@ class NearestCorrelation:
     @classmethod
     def load(cls, path: Path) -> "NearestCorrelation":
         """Read what `save` wrote."""
-        with path.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        training, control = (np.array([float(row[key]) for row in rows]) for key in ("training", "control"))
+        rows = read_image_table(path, {"training": number, "control": number})
+        training, control = (np.array([row[key] for row in rows]) for key in ("training", "control"))
         return cls(training, control)
 
     @property

@@ -10,7 +10,7 @@ from scipy import fft, ndimage
 from tqdm import tqdm
 
 from microgan.core.errors import UserError
-from microgan.scan.planes import Box, Planes, window_corners
+from microgan.scan.planes import Box, PackedMask, Planes, window_corners
 from microgan.scan.symmetries import INVERSE, SYMMETRIES, turned
 from microgan.scan.windows import Windows
 
@@ -254,7 +254,7 @@ def _window(planes: Planes, size_px: int, plane: int, row: int, col: int, symmet
     return turned(window, symmetry).astype(np.float32)
 
 
-def _cut(values: np.ndarray, box: Box) -> np.ndarray:
+def _cut(values: np.ndarray | PackedMask, box: Box) -> np.ndarray:
     plane, row0, row1, col0, col1 = box
     return np.asarray(values[plane, row0:row1, col0:col1])
 

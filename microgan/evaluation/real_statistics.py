@@ -15,7 +15,7 @@ from torch import Tensor
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import read_json, write_json
+from microgan.core.json_files import read_numbers, write_json
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect_all
 from microgan.evaluation.arrays import read_arrays, write_arrays
@@ -155,7 +155,11 @@ class RealStatistics:
         """Read what `save` wrote."""
         arrays = read_arrays(folder / DESCRIPTIONS)
         held_out, train = (MeasuredImages.from_arrays(arrays, role) for role in ("held_out", "train"))
-        return cls(held_out, train, read_json(folder / NOISE_FLOOR))
+        return cls(held_out, train, _floor(folder / NOISE_FLOOR))
+
+
+def _floor(path: Path) -> dict[str, float]:
+    return {name: floor for name, floor in read_numbers(path).items() if floor is not None}
 
 
 def errors(samples: DescriptorValues, reference: DescriptorValues) -> dict[str, float]:

@@ -34,7 +34,9 @@ from pydantic_core import PydanticCustomError
 from microgan import __version__
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, file_sha256, read_json, write_csv, write_json
+from microgan.core.files import atomic, file_sha256
+from microgan.core.json_files import read_json, write_json
+from microgan.core.tables import write_csv
 from microgan.detection.circles import Circles
 from microgan.exporters.export_input import ExportInput
 from microgan.exporters.formats.abaqus import ABAQUS
@@ -51,6 +53,7 @@ from microgan.exporters.structure import DISCS, Elastic, LengthUnit, Structure
 from microgan.statistics.point_patterns import Discs
 
 SIDECAR, MANIFEST = "export.json", "manifest.csv"
+MOST_VOXELS = 1_000_000_000  # of one structure
 NO_CIRCLES = "needs circles: give --reference, by which they are found"
 
 FORMATS: dict[str, Format] = {
@@ -157,6 +160,7 @@ def export(
         cannot or must not be replaced.
     """
     _check_needs(config, inputs)
+    _check_size(config, inputs)
     judged, valid = len(inputs.verdicts or ()), int(inputs.is_valid.sum())
     if not config.include_invalid:
         inputs = _valid(inputs)
@@ -229,6 +233,16 @@ def _check_needs(config: ExportConfig, inputs: ExportInput) -> None:
             raise UserError("format", name, NO_CIRCLES)
 
 
+def _check_size(config: ExportConfig, inputs: ExportInput) -> None:
+    """Refuse structures that no solver could read, before memory is full."""
+    _, rows, cols = inputs.phase.shape
+    voxels = rows * cols * config.refinement**2 * config.extrude_voxels
+    if voxels > MOST_VOXELS:
+        name = "extrude_voxels" if config.extrude_voxels > 1 else "refinement"
+        rule = f"a structure would have {voxels:.1e} voxels, must have at most {MOST_VOXELS:.0e}: lower it"
+        raise UserError(f"export.{name}", getattr(config, name), rule)
+
+
 def _structure(
     inputs: ExportInput, index: int, config: ExportConfig, materials: Mapping[str, Elastic] | None = None
 ) -> Structure:
@@ -289,7 +303,10 @@ def must_be_replaceable(out: Path) -> None:
         return
     if not (out / SIDECAR).is_file():
         raise UserError(out, "holds other files", "must be a new or empty folder, or an earlier export")
-    written = {SIDECAR: None} | dict(read_json(out / SIDECAR).get("files", {}))
+    files = read_json(out / SIDECAR).get("files", {})
+    if not isinstance(files, dict):
+        raise UserError(out / SIDECAR, "its files", "must be a section of names and SHA-256: move the folder")
+    written = {SIDECAR: None} | files
     for path in present:
         name = path.relative_to(out).as_posix()
         rule = "would be lost, as the folder is replaced: move it, or export to another folder"

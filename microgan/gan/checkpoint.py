@@ -1,6 +1,6 @@
 """Weights and training state as safetensors: nothing that is loaded can run code."""
 
-import errno
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,18 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, file_sha256, read_json, write_json
+from microgan.core.files import atomic, file_sha256
+from microgan.core.json_files import write_sealed_json
+from microgan.core.tensors import must_be_finite, must_be_like, read_tensors, write_tensors
+from microgan.gan.model_card import CARD, read_model_card
 from microgan.gan.networks import Critic, Generator, NetworkConfig
 
 WEIGHTS = "generator.safetensors"
 LAST, CRITIC = "last.safetensors", "critic.safetensors"  # of the training's end; for going on from there
-CARD = "model.json"
-PROGRESS = ("step", "seconds", "history", "validations")
+STATE = "must be the whole state of this training"
+
+
+class Progress(Config):
+    """How far a training has come."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # a score may be NaN
+
+    step: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    history: list[dict[str, int | float]]  # a step stays a whole number
+    validations: list[dict[str, int | float]]
 
 
 @dataclass
@@ -44,9 +57,9 @@ def save_state(path: Path, state: State) -> None:
     for name, optimiser in state.optimisers.items():
         for index, moments in optimiser.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": value.contiguous() for key, value in moments.items()}
-    progress = {name: getattr(state, name) for name in PROGRESS}
+    progress = json.dumps({name: getattr(state, name) for name in Progress.model_fields})
     with atomic(path, durable=True) as draft:
-        _write_tensors(tensors, draft, {"progress": json.dumps(progress)})
+        write_tensors(draft, tensors, {"progress": progress, "sha256": _digest(tensors, progress)})
 
 
 def state_bytes(state: State) -> int:
@@ -62,21 +75,50 @@ def load_state(path: Path, state: State) -> None:
     Raises
     ------
     UserError
-        If the file is damaged or belongs to other networks.
+        If the file is damaged or belongs to other networks; ``state`` is then as it was.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            progress = json.loads(file.metadata()["progress"])
-        tensors = load_file(path)
-        for name, module in state.modules.items():
-            module.load_state_dict(_below(name, tensors))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(path, "unusable", f"delete it to train anew ({reason})") from None
+    tensors, metadata = read_tensors(path, STATE)
+    text = metadata.get("progress", "")
+    if metadata.get("sha256", "") not in ("", _digest(tensors, text)):  # states of earlier versions have none
+        raise UserError(path, "damaged", f"{STATE}, with the SHA-256 that it names")
+    progress = _progress(path, text)
+    modules = {
+        f"{name}/{key}": value
+        for name, module in state.modules.items()
+        for key, value in module.state_dict().items()
+    }
+    must_be_like(
+        path,
+        {key: value for key, value in tensors.items() if key.split("/")[0] in state.modules},
+        modules,
+        STATE,
+    )
+    moments = {
+        name: _moments(path, optimiser, _below(name, tensors)) for name, optimiser in state.optimisers.items()
+    }
+    for name, module in state.modules.items():
+        module.load_state_dict(_below(name, tensors))
     for name, optimiser in state.optimisers.items():
-        _load_moments(optimiser, _below(name, tensors))
-    for name in PROGRESS:
-        setattr(state, name, progress[name])
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": moments[name]})
+    for name in Progress.model_fields:
+        setattr(state, name, getattr(progress, name))
+
+
+def _digest(tensors: Mapping[str, Tensor], progress: str) -> str:
+    """Return the SHA-256 of names, types, shapes and values of all tensors, and of the progress."""
+    sha = hashlib.sha256(progress.encode())
+    for name, value in sorted(tensors.items()):
+        sha.update(f"\n{name} {value.dtype} {tuple(value.shape)} ".encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def _progress(path: Path, text: str) -> Progress:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UserError(path, "damaged", f"{STATE}, with its progress") from None
+    return Progress.from_mapping(values, f"{path}: progress")
 
 
 def save_model(
@@ -94,12 +136,12 @@ def save_model(
     """
     with atomic(folder, durable=True) as draft:
         draft.mkdir()
-        _write_tensors(_weights(generator), draft / WEIGHTS)
+        write_tensors(draft / WEIGHTS, generator.state_dict())
         for name, network in ((LAST, last), (CRITIC, critic)):
             if network is not None:
-                _write_tensors(_weights(network), draft / name)
+                write_tensors(draft / name, network.state_dict())
         size, sha256 = generator.config.model_dump(), file_sha256(draft / WEIGHTS)
-        write_json(draft / CARD, {**card, "network": size, "weights_sha256": sha256})
+        write_sealed_json(draft / CARD, {**card, "network": size, "weights_sha256": sha256})
 
 
 def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:
@@ -114,10 +156,10 @@ def load_model(folder: str | Path) -> tuple[Generator, dict[str, Any]]:
     if not (folder / CARD).exists():
         rule = f"must be a folder that a training wrote, with {WEIGHTS} and {CARD}"
         raise UserError(folder, f"no {CARD} in it" if folder.exists() else "missing", rule)
-    card = read_json(folder / CARD)
-    generator = Generator(NetworkConfig.from_mapping(card.get("network"), f"{folder / CARD}: network"))
+    card = read_model_card(folder / CARD)
+    generator = Generator(NetworkConfig.from_mapping(card["network"], f"{folder / CARD}: network"))
     _load_weights(folder / WEIGHTS, generator, f"must hold the weights of {CARD}")
-    if file_sha256(folder / WEIGHTS) != card.get("weights_sha256"):
+    if file_sha256(folder / WEIGHTS) != card["weights_sha256"]:
         raise UserError(folder / WEIGHTS, "changed", f"must have the weights_sha256 of {CARD}")
     return generator.eval(), card
 
@@ -134,36 +176,29 @@ def load_start(folder: Path, generator: Generator, critic: Critic) -> None:
         _load_weights(Path(folder) / name, network, "must hold a network of the same size and kind")
 
 
-def _weights(network: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-
-
 def _load_weights(path: Path, network: nn.Module, rule: str) -> None:
     """Give ``network`` the weights in a file; ``rule`` says which they must be."""
-    try:
-        network.load_state_dict(load_file(path))
-    except FileNotFoundError:
-        raise UserError(path, "missing", "file must exist") from None
-    except (SafetensorError, RuntimeError) as error:
-        raise UserError(path, "unusable", f"{rule} ({str(error).splitlines()[0]})") from None
+    tensors, _ = read_tensors(path, rule)
+    must_be_like(path, tensors, network.state_dict(), rule)
+    must_be_finite(path, tensors, rule)
+    network.load_state_dict(tensors)
 
 
-def _write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    try:
-        save_file(tensors, path, metadata)
-    except SafetensorError as error:  # also on a full disk
-        raise OSError(errno.EIO, f"could not be written ({error})", str(path)) from None
-
-
-def _load_moments(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def _moments(
+    path: Path, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> dict[int, dict[str, Tensor]]:
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        index, name = key.split("/")
+        index, _, name = key.partition("/")
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise UserError(path, "unusable", f"{STATE} (a moment of no parameter)")
+        parameter = parameters[int(index)]
         if value.ndim:  # fused optimisers walk memory: moments need the strides of their parameter
-            value = torch.empty_like(parameters[int(index)]).copy_(value)
+            must_be_like(path, {key: value}, {key: parameter.detach()}, STATE)
+            value = torch.empty_like(parameter).copy_(value)
         moments.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    return moments
 
 
 def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

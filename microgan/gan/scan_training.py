@@ -54,7 +54,7 @@ def model_card(
     return {
         "model": name,
         "window_px": window_px,
-        "scan": planes.info.model_dump(),
+        "scan": planes.info.excerpt().model_dump(),
         "training": {
             "config": config.model_dump(mode="json"),
             "model": model.model_dump(),

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from microgan.core.atomic import must_be_writable
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
+from microgan.core.notes import warn
 from microgan.core.signals import signals_noted
 from microgan.gan.checkpoint import State, load_state, save_state, state_bytes
 from microgan.gan.checkpoint_selection import selected
@@ -126,7 +127,8 @@ def train(
         Parameters.
     state_path
         File of the resume state. When it exists, training goes on from there, with the same bits as if it had
-        never stopped: random numbers come from (seed, step), so they need not be kept.
+        never stopped: random numbers come from (seed, step), so they need not be kept. When it is
+        damaged, the training starts over, with a warning.
     on_log
         Called with each row of the history, also with those of before a resume.
     on_preview
@@ -152,8 +154,7 @@ def train(
     with process_group(device), numerics(config, device), signals_noted() as received:
         networks = Networks.of(config, model, device)
         state = _state_of(networks)
-        if state_path.exists():
-            load_state(state_path, state)
+        _resume(state_path, state)
         if rank() == 0:  # rather now than after hours
             must_be_writable(state_path, room_bytes=state_bytes(state))
         for row in state.history if rank() == 0 else []:
@@ -231,6 +232,17 @@ def _state_of(networks: Networks) -> State:
         },
         optimisers={name: getattr(networks, name) for name in names},
     )
+
+
+def _resume(path: Path, state: State) -> None:
+    """Go on from a saved state, if there is one; from a damaged one nothing is taken."""
+    if not path.exists():
+        return
+    try:
+        load_state(path, state)
+    except UserError as error:
+        if rank() == 0:
+            warn(f"{error}; the training starts over")
 
 
 def _result(networks: Networks, state: State) -> Trained:

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from microgan.core.errors import UserError
+from microgan.detection.detector import check_band_fits
 from microgan.inspection.patches import PlaneImage
 from microgan.inspection.proposal import Proposal, propose
 from microgan.inspection.split import SplitProposal, propose_split
 from microgan.scan.config import ScanConfig
-from microgan.scan.field_of_view import field_of_view, must_be_finite, specimen
+from microgan.scan.field_of_view import field_of_view, must_be_finite, nan_note, specimen
 from microgan.scan.grey_range import are_each_stretched, saturated_fraction
 from microgan.scan.images import stretch
 from microgan.scan.readers import Scan, open_scan
@@ -99,6 +100,8 @@ def inspect(
     config = ScanConfig.from_mapping(values, "inspect")
     with open_scan(named.parent, config) as scan:
         count = scan.shape[0]
+        if radius_px is not None:
+            check_band_fits(radius_px, (scan.shape[1], scan.shape[2]))
         chosen = tuple(sorted({(2 * part + 1) * count // (2 * MOST_PLANES) for part in range(MOST_PLANES)}))
         raw = [scan.plane(index) for index in chosen]
         kind = _field_of_view_kind(raw)
@@ -121,7 +124,7 @@ def inspect(
             planes_read=chosen,
             grey_range=_grey_range(raw, masks),
             field_of_view=float(np.mean([mask.mean() for mask in masks])),
-            warnings=(*scan.notes, *_stretched(scan, raw, masks)),
+            warnings=(*scan.notes, *_nan_notes(scan, chosen, raw), *_stretched(scan, raw, masks)),
             proposal=proposal,
             window_px=window_px,
             advised_window_px=_advised_window_px(usual_px, window_px),
@@ -147,14 +150,21 @@ def _field_of_view_kind(planes: list[np.ndarray]) -> Literal["auto", "full"]:
 def _must_have_contrast(plane: np.ndarray, mask: np.ndarray, where: str) -> None:
     must_be_finite(plane, mask, where)
     if not mask.any():
-        raise UserError(where, "nothing but outside", "must show the specimen: is the plane blank?")
+        rule = "must show the specimen: is the plane blank? choose other planes with --planes"
+        raise UserError(where, "nothing but outside", rule)
     if plane[mask].min() == plane[mask].max():
-        raise UserError(where, f"constant {plane[mask][0]:g}", "grey values must differ")
+        rule = "grey values must differ: is it a blank plane or a mask? choose other planes with --planes"
+        raise UserError(where, f"constant {plane[mask][0]:g}", rule)
 
 
 def _grey_range(planes: list[np.ndarray], masks: list[np.ndarray]) -> tuple[float, float]:
     inside = [plane[mask] for plane, mask in zip(planes, masks, strict=True)]
     return float(min(values.min() for values in inside)), float(max(values.max() for values in inside))
+
+
+def _nan_notes(scan: Scan, chosen: tuple[int, ...], planes: list[np.ndarray]) -> list[str]:
+    notes = [nan_note(plane, f"{scan.file_of(n)} plane {n}") for n, plane in zip(chosen, planes, strict=True)]
+    return [note for note in notes if note is not None][:1]
 
 
 def _stretched(scan: Scan, planes: list[np.ndarray], masks: list[np.ndarray]) -> list[str]:

@@ -83,9 +83,13 @@ def propose(
     }
     found = {kind: reading for kind, reading in best.items() if reading is not None}
     if not found:
-        return Proposal(
-            None, None, None, ("no discs were found: the planes are too small or without contrast",)
+        rows, cols = planes[0].grey.shape
+        doubt = (
+            f"no discs were found: planes of {rows} x {cols} px are too small for a search, or without "
+            f"contrast: discs need a radius of {SMALLEST_RADIUS_PX:g} px or more, and planes "
+            f"{1 / LARGEST_FRACTION:g} times that or more on a side; give the scan at full resolution"
         )
+        return Proposal(None, None, None, (doubt,))
     chosen = found.get(polarity) if polarity else better(best["bright"], best["dark"])
     if chosen is None or len(chosen) < 2:
         return Proposal(None, None, None, ("no discs were found",))
@@ -106,9 +110,15 @@ def propose(
 
 def other_polarity_is_better(grey: np.ndarray, band_px: tuple[float, float], polarity: Polarity) -> bool:
     """Whether circles of the other polarity, in the same band, explain an image (H, W) far better."""
-    parts = patches(
-        [PlaneImage(grey, np.ones(grey.shape, bool))], math.sqrt(band_px[0] * band_px[1]), MEASURED_SIDE_PX
-    )
+    return other_polarity_is_better_in([grey], band_px, polarity)
+
+
+def other_polarity_is_better_in(
+    images: Sequence[np.ndarray], band_px: tuple[float, float], polarity: Polarity
+) -> bool:
+    """Whether circles of the other polarity explain several images (H, W) together far better."""
+    planes = [PlaneImage(grey, np.ones(grey.shape, bool)) for grey in images]
+    parts = patches(planes, math.sqrt(band_px[0] * band_px[1]), MEASURED_SIDE_PX)
     if not parts:
         return False
     other: Polarity = "dark" if polarity == "bright" else "bright"

@@ -14,9 +14,12 @@ from microgan import __version__
 from microgan.core.config import Config
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
-from microgan.core.files import file_sha256, read_json, write_json
+from microgan.core.files import file_sha256
+from microgan.core.json_files import read_json, read_sealed_json, write_sealed_json
 
 KIND: Literal["microgan-samples-1"] = "microgan-samples-1"
+OWN_FIELDS = {"kind", "sha256", "weights_sha256", "packing_sha256", "periodic"}  # by which a card is known
+SHA256 = "^[0-9a-f]{64}$"
 
 
 class SampleConfig(Config):
@@ -58,9 +61,9 @@ class SampleCard(Config):
     kind: Literal["microgan-samples-1"] = KIND
     microgan: str = __version__
     file: str
-    sha256: str
-    weights_sha256: str | None = None
-    packing_sha256: str | None = None
+    sha256: str = Field(pattern=SHA256)
+    weights_sha256: str | None = Field(None, pattern=SHA256)
+    packing_sha256: str | None = Field(None, pattern=SHA256)
     count: int = Field(ge=1)
     rows: int = Field(ge=1)
     cols: int = Field(ge=1)
@@ -119,12 +122,14 @@ class SampleCard(Config):
         Raises
         ------
         UserError
-            If the card is broken, or the file has changed since the card was written.
+            If the card is broken or was changed by hand, or the file has changed since the card was written.
+            A JSON file of another kind is no card.
         """
         path = card_path(file)
-        if path == file or not _is_card(path):
+        if path == file or not path.exists() or not _may_be_card(read_json(path)):
             return None
-        card = cls.from_mapping(read_json(path), str(path))
+        remedy = f"delete it or sample {file.name} anew"
+        card = read_sealed_json(path, remedy, lambda content: cls.from_mapping(content, str(path)))
         if card.sha256 == file_sha256(file):
             return card
         if card.file == file.name:
@@ -155,7 +160,7 @@ class SampleCard(Config):
 
     def write(self, path: Path) -> None:
         """Write as JSON; `card_path` says where the card is looked for."""
-        write_json(path, self.model_dump())
+        write_sealed_json(path, self.model_dump())
 
 
 def source_of(file: Path, card: SampleCard | None) -> dict[str, Any]:
@@ -184,8 +189,13 @@ def must_be_free_for_card(file: Path) -> None:
         raise UserError(path, "exists", f"would be replaced by the card of {file.name}, choose another name")
 
 
+def _may_be_card(content: Mapping[str, Any]) -> bool:
+    """Return whether a JSON object is a card, whole or damaged; one that has no field of a card is not."""
+    return not content or not content.keys().isdisjoint(OWN_FIELDS)
+
+
 def _is_card(path: Path) -> bool:
     try:
-        return read_json(path).get("kind") == KIND
-    except (UserError, OSError):  # none, or something else
+        return _may_be_card(read_json(path)) and bool(read_json(path))
+    except UserError:  # damaged, or something else
         return False

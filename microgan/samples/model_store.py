@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from microgan.core.errors import UserError
-from microgan.core.files import read_json
+from microgan.core.json_files import read_json
 from microgan.gan.checkpoint import CARD, WEIGHTS
 from microgan.samples.moved_store import STORE, follow_moved_store
 

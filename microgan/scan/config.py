@@ -8,8 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-
-GREY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+from microgan.scan.allowed import LARGEST_PLANE_PX
+from microgan.scan.planes import GREY_DTYPES
 
 
 def planes_in_range(text: str, count: int) -> range:
@@ -25,7 +25,9 @@ def planes_in_range(text: str, count: int) -> range:
 
 def _is_range(text: object) -> bool:
     # YAML reads 10:20:4 without quotes as a number to the base of 60.
-    return isinstance(text, str) and re.fullmatch(r"(-?\d+)?:(-?\d+)?(:[1-9]\d*)?", text) is not None
+    return (
+        isinstance(text, str) and re.fullmatch(r"(-?\d{1,9})?:(-?\d{1,9})?(:[1-9]\d{0,8})?", text) is not None
+    )
 
 
 class SplitConfig(Config):
@@ -138,6 +140,8 @@ class ScanConfig(Config):
     planes: str | None = None
     exclude: tuple[str, ...] = ()
     dataset: str | None = None
+    follow_outside: bool = False
+    largest_plane_px: int = Field(default=LARGEST_PLANE_PX, ge=1)
     shape: tuple[int, int, int] | None = None
     dtype: str | None = None
     byte_order: Literal["little", "big"] = "little"

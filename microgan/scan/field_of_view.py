@@ -43,25 +43,41 @@ def field_of_view(plane: np.ndarray, kind: Literal["full", "circle", "auto"]) ->
 
 
 def nan_outside(plane: np.ndarray) -> np.ndarray:
-    """Return where values are not finite and hang together with the border: outside of the reconstruction."""
-    if plane.dtype.kind != "f" or np.isfinite(plane).all():
+    """Return where values are NaN and hang together with the border: outside of the reconstruction.
+
+    Infinite values are errors of a computation, wherever they are.
+    """
+    if plane.dtype.kind != "f" or not np.isnan(plane).any():
         return np.zeros(plane.shape, bool)
-    _, labels = cv2.connectedComponents((~np.isfinite(plane)).astype(np.uint8))
+    _, labels = cv2.connectedComponents(np.isnan(plane).astype(np.uint8))
     at_border = np.unique(np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()]))
     return np.isin(labels, at_border[at_border > 0])
 
 
+def nan_note(plane: np.ndarray, where: str) -> str | None:
+    """Return a note on the NaN outside of the reconstruction, None without any."""
+    count = int(np.count_nonzero(nan_outside(plane)))
+    if not count:
+        return None
+    return f"{where}: {count} of {plane.size} px are NaN and reach the border: read as outside of the field of view"
+
+
 def must_be_finite(plane: np.ndarray, mask: np.ndarray, where: str) -> None:
-    """Refuse NaN and infinity in the field of view.
+    """Refuse infinity, and NaN in the field of view.
 
     Raises
     ------
     UserError
-        If there is one.
+        If there is one: how many, and where the first is.
     """
-    if plane.dtype.kind == "f" and not np.isfinite(plane[mask]).all():
+    if plane.dtype.kind != "f":
+        return
+    wrong = ~np.isfinite(plane) & (mask | np.isinf(plane))
+    if wrong.any():
+        row, col = np.argwhere(wrong)[0]
+        what = f"{np.count_nonzero(wrong)} px are NaN or infinite, the first at row {row}, column {col}"
         rule = "grey values must be finite inside of the field of view: fill them, or leave out the plane"
-        raise UserError(where, "NaN or infinite", rule)
+        raise UserError(where, what, rule)
 
 
 def without_nan(plane: np.ndarray, value: float) -> np.ndarray:

@@ -23,6 +23,7 @@ SAMPLE_VALUES = 2_000_000  # grey values of all images on which the decision res
 FAR_OUTSIDE = 0.25  # of the window's width: further from it is on another scale
 MOST_FAR_OUTSIDE = 0.5  # fraction of the values
 NARROW, NARROW_OF_OTHER_TYPE = 0.002, 0.25  # range of the values over the window's width
+OWN = "for images saved on another scale, --grey-scale own maps their values to those of the scan"
 DOUBTFUL_OUTSIDE = 0.1  # fraction of the values beyond the window; in the scan itself about 0.01
 
 
@@ -65,12 +66,12 @@ def _must_fit(values: np.ndarray, dtype: np.dtype, scan: ScanInfo, paths: Sequen
     given = f"grey values {first:g} to {last:g} of {dtype}"
     expected = f"{low:g} to {high:g} of {scan.dtype}, as in the scan {scan.name}"
     if far_outside > MOST_FAR_OUTSIDE or too_narrow:
-        rule = f"must be on the scale of the reference, about {expected}; grey scale 'own' takes their own"
+        rule = f"must be on the scale of the reference, about {expected}; {OWN}"
         raise UserError(paths[0], given, rule)
     outside = np.mean((values < low) | (values > high))
     if outside > DOUBTFUL_OUTSIDE:
         beyond = f"{100 * outside:.0f} % are beyond the scale of the reference, {expected}"
-        warn(f"{paths[0]}: {given}: {beyond}; grey scale 'own' takes their own")
+        warn(f"{paths[0]}: {given}: {beyond}; {OWN}")
 
 
 def _grey_values(paths: Sequence[Path]) -> tuple[np.ndarray, np.dtype]:

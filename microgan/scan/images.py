@@ -1,5 +1,6 @@
 """Images in files and folders, as users name them on the command line: every page is an image."""
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -9,7 +10,7 @@ from tqdm import tqdm
 
 from microgan.core.errors import UserError
 from microgan.core.notes import warn
-from microgan.scan.field_of_view import must_be_finite, nan_outside, without_nan
+from microgan.scan.field_of_view import must_be_finite, nan_note, nan_outside, without_nan
 from microgan.scan.formats.zarr import is_zarr
 from microgan.scan.readers import open_image
 from microgan.scan.slices import doubts_of_images, images_of
@@ -47,13 +48,24 @@ def pages(paths: Sequence[Path], *, with_outside: bool = False) -> Iterator[tupl
     UserError
         If a file cannot be read, or holds NaN or infinity.
     """
+    is_told = False
     for path in image_files(paths):
+        file = _printable(path)
         with open_image(path) as scan:
             for index in range(scan.shape[0]):
-                name = str(path) if scan.shape[0] == 1 else f"{path}[{index}]"
+                name = file if scan.shape[0] == 1 else f"{file}[{index}]"
                 page = scan.plane(index)
                 must_be_finite(page, ~nan_outside(page) if with_outside else np.ones(page.shape, bool), name)
+                note = None if is_told else nan_note(page, name)
+                if note is not None:
+                    warn(note)
+                    is_told = True
                 yield name, page
+
+
+def _printable(path: Path) -> str:
+    """Return a path as text; of a name that is not UTF-8, the bytes as hex."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def batches(

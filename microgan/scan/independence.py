@@ -49,7 +49,7 @@ def dependent_parts(planes: Planes) -> list[Dependence]:
     for first, second in pairwise(sorted(role_of)):
         if role_of[first] == role_of[second]:
             continue
-        both = np.asarray(planes.mask[first]) & np.asarray(planes.mask[second])
+        both = planes.mask[first] & planes.mask[second]
         correlation = grey_correlation(planes.grey[first], planes.grey[second], both)
         if correlation > LARGEST_CORRELATION:
             names = tuple(" and ".join(sorted(role_of[plane])) for plane in (first, second))

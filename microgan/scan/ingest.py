@@ -5,6 +5,8 @@ the grey values, then to normalise.
 """
 
 import hashlib
+import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +16,18 @@ import numpy as np
 from tqdm import tqdm
 
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, file_sha256, write_json
+from microgan.core.files import atomic, file_sha256
+from microgan.core.json_files import write_json
 from microgan.core.notes import warn
 from microgan.scan.config import ScanConfig, SplitConfig
-from microgan.scan.field_of_view import bounding_box, field_of_view, must_be_finite, without_nan
+from microgan.scan.field_of_view import bounding_box, field_of_view, must_be_finite, nan_note, without_nan
 from microgan.scan.grey_range import are_each_stretched, saturated_fraction
 from microgan.scan.independence import dependent_parts
-from microgan.scan.planes import ROLES, Box, Planes, ScanInfo, to_unit_range, window_corners
+from microgan.scan.planes import ROLES, Box, Planes, ScanInfo, packed, to_unit_range, window_corners
 from microgan.scan.readers import Scan, open_scan
 
+BYTES_A_PIXEL = 2 + 1 / 8  # of float16 and a bit of the field of view
+LARGE_BYTES = 4e9  # of planes whose size is said before they are read
 SAMPLE_VALUES = 2_000_000  # grey values of the whole scan from which the percentiles are computed
 
 
@@ -55,6 +60,7 @@ def ingest(name: str, folder: Path, config: ScanConfig, window_px: int, out: Pat
         box = must_suit(name, scan.shape, config, window_px)
         shape = (scan.shape[0], box[1] - box[0], box[3] - box[2])
         draft.mkdir()
+        must_have_room(out, shape)
         with tqdm(total=2 * shape[0], desc=f"ingest {name}", unit="plane", disable=None) as progress:
             first_pass = _first_pass(name, scan, config, box, window_px, draft / "mask.npy", progress.update)
             with _npy_writer(draft / "planes.npy", np.float16, shape) as write:
@@ -92,6 +98,18 @@ def must_suit(
     return box
 
 
+def must_have_room(out: Path, shape: tuple[int, int, int]) -> None:
+    """Refuse to begin where the disk has no room for the planes; say how much a large scan needs."""
+    needed = math.prod(shape) * BYTES_A_PIXEL
+    folder = next(folder for folder in out.absolute().parents if folder.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        rule = f"the disk has {free / 1e9:.3g} GB left: make room, or read fewer planes or a region"
+        raise UserError(out, f"needs {needed / 1e9:.3g} GB", rule)
+    if needed > LARGE_BYTES:
+        warn(f"{out}: will take {needed / 1e9:.3g} GB; DVC's cache links to them or keeps a copy")
+
+
 @dataclass(frozen=True)
 class _FirstPass:
     source_digest: str
@@ -116,15 +134,21 @@ def _first_pass(
     served: set[str] = set()  # roles that contain a window
     sample: list[np.ndarray] = []
     saturated: list[float | None] = []
-    with _npy_writer(mask_path, np.bool_, (planes, box[1] - box[0], box[3] - box[2])) as write_mask:
+    nan_told = False
+    bits_shape = (planes, box[1] - box[0], -(-(box[3] - box[2]) // 8))
+    with _npy_writer(mask_path, np.uint8, bits_shape) as write_mask:
         for index in range(planes):
             whole = scan.plane(index)
             sha.update(whole.data)
             raw = _crop(whole, box)
             mask = _crop(field_of_view(whole, config.field_of_view), box)
             _check_values(raw, mask, scan, index)
+            note = nan_note(whole, f"{scan.file_of(index)} plane {index}") if not nan_told else None
+            if note is not None:
+                warn(note)
+                nan_told = True
             saturated.append(saturated_fraction(raw[mask]))
-            write_mask(mask)
+            write_mask(packed(mask))
             for role, (row0, row1, col0, col1) in split_plane(index, mask, config.split, named).items():
                 regions[role].append((index, row0, row1, col0, col1))
                 part = mask[row0:row1, col0:col1]

@@ -1,8 +1,7 @@
 """A scan made ready: normalised planes, the field of view, and the parts that serve different purposes.
 
-A folder holds ``planes.npy`` (float16, grey values in [-1, 1]), ``mask.npy`` (bool, the field of view) and
-``scan.json`` (`ScanInfo`), all ``(plane, row, col)``. Memory stays bounded by a few planes: a scan is read
-twice, plane by plane, first for the field of view and the grey values, then to normalise.
+A folder holds ``planes.npy`` (float16, grey values in [-1, 1]), ``mask.npy`` (the field of view, a bit for
+each pixel: `PackedMask`) and ``scan.json`` (`ScanInfo`), all ``(plane, row, col)``.
 """
 
 from dataclasses import dataclass
@@ -10,12 +9,15 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from microgan.core.config import Config
-from microgan.core.errors import UserError
-from microgan.core.files import read_json
+from microgan.core.errors import UserError, one_line
+from microgan.core.json_files import read_json
 
+GREY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 ROLES = ("train", "calibration", "held_out")
+MOST_NAMES = 8  # of files in an excerpt
 
 Box = tuple[int, int, int, int, int]  # plane, row0, row1, col0, col1
 
@@ -25,28 +27,66 @@ class ScanInfo(Config):
 
     Attributes
     ----------
-    source : file names of the raw scan
+    source : file names of the raw scan; in an `excerpt`, of many the first and the last
     source_digest : SHA-256 of the text "(planes, rows, cols) dtype" followed by the raw grey values; not that
         of a file, since it does not depend on the format that the scan is stored in
     dtype : of the raw grey values
     voxel_size_um : None where unknown
     intensity_window : the raw grey values that became -1 and 1
-    regions : role -> boxes (plane, row0, row1, col0, col1), trimmed to the field of view
+    regions : role -> boxes (plane, row0, row1, col0, col1), trimmed to the field of view; none in an excerpt
     planes_sha256, mask_sha256 : SHA-256 of the files planes.npy and mask.npy
     """
 
     name: str
     source: list[str]
     source_digest: str
-    shape: tuple[int, int, int]
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     dtype: str
-    voxel_size_um: float | None
+    voxel_size_um: float | None = Field(gt=0)
     polarity: Literal["bright", "dark"]
     radius_px: tuple[float, float]
     intensity_window: tuple[float, float]
-    regions: dict[str, list[Box]]
+    regions: dict[str, list[Box]] = Field(default_factory=dict)
     planes_sha256: str
     mask_sha256: str
+
+    @field_validator("dtype")
+    @classmethod
+    def _is_of_grey_values(cls, dtype: str) -> str:
+        if dtype not in GREY_DTYPES:
+            raise ValueError(f"must be the type of grey values: {', '.join(GREY_DTYPES)}")
+        return dtype
+
+    @field_validator("intensity_window")
+    @classmethod
+    def _is_a_range(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if not window[0] < window[1]:
+            raise ValueError("must be two grey values, the smaller one first")
+        return window
+
+    @field_validator("radius_px")
+    @classmethod
+    def _is_a_band(cls, band: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < band[0] < band[1]:
+            raise ValueError("must be the smallest and the largest radius, px")
+        return band
+
+    @model_validator(mode="after")
+    def _regions_are_in_the_planes(self) -> Self:
+        planes, rows, cols = self.shape
+        for role, boxes in self.regions.items():
+            for plane, row0, row1, col0, col1 in boxes:
+                if not (0 <= plane < planes and 0 <= row0 < row1 <= rows and 0 <= col0 < col1 <= cols):
+                    box = (plane, row0, row1, col0, col1)
+                    raise ValueError(f"regions.{role}: {box} must be inside of the planes, {self.shape}")
+        return self
+
+    def excerpt(self) -> Self:
+        """Return what models, limits and samples keep of a scan: as long for 2000 planes as for one."""
+        names = self.source
+        if len(names) > MOST_NAMES:
+            names = [names[0], f"{len(names) - 2} more", names[-1]]
+        return self.model_copy(update={"source": names, "regions": {}})
 
     def normalise(self, raw: np.ndarray) -> np.ndarray:
         """Map raw grey values to float32 in [-1, 1]; what lies beyond the intensity window is clipped."""
@@ -59,12 +99,51 @@ class ScanInfo(Config):
         return (np.round(grey) if np.dtype(self.dtype).kind in "iu" else grey).astype(self.dtype)
 
 
+class PackedMask:
+    """A mask (P, H, W) of which each row of pixels is kept as bits; parts of planes are read as bool.
+
+    Parameters
+    ----------
+    bits : ndarray of shape (P, H, ceil(W / 8)), uint8, as `packed` returns it
+    shape : (P, H, W)
+
+    Examples
+    --------
+    >>> PackedMask.of(np.eye(9, dtype=bool)[None])[0, 7:, 7:]
+    array([[ True, False],
+           [False,  True]])
+    """
+
+    def __init__(self, bits: np.ndarray, shape: tuple[int, int, int]) -> None:
+        self._bits = np.asarray(bits)  # a plain view: indexing a numpy.memmap costs ten times as much
+        self.shape = shape
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> Self:
+        """Pack a mask (P, H, W) of bool."""
+        planes, rows, cols = mask.shape
+        return cls(packed(mask), (planes, rows, cols))
+
+    def __getitem__(self, part: int | tuple[int, slice, slice]) -> np.ndarray:
+        """Return one plane, or the given rows and columns of it."""
+        plane, rows, cols = part if isinstance(part, tuple) else (part, slice(None), slice(None))
+        start, stop, step = cols.indices(self.shape[2])
+        first = start // 8
+        bits = self._bits[plane, rows, first : -(-stop // 8)]
+        return np.unpackbits(bits, axis=-1)[..., start - 8 * first : stop - 8 * first : step].view(bool)
+
+
+def packed(mask: np.ndarray) -> np.ndarray:
+    """Return the rows of a mask (..., W), bool, as bits (..., ceil(W / 8)), uint8."""
+    return np.packbits(mask, axis=-1)
+
+
 @dataclass(frozen=True)
 class Planes:
-    """The planes of one scan on disk: ``grey`` (P, H, W) float16, ``mask`` (P, H, W) bool, and ``info``."""
+    """The planes of one scan on disk: ``grey`` (P, H, W) float16, ``mask`` (P, H, W), and ``info``."""
 
     grey: np.ndarray
-    mask: np.ndarray
+    mask: PackedMask
     info: ScanInfo
 
     @classmethod
@@ -78,16 +157,19 @@ class Planes:
         """
         folder = Path(folder)
         info = ScanInfo.from_mapping(read_json(folder / "scan.json"), where=str(folder / "scan.json"))
-        return cls(_stored(folder / "planes.npy", info.shape), _stored(folder / "mask.npy", info.shape), info)
+        planes, rows, cols = info.shape
+        bits = _stored(folder / "mask.npy", np.uint8, (planes, rows, -(-cols // 8)))
+        return cls(_stored(folder / "planes.npy", np.float16, info.shape), PackedMask(bits, info.shape), info)
 
 
-def _stored(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+def _stored(path: Path, dtype: type[np.generic], shape: tuple[int, int, int]) -> np.ndarray:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(path, "unreadable", f"must be a whole NPY file ({error})") from None
-    if values.shape != shape:
-        raise UserError(path, f"shape {values.shape}", f"must be {shape} as in scan.json")
+    except Exception as error:  # noqa: BLE001  what numpy raises on a broken header has no end
+        raise UserError(path, "unreadable", f"must be a whole NPY file ({one_line(error)})") from None
+    if values.shape != shape or values.dtype != dtype:
+        rule = f"must be {shape} of {np.dtype(dtype)}, as scan.json says: run ingest again"
+        raise UserError(path, f"shape {values.shape} of {values.dtype}", rule)
     return values
 
 

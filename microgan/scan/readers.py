@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from microgan.core.errors import UserError
+from microgan.scan.allowed import Allowed
 from microgan.scan.config import GREY_DTYPES, ScanConfig, planes_in_range
 from microgan.scan.formats import arrays, dicom, hdf5, metaimage, nrrd, pictures, tiff, zarr
 from microgan.scan.slices import slices_of
@@ -41,7 +42,8 @@ def open_scan(folder: Path, config: ScanConfig) -> Scan:
         unknown format, or if pixels are not square.
     """
     path = Path(folder) / config.path
-    scan = _checked(_opened(path, config), path, config.voxel_size_um)
+    allowed = Allowed(None if config.follow_outside else Path(folder), config.largest_plane_px)
+    scan = _checked(_opened(path, config, allowed), path, config.voxel_size_um, allowed)
     try:
         return _without_blank_ends(_selected(scan, config.planes), path)
     except BaseException:
@@ -58,31 +60,36 @@ def open_image(path: Path) -> Scan:
         As `open_scan` does.
     """
     config = ScanConfig(path=path.name, radius_px=(1, 2))  # the band is not used
-    return _checked(_opened(path, config), path, None)
+    allowed = Allowed(path.parent)
+    return _checked(_opened(path, config, allowed), path, None, allowed)
 
 
-def _opened(path: Path, config: ScanConfig) -> Scan:
+def _opened(path: Path, config: ScanConfig, allowed: Allowed) -> Scan:
     if not path.exists():
         raise UserError(path, "missing", "the scan's file or folder must exist")
     if zarr.is_zarr(path):
         with as_user_error(path):
             return zarr.open_zarr(path, config.dataset)
-    return _open_slices(path, config.exclude) if path.is_dir() else _open_file(path, config)
+    if path.is_dir():
+        return _open_slices(path, config.exclude, allowed)
+    if not path.is_file():
+        raise UserError(path, "neither a file nor a folder", "must be a file of images or a folder of slices")
+    return _open_file(path, config, allowed)
 
 
-def _open_file(path: Path, config: ScanConfig) -> Scan:
+def _open_file(path: Path, config: ScanConfig, allowed: Allowed) -> Scan:
     suffix = path.suffix.lower()
     if path.stat().st_size == 0:
         raise UserError(path, "0 bytes", "must not be empty")
     with as_user_error(path):
         for suffixes, open_format in (
-            (tiff.SUFFIXES, tiff.open_tiff),
-            ((*pictures.PNG, *pictures.OTHERS), lambda path: pictures.open_pictures((path,))),
-            (hdf5.SUFFIXES, lambda path: hdf5.open_hdf5(path, config.dataset)),
+            (tiff.SUFFIXES, lambda path: tiff.open_tiff(path, allowed)),
+            ((*pictures.PNG, *pictures.OTHERS), lambda path: pictures.open_pictures((path,), allowed)),
+            (hdf5.SUFFIXES, lambda path: hdf5.open_hdf5(path, config.dataset, allowed)),
             (arrays.NPY, arrays.open_npy),
             (arrays.RAW, lambda path: arrays.open_raw(path, config)),
-            (nrrd.SUFFIXES, nrrd.open_nrrd),
-            (metaimage.SUFFIXES, metaimage.open_metaimage),
+            (nrrd.SUFFIXES, lambda path: nrrd.open_nrrd(path, allowed)),
+            (metaimage.SUFFIXES, lambda path: metaimage.open_metaimage(path, allowed)),
         ):
             if suffix in suffixes:
                 return open_format(path)
@@ -91,7 +98,7 @@ def _open_file(path: Path, config: ScanConfig) -> Scan:
     raise UserError(path, f"suffix {path.suffix!r}", f"must be {READ}")
 
 
-def _open_slices(folder: Path, exclude: Sequence[str]) -> Scan:
+def _open_slices(folder: Path, exclude: Sequence[str], allowed: Allowed) -> Scan:
     """Open a folder of slices, or with one file of many planes. Everything else in it is ignored."""
     slices, notes = slices_of(folder, exclude)
     empty = [path for path in slices if path.stat().st_size == 0]
@@ -100,20 +107,25 @@ def _open_slices(folder: Path, exclude: Sequence[str]) -> Scan:
     suffix = slices[0].suffix.lower()
     with as_user_error(slices[0] if len(slices) == 1 else folder):
         if suffix in tiff.SUFFIXES:
-            scan = tiff.open_tiff(slices[0]) if len(slices) == 1 else tiff.open_tiff_slices(slices)
+            scan = (
+                tiff.open_tiff(slices[0], allowed)
+                if len(slices) == 1
+                else tiff.open_tiff_slices(slices, allowed)
+            )
         elif suffix in (*pictures.PNG, *pictures.OTHERS):
-            scan = pictures.open_pictures(slices)
+            scan = pictures.open_pictures(slices, allowed)
         else:
             scan = dicom.open_dicom(slices[0]) if len(slices) == 1 else dicom.open_dicom_slices(slices)
     return replace(scan, notes=(*notes, *scan.notes))
 
 
-def _checked(scan: Scan, path: Path, stated_um: float | None) -> Scan:
+def _checked(scan: Scan, path: Path, stated_um: float | None, allowed: Allowed) -> Scan:
     """Refuse what no command can work on; add what is known of the voxel size."""
     size = chosen(scan.voxel_size, stated_um, scan.files[0])
     try:
         if 0 in scan.shape:
             raise UserError(path, f"shape {scan.shape}", "must hold at least one plane of at least one pixel")
+        allowed.must_fit(scan.shape[1:], scan.files[0])
         if str(scan.dtype) not in (*GREY_DTYPES, "bool"):
             raise UserError(path, f"values of type {scan.dtype}", f"must be one of {', '.join(GREY_DTYPES)}")
         if size.oblong_um is not None:
@@ -134,7 +146,12 @@ def _selected(scan: Scan, planes: str | None) -> Scan:
     chosen_planes = planes_in_range(planes, scan.shape[0])
     if not chosen_planes:
         raise UserError("planes", planes, f"must leave planes of the {scan.shape[0]} that the scan has")
-    return _with_planes(scan, chosen_planes)
+    chosen_scan = _with_planes(scan, chosen_planes)
+    end = planes.split(":")[1]
+    if end and int(end) > scan.shape[0]:
+        note = f"planes {planes}: the scan has {scan.shape[0]} planes, so {len(chosen_planes)} are read"
+        return replace(chosen_scan, notes=(*scan.notes, note))
+    return chosen_scan
 
 
 def _with_planes(scan: Scan, planes: range) -> Scan:

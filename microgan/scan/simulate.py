@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, write_csv, write_tiff
+from microgan.core.files import atomic, write_tiff
+from microgan.core.tables import write_csv
 from microgan.scan.disc_packing import place, relax
 
 DARK_GREY, BRIGHT_GREY = 20000, 40000  # of the less and of the more attenuating phase, without noise
@@ -67,7 +68,8 @@ def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
     -------
     dict
         What came out: ``planes``, ``discs``, ``volume_fraction`` (of the packing), ``radius_mean_px``,
-        ``radius_sd_px``, ``signal_to_noise`` (phase contrast over the noise's standard deviation).
+        ``radius_sd_px``, ``signal_to_noise`` (phase contrast over the noise's standard deviation). None
+        where there is nothing to measure: no disc, or none with a core of its own.
 
     Raises
     ------
@@ -91,13 +93,14 @@ def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
         write_tiff(draft / "scan.tif", stack, config.voxel_size_um)
         write_csv(draft / "circles.csv", ("plane", "row", "col", "radius"), rows)
     radii = np.array([row[3] for row in rows])
+    measured = [ratio for ratio in signal_to_noise if ratio is not None]
     return {
         "planes": config.planes,
         "discs": len(rows),
         "volume_fraction": float(np.mean(fractions)),
-        "radius_mean_px": float(radii.mean()),
-        "radius_sd_px": float(radii.std()),
-        "signal_to_noise": float(np.mean(signal_to_noise)),
+        "radius_mean_px": float(radii.mean()) if len(radii) else None,
+        "radius_sd_px": float(radii.std()) if len(radii) else None,
+        "signal_to_noise": float(np.mean(measured)) if measured else None,
     }
 
 
@@ -260,8 +263,10 @@ def _to_grey(attenuation: np.ndarray, config: SimulateConfig) -> np.ndarray:
     return np.where(np.isnan(grey), 0, np.clip(np.round(grey), 1, 65535)).astype(np.uint16)
 
 
-def _signal_to_noise(attenuation: np.ndarray, circles: np.ndarray) -> float:
+def _signal_to_noise(attenuation: np.ndarray, circles: np.ndarray) -> float | None:
     """Compare the contrast of disc cores and matrix with the scatter inside the cores."""
+    if not len(circles):
+        return None
     grid = np.argwhere(np.ones(attenuation.shape, bool))
     # The nearest edge is that of a disc with one of the nearest few centres, as radii are alike.
     distance_px, nearest = cKDTree(circles[:, :2]).query(grid, k=min(4, len(circles)))
@@ -270,5 +275,5 @@ def _signal_to_noise(attenuation: np.ndarray, circles: np.ndarray) -> float:
     inside = ~np.isnan(value)  # the field of view
     core, matrix = value[inside & (depth_px > 2)], value[inside & (depth_px < -1.5)]
     if len(core) < 2 or len(matrix) < 2 or core.std() == 0:
-        return float("nan")
+        return None
     return float(abs(core.mean() - matrix.mean()) / core.std())

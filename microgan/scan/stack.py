@@ -1,7 +1,5 @@
 """An opened scan, and what all formats share: planes read when asked for, errors in one line."""
 
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,19 +9,11 @@ from types import ModuleType, TracebackType
 from typing import Any, Self
 
 import numpy as np
-import tifffile
-from PIL import Image
 
 from microgan.core.errors import UserError
 from microgan.scan.voxel_size import UNKNOWN, VoxelSize
 
-# What a file that is broken, truncated or of another kind raises, here or in the libraries that read it.
-UNREADABLE = (
-    OSError, ValueError, EOFError, KeyError, IndexError, RuntimeError, SyntaxError, MemoryError,
-    struct.error, zlib.error, tifffile.TiffFileError, Image.DecompressionBombError,
-)  # fmt: skip
-
-
+LONGEST_REASON = 240  # characters of what a library says
 SLAB_BYTES = 1 << 28  # most that is kept of planes which chunks hold together
 
 
@@ -78,7 +68,10 @@ class Scan:
         if not 0 <= index < self.shape[0]:
             raise IndexError(f"plane {index} of {self.shape[0]}")
         with as_user_error(self.file_of(index)):
-            return np.array(self.read_plane(index), self.dtype, order="C")
+            values = np.asarray(self.read_plane(index))
+            if values.shape != self.shape[1:]:
+                raise ValueError(f"plane {index} is of shape {values.shape}, not {self.shape[1:]}")
+            return np.array(values, self.dtype, order="C")
 
     def __enter__(self) -> Self:
         return self
@@ -91,26 +84,20 @@ class Scan:
 
 @contextmanager
 def as_user_error(path: Path) -> Iterator[None]:
-    """Turn what the reading libraries raise on a broken file into one line."""
+    """Turn whatever is raised while a file is read into one line.
+
+    What libraries raise on broken files has no end, and what they return is not always what they document: an
+    error here is an error of the file. The cause stays with the error, for who looks for a fault of microgan.
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if not isinstance(error, UNREADABLE) and not _is_of_a_library(error):
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            path, "unreadable", f"must be whole and of the format that its suffix says ({reason})"
-        ) from None
-
-
-def _is_of_a_library(error: Exception) -> bool:
-    """Whether an error was raised outside of microgan: what libraries raise on broken files has no end."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and not trace.tb_frame.f_globals.get("__name__", "").startswith("microgan")
+        text = " ".join(str(error).split()) or type(error).__name__
+        reason = "".join(char if char.isprintable() else "?" for char in text)[:LONGEST_REASON]
+        rule = f"must be whole and of the format that its suffix says ({reason})"
+        raise UserError(path, "unreadable", rule) from error
 
 
 @contextmanager

@@ -224,8 +224,12 @@ def _is_multiple(number: float, of: float) -> bool:
 def _ome(tiff: tifffile.TiffFile) -> _Statement | None:
     if not tiff.is_ome:
         return None
-    images = tifffile.xml2dict(tiff.ome_metadata or "").get("OME", {}).get("Image", {})
-    pixels = (images[0] if isinstance(images, list) else images).get("Pixels", {})
+    pixels: Any = tifffile.xml2dict(tiff.ome_metadata or "")
+    for name in ("OME", "Image", "Pixels"):
+        pixels = pixels.get(name) if isinstance(pixels, dict) else None
+        pixels = pixels[0] if isinstance(pixels, list) and pixels else pixels
+    if not isinstance(pixels, dict):
+        return None
     sides_um = []
     for axis in "XY":
         size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
@@ -305,8 +309,8 @@ def _tags_alone(tiff: tifffile.TiffFile) -> tuple[_Statement | None, bool]:
 def _tag_unit_um(tiff: tifffile.TiffFile) -> float | None:
     # 2 is the tag's default in the standard, but a file that states no unit states no size
     tags = tiff.pages.first.tags
-    unit = int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 1
-    return {2: 25400.0, 3: 1e4}.get(unit)
+    unit = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else 1
+    return {2: 25400.0, 3: 1e4}.get(unit) if isinstance(unit, int) else None
 
 
 def _per_unit(tiff: tifffile.TiffFile) -> tuple[float, float] | None:

@@ -28,8 +28,8 @@ class Windows:
 
     def __init__(self, planes: Planes, role: str, size_px: int) -> None:
         self.planes, self.role, self.size_px = planes, role, size_px
-        # Plain views: indexing a numpy.memmap costs ten times as much. The pages stay on disk.
-        self._grey, self._mask = np.asarray(planes.grey), np.asarray(planes.mask)
+        # A plain view: indexing a numpy.memmap costs ten times as much. The pages stay on disk.
+        self._grey, self._mask = np.asarray(planes.grey), planes.mask
         boxes = planes.info.regions.get(role, [])
         self._boxes = [box for box in boxes if min(box[2] - box[1], box[4] - box[3]) >= size_px]
         if not any(window_corners(self._mask_in(box), size_px).any() for box in self._boxes):

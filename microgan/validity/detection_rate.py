@@ -5,7 +5,6 @@ passes. So each defect of `microgan.validity.planted_defects` is planted into re
 that pass without it are judged. Planting and measuring depend on no limit: `PlantedDefects` is made once.
 """
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microgan.core.files import write_csv
+from microgan.core.errors import UserError
+from microgan.core.tables import integer, read_table, write_csv
 from microgan.detection.circles import Circles
 from microgan.scan.planes import Planes
 from microgan.statistics.intervals import wilson_interval
@@ -147,12 +147,23 @@ class PlantedDefects:
     ) -> Self:
         """Read what `save` wrote; the other parameters as in `plant`."""
         without, with_defect = (MeasuredWindows.load(*paths) for paths in _files(folder))
-        with (folder / PLACES).open(newline="") as stream:
-            places = [(row["defect"], int(row["window"])) for row in csv.DictReader(stream)]
-        return cls(_windows(planes, segmentation, seed, count), without, places, with_defect, seed)
+        rows = read_table(
+            folder / PLACES, {"defect": _planted_name, "window": integer}, count=len(with_defect.measures)
+        )
+        places = [(row["defect"], row["window"]) for row in rows]
+        windows = _windows(planes, segmentation, seed, count)
+        if any(window >= len(windows) for _, window in places):
+            raise UserError(folder / PLACES, "window", f"must be below the number of windows, {len(windows)}")
+        return cls(windows, without, places, with_defect, seed)
 
 
 PLACES = "planted.csv"
+
+
+def _planted_name(cell: str) -> str:
+    if cell not in PLANTED:
+        raise ValueError(f"must be one of {', '.join(PLANTED)}")
+    return cell
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, Path]]:

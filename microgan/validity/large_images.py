@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 from tqdm import tqdm
 
@@ -158,20 +159,30 @@ def overlapping(circles: Circles, limits: Limits, domain: Domain) -> np.ndarray:
     domain
         Size of the image, and whether distances continue across its borders.
     """
-    sides = np.array(domain.size_px)[:, None]
-    centres = np.stack([circles.row, circles.col])
-    inside = centres_inside(circles.row, circles.col, domain.size_px, HALF_PIXEL_PX) | domain.periodic
-    apart = np.abs(centres[:, :, None] - centres[:, None])
+    known = {name: limits.get(name, (None, None))[1] for name in ("overlap", "high_confidence_overlap")}
+    largest = {name: limit for name, limit in known.items() if limit is not None}
+    if not largest or len(circles) < 2:
+        return np.empty((0, 2), np.intp)
+    sides = np.array(domain.size_px)
+    centres = np.stack([circles.row, circles.col], axis=1).astype(np.float64)
     if domain.periodic:
-        apart = np.minimum(apart % sides[..., None], -apart % sides[..., None])
-    overlap = 1 - np.hypot(*apart) / (circles.radius_px[:, None] + circles.radius_px)
+        centres %= sides
+        centres[centres >= sides] = 0  # the remainder of a tiny negative number is rounded up to the side
+    reach_px = 2 * circles.radius_px.max() * (1 - min(largest.values()))
+    tree = cKDTree(centres, boxsize=sides if domain.periodic else None)
+    pairs = tree.query_pairs(max(reach_px, 0.0), output_type="ndarray")
+    apart = np.abs(centres[pairs[:, 0]] - centres[pairs[:, 1]])
+    if domain.periodic:
+        apart = np.minimum(apart, sides - apart)
+    overlap = 1 - np.hypot(*apart.T) / circles.radius_px[pairs].sum(axis=1)
+
+    inside = centres_inside(circles.row, circles.col, domain.size_px, HALF_PIXEL_PX) | domain.periodic
     counting = {"overlap": inside, "high_confidence_overlap": inside & (circles.score >= HIGH_CONFIDENCE)}
-    forbidden = np.zeros(overlap.shape, bool)
-    for name, counts in counting.items():
-        _, largest = limits.get(name, (None, None))
-        if largest is not None:
-            forbidden |= (overlap > largest) & np.outer(counts, counts)
-    return np.argwhere(np.triu(forbidden, 1))
+    forbidden = np.zeros(len(pairs), bool)
+    for name, limit in largest.items():
+        forbidden |= (overlap > limit) & counting[name][pairs].all(axis=1)
+    found = np.sort(pairs[forbidden], axis=1)
+    return found[np.lexsort(found.T[::-1])]
 
 
 def as_large_image(image: Tensor) -> Tensor:

@@ -4,18 +4,17 @@ Finding discs takes most of the time of judging and depends on no limit. So it i
 files, and judged again (`microgan.validity.judging`) whenever limits change.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
 
 from microgan.core.errors import UserError
-from microgan.core.files import write_csv
+from microgan.core.tables import Cell, integer, number, read_table, write_csv
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect_all
 from microgan.validity.evidence import gather_evidence
@@ -75,12 +74,10 @@ class MeasuredWindows:
         write_circles(circles, self.circles)
 
     @classmethod
-    def load(cls, measures: Path, circles: Path) -> Self:
-        """Read what `save` wrote."""
-        with measures.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        values = [{name: float(value) for name, value in row.items() if name != "image"} for row in rows]
-        return cls(read_circles(circles, len(values)), values)
+    def load(cls, measures: Path, circles: Path, count: int | None = None) -> Self:
+        """Read what `save` wrote, of ``count`` images where their number is known."""
+        rows = read_image_table(measures, {}, others=number, count=count)
+        return cls(read_circles(circles, len(rows)), rows)
 
 
 def _measures(
@@ -111,13 +108,34 @@ def read_circles(path: Path, count: int) -> list[Circles]:
     Raises
     ------
     UserError
-        If the file has a circle of an image beyond these.
+        If the file is broken, or has a circle of an image beyond these.
     """
-    with path.open(newline="") as stream:
-        rows = [[float(value) for value in row] for row in list(csv.reader(stream))[1:]]
-    table = np.array(rows).reshape(-1, 1 + len(CIRCLE_COLUMNS))
+    columns = {"image": integer, **dict.fromkeys(CIRCLE_COLUMNS, number)}
+    rows = [list(row.values()) for row in read_table(path, columns)]
+    table = np.array(rows).reshape(-1, len(columns))
     image = table[:, 0].astype(int)
-    if len(image) and image[-1] >= count:
-        raise UserError(path, f"image {image[-1]}", f"must be below the number of images, {count}")
+    if len(image) and image.max() >= count:
+        raise UserError(path, f"image {image.max()}", f"must be below the number of images, {count}")
+    if (np.diff(image) < 0).any():
+        raise UserError(path, "images out of order", "must be sorted by image, from 0 on")
+    if not (table[:, 1 + CIRCLE_COLUMNS.index("radius")] > 0).all():
+        raise UserError(path, "a radius of 0 or below", "must be above 0")
     ends = np.searchsorted(image, np.arange(count + 1))
     return [Circles(*table[start:end, 1:].T) for start, end in pairwise(ends)]
+
+
+def read_image_table(
+    path: Path, columns: Mapping[str, Cell], *, others: Cell | None = None, count: int | None = None
+) -> list[dict[str, Any]]:
+    """Read a table with a row for each image, numbered from 0 on; as `microgan.core.tables.read_table`.
+
+    Returns
+    -------
+    list of dict
+        The other columns of each row.
+    """
+    rows = read_table(path, {"image": integer, **columns}, others=others, count=count)
+    for index, row in enumerate(rows):
+        if row.pop("image") != index:
+            raise UserError(f"{path}, row {index + 1}, column image", "another number", f"must be {index}")
+    return rows

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import read_json, write_json
+from microgan.core.json_files import read_sealed_json, write_sealed_json
 from microgan.statistics.intervals import Interval
 from microgan.validity.own_rules import OwnRule, import_own_rules
 from microgan.validity.rules import RULES, Rule
@@ -16,6 +16,8 @@ from microgan.validity.segmentation import Segmentation
 
 Limit = tuple[float | None, float | None]  # the least and the largest allowed value; None: any value
 Limits = Mapping[str, Limit]  # by the name of the measure
+
+BY_HAND = "limits by hand belong under calibrate.limits in params.yaml; else calibrate anew"
 
 
 class DetectionRate(Config):
@@ -28,8 +30,8 @@ class DetectionRate(Config):
     interval : 90 % confidence interval of the rate
     """
 
-    rate: float
-    count: int
+    rate: float = Field(ge=0, le=1)
+    count: int = Field(ge=0)
     interval: Interval
 
 
@@ -59,12 +61,12 @@ class Reference(Segmentation):
     limits: dict[str, Limit]
     limits_interval: dict[str, tuple[Interval | None, Interval | None]] = Field(default_factory=dict)
     own: dict[str, OwnRule] = Field(default_factory=dict)
-    false_rejection_budget: float
+    false_rejection_budget: float = Field(ge=0, le=1)
     false_rejection_interval: Interval | None = None
-    calibration_windows: int
-    calibration_pass_rate: float
-    held_out_windows: int = 0
-    held_out_pass_rate: float | None = None
+    calibration_windows: int = Field(ge=0)
+    calibration_pass_rate: float = Field(ge=0, le=1)
+    held_out_windows: int = Field(0, ge=0)
+    held_out_pass_rate: float | None = Field(None, ge=0, le=1)
     detection_rates: dict[str, DetectionRate] = Field(default_factory=dict)
     doubts: list[str] = Field(default_factory=list)
 
@@ -72,9 +74,13 @@ class Reference(Segmentation):
 
     @model_validator(mode="after")
     def _limits_have_rules(self) -> Self:
-        for name in self.limits:
+        for name, (least, largest) in self.limits.items():
             if name not in RULES and name not in self.own:
                 raise ValueError(f"limits.{name}: no such rule, known are {', '.join([*RULES, *self.own])}")
+            if least is not None and largest is not None and least > largest:
+                raise ValueError(f"limits.{name}: {least} to {largest}: must begin with the smaller one")
+        if removed := self.limits_interval.keys() - self.limits.keys():
+            raise ValueError(f"limits: must have {', '.join(sorted(removed))}, which limits_interval has")
         return self
 
     @property
@@ -111,7 +117,7 @@ class Reference(Segmentation):
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        write_json(path, self.model_dump())
+        write_sealed_json(path, self.model_dump())
 
     @classmethod
     def load(cls, path: str | Path, allow_own_rules: bool = False) -> Self:
@@ -128,11 +134,15 @@ class Reference(Segmentation):
         Raises
         ------
         UserError
-            If the file is missing or broken, or an own rule that is allowed cannot be imported.
+            If the file is missing, broken or changed by hand, or an own rule that is allowed cannot be
+            imported.
         """
-        content = read_json(path)
+        reference = read_sealed_json(path, BY_HAND, lambda content: cls._of_file(content, path))
+        return reference.with_own_rules(import_own_rules(reference.own)) if allow_own_rules else reference
+
+    @classmethod
+    def _of_file(cls, content: Mapping[str, Any], path: str | Path) -> Self:
         if "limits" not in content:
             rule = "must be the reference.json that `microgan calibrate` or the pipeline wrote"
             raise UserError(path, "no limits in it", rule)
-        reference = cls.from_mapping(content, str(path))
-        return reference.with_own_rules(import_own_rules(reference.own)) if allow_own_rules else reference
+        return cls.from_mapping(content, str(path))

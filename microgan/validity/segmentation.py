@@ -2,6 +2,7 @@
 
 from typing import Literal, Self
 
+from pydantic import Field
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
@@ -23,9 +24,9 @@ class Segmentation(Config):
     """
 
     scan: ScanInfo
-    window_px: int
+    window_px: int = Field(ge=8)
     detector_settings: DetectorConfig
-    phase_threshold: float
+    phase_threshold: float = Field(ge=-1, le=1)
 
     @property
     def detector(self) -> Detector:
@@ -47,7 +48,7 @@ class Segmentation(Config):
         """Set the threshold by the grey values of real ``windows`` (N, 1, S, S) in [-1, 1] (Otsu 1979)."""
         threshold = float(threshold_otsu(smoothed_grey(windows).numpy()))
         return cls(
-            scan=scan,
+            scan=scan.excerpt(),
             window_px=windows.shape[-1],
             detector_settings=settings,
             phase_threshold=threshold,

@@ -26,7 +26,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(
         folder / "model",
         lively(NetworkConfig(latent_channels=4, base_channels=4)),
-        {"scan": info.model_dump(), "training": {"git_commit": "abc"}},
+        {"window_px": 64, "scan": info.model_dump(), "training": {"git_commit": "abc"}},
     )
     candidates = Windows(planes, "train", 64).draw(np.random.default_rng(0), 20)
     grey = info.denormalise(candidates[:, 0].numpy())

@@ -17,7 +17,9 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
     monkeypatch.setattr("sys.argv", ["microgan", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    return int(ended.value.code or 0)
+    status = int(ended.value.code or 0)
+    assert status != 70, "a defect: an error that nobody foresaw"
+    return status
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:

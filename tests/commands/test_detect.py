@@ -84,6 +84,17 @@ def test_a_wrong_polarity_or_band_is_told(
     assert any(line in message for message in caplog.messages) if line else not caplog.messages
 
 
+def test_advice_on_the_band_is_not_given_for_what_are_no_discs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tiff(tmp_path / "a.tif", np.block([[plane(0), plane(1)]])[None])
+    words = ("--radius", 4, 8, "--polarity", "dark", "--out", tmp_path / "c.csv")
+    monkeypatch.setattr("microgan.commands.detect.radius_doubts", lambda *_: ["radius_px: try [1, 9]"])
+    assert run_command(monkeypatch, "detect", tmp_path / "a.tif", *words) == 0
+    (message,) = caplog.messages
+    assert message.endswith("try --polarity bright")
+
+
 def test_pages_without_specimen_or_without_contrast_are_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

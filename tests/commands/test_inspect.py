@@ -12,6 +12,7 @@ from PIL import Image
 from microgan.core.files import write_tiff
 from microgan.scan.config import ScanConfig
 from microgan.scan.ingest import ingest
+from microgan.scan.readers import open_scan
 from tests.commands.helpers import ROOT, json_result, run_command
 from tests.scan.cases import PIXEL_UM, plane
 
@@ -102,3 +103,23 @@ def test_a_folder_without_params_yaml_is_refused_before_the_scan_is_read(
     monkeypatch.chdir(tmp_path)
     assert run_command(monkeypatch, "inspect", slices, "--add", "mine") == 2
     assert "params.yaml: missing: --add writes into params.yaml" in capsys.readouterr().err
+
+
+def test_what_cannot_be_inspected_gets_advice(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tiff(tmp_path / "flat.tif", np.full((1, 64, 64), 7, np.uint8))
+    write_tiff(tmp_path / "tiny.tif", plane(0)[None, :8, :8])
+    assert run_command(monkeypatch, "inspect", tmp_path / "flat.tif") == 2
+    assert "is it a blank plane or a mask? choose other planes with --planes" in capsys.readouterr().err
+    assert run_command(monkeypatch, "inspect", tmp_path / "tiny.tif") == 0
+    assert "planes of 8 x 8 px are too small for a search" in capsys.readouterr().out
+
+
+def test_a_range_beyond_the_planes_is_told(slices: Path) -> None:
+    config = ScanConfig(path=slices.name, radius_px=(4, 8), planes="1:99")
+    with open_scan(slices.parent, config) as scan:
+        assert scan.shape[0] == 2
+        assert any("planes 1:99: the scan has 3 planes, so 2 are read" in note for note in scan.notes)
+    with open_scan(slices.parent, config.model_copy(update={"planes": "1:"})) as scan:
+        assert not any("planes" in note for note in scan.notes)

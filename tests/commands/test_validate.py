@@ -1,6 +1,7 @@
 """`microgan validate`."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def test_valid_images_are_kept_with_their_card(
     assert run_command(monkeypatch, "validate", *words[:-1], tmp_path / "none.tif") == 0
     assert "none is valid" in capsys.readouterr().out and not (tmp_path / "none.tif").exists()
     assert run_command(monkeypatch, "validate", *words[:-1], samples) == 2
-    assert "must not be one of the files" in capsys.readouterr().err
+    assert "must not be what the command reads" in capsys.readouterr().err
     assert np.array_equal(tifffile.imread(samples), blank[0])
 
 
@@ -148,3 +149,26 @@ def test_a_name_promises_the_content(
         text = capsys.readouterr().err
         assert rule in text and text.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_inverted_images_get_a_hint_of_polarity(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = tifffile.imread(material / "windows.tif")
+    low, high = Reference.load(material / "reference.json").scan.intensity_window
+    write_tiff(tmp_path / "inverted.tif", np.clip(low + high - real, low, high).astype(real.dtype))
+    words = ("--reference", material / "reference.json", "--out", tmp_path / "v.csv")
+    assert run_command(monkeypatch, "validate", tmp_path / "inverted.tif", *words) == 0
+    assert any("dark discs explain them far better" in line for line in caplog.messages)
+    caplog.clear()
+    assert run_command(monkeypatch, "validate", material / "windows.tif", *words) == 0
+    assert not any("inverted" in line for line in caplog.messages)
+
+
+def test_the_standard_reference_is_told_from_the_users(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(material / "reference.json", tmp_path / "standard.json")
+    words = ("--reference", tmp_path / "standard.json", "--out", tmp_path / "v.csv")
+    assert run_command(monkeypatch, "validate", material / "windows.tif", *words) == 0
+    assert any("standard.json: has the standard limits, which training uses" in m for m in caplog.messages)

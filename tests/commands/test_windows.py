@@ -58,9 +58,9 @@ def test_what_has_no_windows_is_refused(
         (("--size", 200, "--out", tmp_path / "o.tif"), "scan.tif: too small: no window of 200 x 200 px fits"),
         (
             ("--part", "train", "--out", tmp_path / "o.tif"),
-            "--part: train: needs a scan that ingest has split",
+            "--part: train: slices have no parts: needs data/planes",
         ),
-        (("--out", tmp_path / "scan.tif"), "must not be one of the files"),
+        (("--out", tmp_path / "scan.tif"), "must not be what the command reads"),
         (("--out", tmp_path / "o.png"), "must be named *.tif"),
     ):
         assert run_command(monkeypatch, *words, *more) == 2

@@ -13,16 +13,9 @@ from pydantic import model_validator
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError, one_line
-from microgan.core.files import (
-    atomic,
-    file_sha256,
-    fingerprint,
-    natural_order,
-    read_json,
-    write_csv,
-    write_json,
-    write_tiff,
-)
+from microgan.core.files import atomic, file_sha256, fingerprint, natural_order, write_tiff
+from microgan.core.json_files import read_json, write_json
+from microgan.core.tables import write_csv
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:

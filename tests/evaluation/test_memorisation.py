@@ -15,7 +15,7 @@ from microgan.evaluation.memorisation import (
     planted_copies,
 )
 from microgan.evaluation.nearest_windows import nearest_windows
-from microgan.scan.planes import Planes, ScanInfo
+from microgan.scan.planes import PackedMask, Planes, ScanInfo
 from microgan.scan.symmetries import turned
 from microgan.scan.windows import Windows
 
@@ -42,7 +42,7 @@ def _planes(rows: int = 190, cols: int = 170, seed: int = 0) -> Planes:
         planes_sha256="",
         mask_sha256="",
     )
-    return Planes(np.clip(grey, -1, 1).astype(np.float16), np.ones(grey.shape, bool), info)
+    return Planes(np.clip(grey, -1, 1).astype(np.float16), PackedMask.of(np.ones(grey.shape, bool)), info)
 
 
 def _held_out(planes: Planes, count: int, seed: int = 0) -> np.ndarray:
@@ -104,9 +104,9 @@ def _exhaustive(image: np.ndarray, plane: np.ndarray) -> float:
 def test_windows_beyond_the_field_of_view_are_not_found() -> None:
     planes = _planes()
     copy = planes.grey[:1, 20 : 20 + SIDE, 30 : 30 + SIDE].astype(np.float32)
-    mask = planes.mask.copy()
+    mask = np.ones(planes.info.shape, bool)
     mask[0, 25, 35] = False
-    nearest = nearest_windows(copy, dataclasses.replace(planes, mask=mask))
+    nearest = nearest_windows(copy, dataclasses.replace(planes, mask=PackedMask.of(mask)))
     assert nearest.correlation[0] < 0.9
     row, col = int(nearest.row[0]), int(nearest.col[0])
     assert mask[0, row : row + SIDE, col : col + SIDE].all()

@@ -332,10 +332,16 @@ def test_blank_images_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         train(DiscWindows(), TINY, DCGAN, tmp_path / "state")
 
 
-def test_a_damaged_state_is_reported_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "state").write_bytes(b"no safetensors")
-    with pytest.raises(UserError, match="state: unusable: delete it to train anew"):
-        train(DiscWindows(), TINY, DCGAN, tmp_path / "state")
+def test_a_training_whose_state_is_damaged_starts_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train(DiscWindows(), TINY, DCGAN, tmp_path / "state")
+    content = bytearray((tmp_path / "state").read_bytes())
+    content[-1] ^= 64
+    (tmp_path / "state").write_bytes(content)
+    assert _digest(train(DiscWindows(), TINY, DCGAN, tmp_path / "state")) == _digest(whole)
+    assert "state: damaged: must be the whole state of this training" in caplog.text
+    assert caplog.text.rstrip().endswith("the training starts over")
 
 
 @pytest.mark.parametrize(

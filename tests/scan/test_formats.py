@@ -505,7 +505,6 @@ def test_dicom_frames_inversion_and_rescaling(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "module", "package"),
     [
-        ("scan.mha", "SimpleITK", "SimpleITK"),
         ("scan.nrrd", "nrrd", "pynrrd"),
         ("scan.zarr", "zarr", "zarr"),
         ("scan.dcm", "pydicom", "pydicom"),

@@ -5,6 +5,7 @@ import itertools
 import os
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from microgan.report.figures.scan import contact_sheet, intensity_histogram
 from microgan.scan import ingest as ingest_module
 from microgan.scan.config import ScanConfig
 from microgan.scan.ingest import field_of_view, ingest
-from microgan.scan.planes import ROLES, Planes, ScanInfo, window_corners
+from microgan.scan.planes import ROLES, PackedMask, Planes, ScanInfo, window_corners
 
 SHAPE = (6, 90, 80)
 BY_PLANE = {"held_out": [5], "calibration": [3]}
@@ -73,10 +74,10 @@ def test_files_are_as_promised(tmp_path: Path) -> None:
     planes = ingest_array(tmp_path, stack, polarity="dark", voxel_size_um=0.5)
     folder = tmp_path / "planes"
     assert sorted(path.name for path in folder.iterdir()) == ["mask.npy", "planes.npy", "scan.json"]
-    assert (planes.grey.dtype, planes.mask.dtype) == (np.float16, bool)
+    assert (planes.grey.dtype, planes.mask[0].dtype) == (np.float16, bool)
     assert planes.grey.shape == planes.mask.shape == planes.info.shape == SHAPE
     assert np.abs(planes.grey).max() <= 1
-    assert planes.mask.all()
+    assert all(planes.mask[plane].all() for plane in range(SHAPE[0]))
     info = planes.info
     assert (info.name, info.source, info.dtype) == ("drawn", ["scan.npy"], "uint16")
     assert (info.polarity, info.voxel_size_um, info.radius_px) == ("dark", 0.5, (4, 8))
@@ -251,7 +252,8 @@ def test_roles_never_overlap_and_keep_their_margin(tmp_path: Path, split: dict) 
         rows = [np.flatnonzero(owner[plane].any(1)) for owner in owners if owner[plane].any()]
         for above, below in itertools.pairwise(rows):
             assert below[0] - above[-1] - 1 >= split["margin_px"]
-    fractions = (owners & planes.mask).sum((1, 2, 3)) / planes.mask.sum()
+    mask = np.stack([planes.mask[plane] for plane in range(SHAPE[0])])
+    fractions = (owners & mask).sum((1, 2, 3)) / mask.sum()
     for role in ("held_out", "calibration"):
         fraction = split[role]
         whole = isinstance(fraction, list)
@@ -405,9 +407,63 @@ def test_loading_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"planes\.npy: unreadable"):
         Planes.load(tmp_path / "planes")
     (tmp_path / "planes/mask.npy").unlink()
-    np.save(tmp_path / "planes/planes.npy", np.zeros((1, 2, 3)))
-    with pytest.raises(UserError, match=r"planes\.npy: shape \(1, 2, 3\): must be"):
+    with pytest.raises(UserError, match=r"mask\.npy: unreadable"):
         Planes.load(tmp_path / "planes")
+    np.save(tmp_path / "planes/mask.npy", np.ones(SHAPE, bool))
+    with pytest.raises(
+        UserError, match=r"mask\.npy: shape .* of bool: must be .* of uint8, .*run ingest again"
+    ):
+        Planes.load(tmp_path / "planes")
+
+
+@pytest.mark.parametrize("cols", [1, 8, 13, 70])
+def test_a_mask_kept_as_bits_is_read_as_it_was(cols: int) -> None:
+    mask = np.random.default_rng(cols).random((2, 5, cols)) < 0.7
+    kept = PackedMask.of(mask)
+    assert kept.shape == mask.shape
+    for plane, rows, across in itertools.product(
+        (0, 1), (slice(None), slice(1, 4), slice(0, 5, 2)), (slice(None), slice(3, 11), slice(0, cols, 3))
+    ):
+        part = kept[plane, rows, across]
+        assert part.dtype == bool and np.array_equal(part, mask[plane, rows, across])
+    assert np.array_equal(kept[1], mask[1])
+
+
+def test_planes_take_little_more_than_a_16_bit_scan(tmp_path: Path) -> None:
+    stack = noise()
+    ingest_array(tmp_path, stack)
+    size = sum(path.stat().st_size for path in (tmp_path / "planes").glob("*.npy"))
+    assert size <= 1.15 * stack.nbytes
+
+
+def test_a_disk_without_room_is_told_before_the_planes_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"planes: needs .* GB: the disk has 1e-06 GB left"):
+        ingest_array(tmp_path, noise())
+    assert not (tmp_path / "planes").exists()
+
+
+def test_what_models_keep_of_a_scan_is_short() -> None:
+    info = ScanInfo(
+        name="long",
+        source=[f"slice_{number:04}.tif" for number in range(2000)],
+        source_digest="0",
+        shape=(2000, 2, 3),
+        dtype="uint8",
+        voxel_size_um=0.5,
+        polarity="dark",
+        radius_px=(4, 8),
+        intensity_window=(10, 20),
+        regions={"train": [(plane, 0, 2, 0, 3) for plane in range(2000)]},
+        planes_sha256="1",
+        mask_sha256="2",
+    )
+    excerpt = info.excerpt()
+    assert excerpt.source == ["slice_0000.tif", "1998 more", "slice_1999.tif"]
+    assert len(excerpt.model_dump_json()) < 600
+    assert excerpt.model_copy(update={"source": info.source, "regions": info.regions}) == info
 
 
 def test_info_survives_json() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from microgan.core.errors import UserError
-from microgan.scan.planes import Planes, ScanInfo
+from microgan.scan.planes import PackedMask, Planes, ScanInfo, packed
 from microgan.scan.windows import Windows
 
 SIDE = 60
@@ -31,7 +31,7 @@ def planes_of(mask: np.ndarray, regions: dict, grey: np.ndarray | None = None) -
         planes_sha256="",
         mask_sha256="",
     )
-    return Planes(grey.astype(np.float16), mask, info)
+    return Planes(grey.astype(np.float16), PackedMask.of(mask), info)
 
 
 def disc(radius_px: float, side_px: int = SIDE) -> np.ndarray:
@@ -159,7 +159,7 @@ def test_no_window_fits(role: str, size_px: int, radius_px: float) -> None:
 def test_windows_of_a_folder_on_disk(tmp_path: Path) -> None:
     planes = planes_of(disc(28)[None], {"train": [(0, 0, SIDE, 0, SIDE)]})
     np.save(tmp_path / "planes.npy", planes.grey)
-    np.save(tmp_path / "mask.npy", planes.mask)
+    np.save(tmp_path / "mask.npy", packed(disc(28)[None]))
     (tmp_path / "scan.json").write_text(planes.info.model_dump_json())
     samples = [
         Windows(p, "train", 16).draw(np.random.default_rng(0), 9) for p in (planes, Planes.load(tmp_path))

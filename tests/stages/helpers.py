@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from microgan.core.json_files import read_sealed_json, write_sealed_json
 from stages.stage import Stage, run
 from stages.tracking import Tracker
 
@@ -56,6 +57,12 @@ def edit(**changes: Any) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
 
+def edit_reference(**fields: Any) -> None:
+    """Replace fields of reference.json, with a digest that fits."""
+    path = Path("reference/reference.json")
+    write_sealed_json(path, {**read_sealed_json(path, "", dict), **fields})
+
+
 def start(main: Callable[[Stage], None], *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run a stage as its program would; returns the exit status."""
     monkeypatch.setattr(sys, "argv", [f"stages/{main.__module__.rpartition('.')[2]}.py", *arguments])
@@ -63,6 +70,7 @@ def start(main: Callable[[Stage], None], *arguments: str, monkeypatch: pytest.Mo
         run(main)
     except SystemExit as end:
         assert isinstance(end.code, int)
+        assert end.code != 70, "a defect: an error that nobody foresaw"
         return end.code
     return 0
 

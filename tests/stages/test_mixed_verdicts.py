@@ -13,7 +13,8 @@ import tifffile
 import torch
 
 from microgan.core.domain import Domain
-from microgan.core.files import read_json, write_tiff
+from microgan.core.files import write_tiff
+from microgan.core.json_files import read_json
 from microgan.evaluation.diversity import diversity
 from microgan.evaluation.fidelity import compare
 from microgan.evaluation.homogenisation import PropertiesConfig

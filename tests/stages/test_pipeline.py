@@ -23,15 +23,14 @@ from stages import (
     validate,
 )
 from stages.samples import read_samples, read_stack
-from tests.stages.helpers import ROOT, edit, error_line, lines, results, start
+from tests.stages.helpers import ROOT, edit, edit_reference, error_line, lines, results, start
 
 
 def test_samples_are_judged_by_own_rules_only_if_params_yaml_names_them(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = {"mine": {"function": "microgan.validity.rules.largest_nearest_neighbour_gap", "side": "too_large"}}
-    reference = json.loads(Path("reference/reference.json").read_text())
-    Path("reference/reference.json").write_text(json.dumps({**reference, "own": own}))
+    edit_reference(own=own)
     edit(generate__count=2)
     for each in (generate, measure):
         assert start(each.main, "dcgan", monkeypatch=monkeypatch) == 0
@@ -53,8 +52,7 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     assert Path("reports/calibrate/planted_defects.png").is_file()
     # Of one model, whatever it makes is taken for valid; of the other, nothing is
     for name, limits in {"dcgan": {}, "wgan_gp": {"volume_fraction": [2.0, 3.0]}}.items():
-        reference = json.loads(Path("reference/reference.json").read_text())
-        Path("reference/reference.json").write_text(json.dumps({**reference, "limits": limits}))
+        edit_reference(limits=limits, limits_interval={})
         for each in (generate, measure, validate, evaluate, export):
             assert start(each.main, name, monkeypatch=monkeypatch) == 0
     assert start(random_packing.main, monkeypatch=monkeypatch) == 0

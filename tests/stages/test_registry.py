@@ -18,7 +18,7 @@ from microgan.samples.model_store import model_folder
 from microgan.samples.moved_store import EXPERIMENT
 from microgan.scan.planes import ScanInfo
 from stages.executions import client_of, find_experiment
-from stages.registry import best_model, promote, record, register
+from stages.registry import FIGURES, best_model, promote, record, register
 from stages.tracking import Tracker
 from tests.helpers import lively
 
@@ -37,7 +37,10 @@ SCAN = {
     "mask_sha256": "2" * 64,
 }
 
-GOOD = {"pass_rate": 0.72, "reference_pass_rate": 0.8, "pass_rate_ratio": 0.9, "kernel_distance": 0.5}
+GOOD = {
+    **{"pass_rate": 0.72, "reference_pass_rate": 0.8, "pass_rate_ratio": 0.9, "n": 100},
+    **{"kernel_distance": 0.5, "kernel_distance.training_windows": 0.25},
+}
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow warns of its own code on import
 
@@ -72,10 +75,11 @@ def test_a_generator_is_registered_once_without_pickle_or_code(registered: Path)
     assert version.tags == {
         **{"weights_sha256": card["weights_sha256"], "scan": "discs", "model": "dcgan"},
         **{"steps": "70", "git_commit": "abc", "reference_sha256": "3" * 64},
-        **{name: str(value) for name, value in GOOD.items()},
+        **{name: str(GOOD[name]) for name in FIGURES},
     }
     assert version.description == (
-        "dcgan of discs: 72.0% of its samples are valid, 80.0% of real held-out windows; kernel distance 0.5"
+        "dcgan of discs: 72.0% of 100 samples are valid (80.0% of real held-out windows), "
+        "kernel distance 0.5 (training windows: 0.25)"
     )
     (entry,) = client.search_logged_models([client.get_experiment_by_name(EXPERIMENT).experiment_id])
     files = [path.suffix for path in (registered / "mlartifacts").rglob("*") if path.is_file()]

@@ -8,10 +8,12 @@ import pytest
 from microgan.commands.export import export as export_command
 from microgan.commands.images import ReferenceFile
 from microgan.core.errors import UserError
+from microgan.core.json_files import write_sealed_json
 from microgan.exporters.export import ExportConfig
+from microgan.gan.model_card import read_model_card
 from microgan.samples.card import SampleCard
 from stages import export, generate, measure, validate
-from tests.stages.helpers import edit, start
+from tests.stages.helpers import edit, edit_reference, start
 
 SAMPLES = Path("samples/dcgan/generated.tif")
 
@@ -20,9 +22,9 @@ SAMPLES = Path("samples/dcgan/generated.tif")
 def generated(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with two samples of a model whose scan has another voxel size than the reference."""
     edit(generate__count=2, generate__seed=5)
-    card = json.loads(Path("models/dcgan/model.json").read_text())
+    card = read_model_card(Path("models/dcgan/model.json"))
     card["scan"]["voxel_size_um"] = 1.7
-    Path("models/dcgan/model.json").write_text(json.dumps(card))
+    write_sealed_json("models/dcgan/model.json", card)
     assert start(generate.main, "dcgan", monkeypatch=monkeypatch) == 0
     return trained
 
@@ -45,8 +47,7 @@ def test_the_command_line_exports_samples_of_the_pipeline_by_their_card(generate
 
 
 def test_the_pipeline_exports_with_the_same_card(generated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reference = json.loads(Path("reference/reference.json").read_text())
-    Path("reference/reference.json").write_text(json.dumps({**reference, "limits": {}}))
+    edit_reference(limits={}, limits_interval={})
     card = SampleCard.load(SAMPLES)
     card.model_copy(update={"periodic": True}).write(SAMPLES.with_suffix(".json"))
     for main in (measure.main, validate.main, export.main):
@@ -60,6 +61,6 @@ def test_samples_without_their_card_are_refused(generated: Path) -> None:
     SAMPLES.write_bytes(SAMPLES.read_bytes() + b"\0")
     with pytest.raises(UserError, match=r"generated.json: card of another file"):
         SampleCard.load(SAMPLES)
-    SAMPLES.with_suffix(".json").write_text("{}")
+    SAMPLES.with_suffix(".json").unlink()
     with pytest.raises(UserError, match=r"generated.json: no card: .*sample anew"):
         SampleCard.load(SAMPLES)

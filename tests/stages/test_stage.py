@@ -17,7 +17,7 @@ from microgan.core.errors import UserError
 from microgan.scan.config import ScanConfig
 from stages import ingest, simulate, stage, train
 from stages.heartbeat import Heartbeat
-from stages.stage import Stage, drafts, flatten, load_params, naming
+from stages.stage import Stage, drafts, flatten, load_params, naming, run
 from tests.stages.helpers import ROOT, edit, error_line, lines, program, start, state_of
 
 
@@ -90,7 +90,7 @@ def test_an_unknown_model_is_reported_in_one_line(
 @pytest.mark.parametrize("side", [0, 63, 8, 64.5, "wide", True])
 def test_a_window_has_a_side_that_the_networks_can_make(project: Path, side: object) -> None:
     edit(window_px=side)
-    with pytest.raises(UserError, match=r"window_px: .*: must be a multiple of 8, at least 16"):
+    with pytest.raises(UserError, match=r"window_px: .*: must be a multiple of 8, from 16 to 1024"):
         stage.window_px(load_params())
 
 
@@ -127,12 +127,35 @@ def test_only_arguments_are_named_by_a_path() -> None:
         raise UserError("split.held_out", 6, "must be less")
 
 
-def test_a_defect_keeps_its_traceback(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_is_one_line_and_shows_its_traceback_when_asked(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def main(_: Stage) -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("by nothing")
 
-    with pytest.raises(ZeroDivisionError):
-        start(main, monkeypatch=monkeypatch)
+    def status() -> object:
+        with pytest.raises(SystemExit) as ended:
+            run(main)
+        return ended.value.code
+
+    monkeypatch.setattr("sys.argv", ["stages/main.py"])
+    assert status() == 70
+    line = error_line(capsys)
+    assert line.startswith("defect of microgan (ZeroDivisionError: by nothing): please report it")
+    assert line.endswith("with what the same run with MICROGAN_DEBUG=1 shows")
+    monkeypatch.setenv("MICROGAN_DEBUG", "1")
+    assert status() == 70
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_full_memory_of_torch_is_bad_input(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(_: Stage) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    assert start(main, monkeypatch=monkeypatch) == 2
+    assert error_line(capsys).startswith("memory is full: use fewer or smaller images")
 
 
 def test_flattened_parameters_are_named_by_their_path() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 
 from microgan import __version__
-from microgan.core.files import write_json
+from microgan.core.json_files import write_json
 from microgan.exporters.formats.format import Format
 from microgan.exporters.structure import Structure
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from microgan import __version__
-from microgan.core.files import write_csv, write_json
+from microgan.core.json_files import write_json
+from microgan.core.tables import write_csv
 from microgan.exporters.formats.format import JointFormat
 from microgan.exporters.structure import DISCS, Structure
 

@@ -47,7 +47,7 @@ def _draw_plane(axes: Axes, planes: Planes, index: int) -> None:
     _, rows, cols = planes.info.shape
     step = max(1, max(rows, cols) // 1000)
     grey = (np.asarray(planes.grey[index, ::step, ::step], np.float32)[..., None] + 1) / 2
-    outside = ~planes.mask[index, ::step, ::step, None]
+    outside = ~planes.mask[index, ::step, ::step][..., None]
     picture = np.where(outside, np.array([0.35, 0.08, 0.08]) + 0.4 * grey, grey)
     axes.imshow(picture, extent=(-0.5, cols - 0.5, rows - 0.5, -0.5), interpolation="antialiased")
     axes.set_title(f"plane {index}", fontsize=9)

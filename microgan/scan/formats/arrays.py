@@ -1,5 +1,6 @@
 """NPY, and raw values whose shape and type are parameters."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,23 @@ NPY, RAW = (".npy",), (".raw", ".vol", ".bin", ".dat")
 
 def open_npy(path: Path) -> Scan:
     """Open an NPY file, in C or Fortran order."""
-    return of_array(path, np.load(path, mmap_mode="r", allow_pickle=False), UNKNOWN)
+    with path.open("rb") as stream:
+        version = np.lib.format.read_magic(stream)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, is_fortran, dtype = read(stream)
+        offset = stream.tell()
+    if not all(type(side) is int and side > 0 for side in shape):
+        raise UserError(path, f"shape {shape}", "must be integers of at least 1")
+    if dtype.kind not in "biufc":
+        raise UserError(path, f"values of type {dtype}", "must be numbers")
+    wanted, size = offset + math.prod(shape) * dtype.itemsize, path.stat().st_size
+    if size < wanted:
+        raise ValueError(f"{size} bytes are too short for shape {shape} and {dtype}, {wanted} bytes")
+    values = np.memmap(path, dtype, "r", offset, shape, "F" if is_fortran else "C")
+    notes = (f"{path}: holds {size - wanted} bytes more than its shape {shape} says: is its header right?",)
+    return of_array(path, values, UNKNOWN, notes if size > wanted else ())
 
 
 def open_raw(path: Path, config: ScanConfig) -> Scan:

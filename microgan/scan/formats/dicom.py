@@ -18,9 +18,9 @@ SUFFIXES = (".dcm", ".dicom", ".ima")
 def open_dicom(path: Path) -> Scan:
     """Open one DICOM file."""
     header = _header(path)
-    frames = int(header.get("NumberOfFrames") or 1)
+    frames = _frames(header, path)
     read, dtype, notes = _reader(header, path)
-    shape = (frames, int(header.Rows), int(header.Columns))
+    shape = (frames, *_rows_and_columns(header, path))
     return Scan((path,), shape, dtype, read, voxel_size=_voxel_size(header, path), notes=notes)
 
 
@@ -63,11 +63,11 @@ def open_dicom_slices(paths: Sequence[Path]) -> Scan:
         )
     readers, stacked, sizes = [], [], []
     for path, header in zip(files, headers, strict=True):
-        if int(header.get("NumberOfFrames") or 1) > 1:
+        if _frames(header, path) > 1:
             raise UserError(path, f"{header.NumberOfFrames} frames", "must be one slice, or named in path")
         read, dtype, more = _reader(header, path)
         readers.append(read)
-        stacked.append(((int(header.Rows), int(header.Columns)), dtype))
+        stacked.append((_rows_and_columns(header, path), dtype))
         sizes.append(_voxel_size(header, path))
         notes += [note for note in more if not notes or note.partition(": ")[2] not in notes[-1]]
     size = common(files, sizes)
@@ -84,11 +84,38 @@ def _header(path: Path) -> Any:
     for name in ("Rows", "Columns", "BitsStored"):
         if name not in header:
             raise UserError(path, f"no {name}", "must be a DICOM image")
-    if int(header.get("SamplesPerPixel", 1)) != 1 or not str(
+    if _number(header, "SamplesPerPixel", path, 1) != 1 or not str(
         header.get("PhotometricInterpretation", "MONOCHROME2")
     ).startswith("MONOCHROME"):
         raise UserError(path, str(header.get("PhotometricInterpretation")), WAY_OUT)
     return header
+
+
+def _number(header: Any, name: str, path: Path, default: float) -> float:
+    value = header.get(name)
+    if value is None or value == "":
+        return default
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise UserError(path, f"{name} {value}", "must be one finite number")
+    return number
+
+
+def _frames(header: Any, path: Path) -> int:
+    frames = int(_number(header, "NumberOfFrames", path, 1))
+    if frames < 1:
+        raise UserError(path, f"NumberOfFrames {frames}", "must be at least 1")
+    return frames
+
+
+def _rows_and_columns(header: Any, path: Path) -> tuple[int, int]:
+    rows, cols = (int(_number(header, name, path, 0)) for name in ("Rows", "Columns"))
+    if rows < 1 or cols < 1:
+        raise UserError(path, f"{rows} Rows, {cols} Columns", "must be at least 1")
+    return rows, cols
 
 
 def _order(headers: Sequence[Any]) -> list[int]:
@@ -114,16 +141,26 @@ def _reader(header: Any, path: Path) -> tuple[Callable[[int], np.ndarray], np.dt
     Stored values, unless the file rescales them by more than a shift: slopes may differ among slices.
     """
     pixels = optional("pydicom.pixels", "pydicom", path)
-    slope, shift = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
-    is_signed, bits = bool(header.get("PixelRepresentation", 0)), int(header.BitsStored)
-    allocated = max(int(header.get("BitsAllocated", 16)), 8)
+    slope, shift = (
+        _number(header, name, path, n) for name, n in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+    )
+    is_signed = _number(header, "PixelRepresentation", path, 0) == 1
+    bits = int(_number(header, "BitsStored", path, 16))
+    allocated = max(int(_number(header, "BitsAllocated", path, 16)), 8)
+    if allocated not in (8, 16, 32) or not 1 <= bits <= allocated:
+        raise UserError(
+            path, f"BitsStored {bits} of {allocated} bits", "must be 1 to 8, 16 or 32 bits allocated"
+        )
     stored = np.dtype(f"{'int' if is_signed else 'uint'}{allocated}")
     is_inverse = header.get("PhotometricInterpretation") == "MONOCHROME1"
 
     def read(frame: int) -> np.ndarray:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             values = pixels.pixel_array(path, index=frame, raw=True)
+        for warning in told:  # of values against the standard there are many; these are of the pixels
+            if "bytes long" in str(warning.message):
+                raise ValueError(str(warning.message))
         if is_inverse:
             values = inverted(values, bits)
         return (

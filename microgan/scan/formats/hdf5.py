@@ -1,12 +1,15 @@
 """HDF5 and NeXus: data sets by name or the only one, behind links of all kinds, virtual ones included."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from microgan.core.errors import UserError
+from microgan.scan.allowed import Allowed
+from microgan.scan.formats.hdf5_values import in_words, must_have_values
 from microgan.scan.formats.hdf5_voxel_size import voxel_size
 from microgan.scan.stack import Scan, closed_on_error, kept_axes, of_array
 
@@ -20,14 +23,34 @@ FILTERS = {
 }  # fmt: skip
 
 
-def open_hdf5(path: Path, name: str | None) -> Scan:
+def open_hdf5(path: Path, name: str | None, allowed: Allowed) -> Scan:
     """Open the data set ``name``, or the only one that holds images."""
     file = h5py.File(path, "r")
     with closed_on_error(file):
         data = _dataset(file, path, name)
-        _must_have_sources(data, path)
+        _must_be_images(data, path)
+        lacking = must_have_values(data, path, allowed)
         _must_have_filters(data, path)
-        return replace(of_array(path, data, voxel_size(file, data, path)), close=file.close)
+        scan = replace(of_array(path, data, voxel_size(file, data, path)), close=file.close)
+        return replace(scan, read_plane=_with_values(scan, lacking, path)) if lacking.any() else scan
+
+
+def _with_values(scan: Scan, lacking: np.ndarray, path: Path) -> Callable[[int], np.ndarray]:
+    """Return a function that reads a plane, and refuses those without values; others can be chosen."""
+
+    def read(index: int) -> np.ndarray:
+        if lacking[index]:
+            rule = "HDF5 would read its fill value there: leave them out (planes), or complete the file"
+            raise UserError(path, f"planes {in_words(lacking)} were never written, or only in part", rule)
+        return scan.read_plane(index)
+
+    return read
+
+
+def _must_be_images(data: h5py.Dataset, path: Path) -> None:
+    if data.shape is None or data.dtype.kind not in "biufc":
+        what = "no values" if data.shape is None else f"values of type {data.dtype}"
+        raise UserError(path, f"{data.name}: {what}", "must be a data set of numbers")
 
 
 def _dataset(file: h5py.File, path: Path, name: str | None) -> h5py.Dataset:
@@ -90,33 +113,6 @@ def _items(group: h5py.Group, seen: set[object], above: str = "") -> Iterator[tu
 def _identity(item: h5py.HLObject) -> object:
     info = h5py.h5o.get_info(item.id)
     return info.fileno, info.addr
-
-
-def _must_have_sources(data: h5py.Dataset, path: Path) -> None:
-    """Refuse a virtual data set whose source files are away, which HDF5 reads as zeros."""
-    if not data.is_virtual:
-        return
-    folder = Path(data.file.filename).parent
-    for source in data.virtual_sources():
-        if source.file_name == ".":
-            inside = data.file.get(source.dset_name)
-            if inside is None:
-                rule = f"must hold it: {data.name} takes its values from there"
-                raise UserError(path, f"no data set {source.dset_name}", rule)
-            continue
-        name = source.file_name.replace("%b", "0").replace("%%", "%")
-        places = [place for place in (folder / name, folder / Path(name).name, Path(name)) if place.is_file()]
-        if not places:
-            rule = "must be beside this file, or in the place that it names: its values are there"
-            raise UserError(path, f"source {source.file_name} of {data.name} is missing", rule)
-        with h5py.File(places[0], "r") as file:
-            if "%" in source.dset_name:
-                continue
-            inside = file.get(source.dset_name)
-            if not isinstance(inside, h5py.Dataset):
-                rule = f"must hold it: {data.name} in {path.name} takes its values from there"
-                raise UserError(places[0], f"no data set {source.dset_name}", rule)
-            _must_have_sources(inside, places[0])
 
 
 def _must_have_filters(data: h5py.Dataset, path: Path) -> None:

@@ -1,14 +1,14 @@
 """NRRD: a header in text, and values in the same file or another one, plain or compressed."""
 
-import bz2
-import gzip
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from microgan.core.errors import UserError
+from microgan.scan.allowed import Allowed
+from microgan.scan.formats.compressed import CompressedValues, plane_reader
 from microgan.scan.stack import Scan, kept_axes, of_array, optional
 from microgan.scan.voxel_size import UNKNOWN, VoxelSize, square, unit_um, unknown
 
@@ -27,15 +27,17 @@ TYPES = {
 }
 
 
-def open_nrrd(path: Path) -> Scan:
+def open_nrrd(path: Path, allowed: Allowed) -> Scan:
     """Open an NRRD file; of compressed ones planes are read in order, so that memory stays bounded."""
     nrrd = optional("nrrd", "pynrrd", path)
     with path.open("rb") as stream:
         header = nrrd.read_header(stream)
         offset = stream.tell()
     sizes = tuple(int(size) for size in header["sizes"])[::-1]  # the fastest axis comes first in the file
+    if min(sizes, default=0) < 1:
+        raise UserError(path, f"sizes {sizes[::-1]}", "must be at least 1 along each axis")
     dtype = _dtype(header, path)
-    data, offset = _data_file(header, path, offset)
+    data, offset = _data_file(header, path, offset, allowed)
     encoding = str(header["encoding"]).lower()
     size = _voxel_size(header, path)
     if encoding == "raw":
@@ -49,52 +51,10 @@ def open_nrrd(path: Path) -> Scan:
         if len(shape) not in (2, 3):
             raise UserError(path, f"sizes {sizes[::-1]}", "must be columns, rows, planes")
         planes, rows, cols = (1, *shape)[-3:]
-        values = _Compressed(data, offset, is_gzip=encoding.startswith("g"))
-        read = _plane_reader(values, dtype, rows, cols)
+        values = CompressedValues(data, offset, "gzip" if encoding.startswith("g") else "bzip2")
+        read = plane_reader(values, dtype, rows, cols)
         return Scan((path,), (planes, rows, cols), dtype.newbyteorder("="), read, values.close, size)
     raise UserError(path, f"encoding {encoding}", "must be raw, gzip or bzip2")
-
-
-class _Compressed:
-    """Values that are decompressed from the beginning on; to go back means to begin again."""
-
-    def __init__(self, path: Path, offset: int, *, is_gzip: bool) -> None:
-        self._file, self._offset, self._is_gzip = path.open("rb"), offset, is_gzip
-        self._begin()
-
-    def _begin(self) -> None:
-        self._file.seek(self._offset)
-        self._values = gzip.GzipFile(fileobj=self._file) if self._is_gzip else bz2.BZ2File(self._file)
-        self._position = 0
-
-    def read(self, position: int, length: int) -> bytes:
-        """Return up to ``length`` bytes from ``position`` on."""
-        if position < self._position:
-            self._begin()
-        while self._position < position:
-            skipped = self._values.read(min(position - self._position, 1 << 24))
-            if not skipped:
-                return b""
-            self._position += len(skipped)
-        values = self._values.read(length)
-        self._position += len(values)
-        return values
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def _plane_reader(values: _Compressed, dtype: np.dtype, rows: int, cols: int) -> Callable[[int], np.ndarray]:
-    length = rows * cols * dtype.itemsize
-
-    def read(index: int) -> np.ndarray:
-        plane = values.read(index * length, length)
-        if len(plane) < length:
-            raise EOFError(f"ends in plane {index}")
-        return np.frombuffer(plane, dtype).reshape(rows, cols)
-
-    return read
 
 
 def _dtype(header: Mapping[str, Any], path: Path) -> np.dtype:
@@ -106,7 +66,7 @@ def _dtype(header: Mapping[str, Any], path: Path) -> np.dtype:
     return np.dtype(kind).newbyteorder(">" if str(header.get("endian", "little")).lower() == "big" else "<")
 
 
-def _data_file(header: Mapping[str, Any], path: Path, offset: int) -> tuple[Path, int]:
+def _data_file(header: Mapping[str, Any], path: Path, offset: int, allowed: Allowed) -> tuple[Path, int]:
     name = header.get("data file", header.get("datafile"))
     if name is None:
         data = path
@@ -114,6 +74,7 @@ def _data_file(header: Mapping[str, Any], path: Path, offset: int) -> tuple[Path
         raise UserError(path, "several data files", "must hold its values in one file")
     else:
         data, offset = path.parent / str(name), 0
+        allowed.must_be_inside(data, path)
         if not data.is_file():
             raise UserError(path, f"data file {name} is missing", "must be beside the header")
     lines = int(header.get("line skip", header.get("lineskip", 0)))

@@ -10,7 +10,9 @@ import numpy as np
 import tifffile
 
 from microgan.core.errors import UserError
+from microgan.scan.allowed import Allowed
 from microgan.scan.formats.colour import JPEG_TOLERANCE, WAY_OUT, grey_of_samples, grey_palette, inverted
+from microgan.scan.formats.tiff_header import must_be_decodable, must_be_sound, surplus_notes
 from microgan.scan.stack import Scan, as_user_error, closed_on_error, native, of_slices, of_values
 from microgan.scan.voxel_size import common, tiff_voxel_size
 
@@ -22,19 +24,21 @@ ToGrey = Callable[[np.ndarray], np.ndarray]
 _DEFECTS = re.compile("(page|value) offset|offset to page|failed to reshape|corrupted|failed to (open|read)")
 
 
-def open_tiff(path: Path) -> Scan:
+def open_tiff(path: Path, allowed: Allowed) -> Scan:
     """Open a TIFF with one or many planes."""
     tiff = _whole_tiff(path)
     with closed_on_error(tiff):
         series = _only_series(tiff, path)
+        files = _files_of(series, path, allowed)
+        allowed.must_fit(_plane_axes(series, path)[-2:], path)
         to_grey, dtype, notes = _grey(series, path)
+        notes = (*notes, *surplus_notes(series.keyframe, path))
         planes, rows, cols = (1, *_plane_axes(series, path))[-3:]
         shape = (planes, rows, cols)
         size = tiff_voxel_size(tiff, path)
         offset = series.dataoffset
-        files = _files_of(series, path)
         if offset is None or to_grey is not None or len(files) > 1:  # compressed, tiled, scattered, colour
-            read = _page_reader(series, to_grey)
+            read = _page_reader(series, to_grey, path)
             files = files if len(files) == planes else (path,)
             return Scan(files, shape, dtype, read, tiff.close, size, notes)
         stored = np.dtype(tiff.byteorder + series.dtype.char)
@@ -42,21 +46,23 @@ def open_tiff(path: Path) -> Scan:
     return of_values(path, shape, stored, offset, size, notes)
 
 
-def open_tiff_slices(paths: Sequence[Path]) -> Scan:
+def open_tiff_slices(paths: Sequence[Path], allowed: Allowed) -> Scan:
     """Open TIFF files that each hold one plane, or that hold one OME-TIFF together."""
     headers, sizes, notes = [], [], []
     for path in paths:
         with as_user_error(path), _whole_tiff(path) as tiff:
             series = _only_series(tiff, path)
-            if path == paths[0] and set(_files_of(series, path)) == set(paths) and len(paths) > 1:
-                return open_tiff(path)
+            files = _files_of(series, path, allowed)
+            if path == paths[0] and set(files) == set(paths) and len(paths) > 1:
+                return open_tiff(path, allowed)
             shape = _plane_axes(series, path)
+            allowed.must_fit(shape[-2:], path)
             if len(shape) != 2:
                 raise UserError(path, f"{shape[0]} pages", "must be one slice, or the folder's only TIFF")
             _, dtype, more = _grey(series, path)
             headers.append((shape, dtype))
             sizes.append(tiff_voxel_size(tiff, path))
-            notes.append(more)
+            notes.append((*more, *surplus_notes(series.keyframe, path)))
     size = common(paths, sizes)
     if size is None:
         stated = sorted({f"{size.um:g}" for size in sizes if size.um is not None})
@@ -76,7 +82,7 @@ def _joined(notes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 def _only_plane(path: Path) -> np.ndarray:
     with _whole_tiff(path) as tiff:
         series = _only_series(tiff, path)
-        return _page_reader(series, _grey(series, path)[0])(0)
+        return _page_reader(series, _grey(series, path)[0], path)(0)
 
 
 def _whole_tiff(path: Path) -> tifffile.TiffFile:
@@ -85,6 +91,7 @@ def _whole_tiff(path: Path) -> tifffile.TiffFile:
     try:
         with _logged() as messages:
             tiff = tifffile.TiffFile(path)
+            must_be_sound(tiff.pages.first, path)
             count = len(tiff.pages) and len(tiff.series)
         truncated = [message for message in messages if _DEFECTS.search(message)]
         if truncated or not count:
@@ -136,16 +143,21 @@ def _plane_axes(series: tifffile.TiffPageSeries, path: Path) -> tuple[int, ...]:
     return tuple(size for _, size in axes)
 
 
-def _files_of(series: tifffile.TiffPageSeries, path: Path) -> tuple[Path, ...]:
+def _files_of(series: tifffile.TiffPageSeries, path: Path, allowed: Allowed) -> tuple[Path, ...]:
     """Return the files of the planes, in order: several for an OME-TIFF that was split."""
     if not series.is_multifile:
         return (path,)
     pages = [page for page in series.pages if page is not None]
-    names = dict.fromkeys(page.parent.filehandle.name for page in pages)
-    return tuple(path.parent / name for name in names)
+    names = dict.fromkeys(page.parent.filehandle.path for page in pages)
+    files = tuple(Path(handle_name) for handle_name in names)
+    for file in files:
+        allowed.must_be_inside(file, path)
+    return files
 
 
-def _page_reader(series: tifffile.TiffPageSeries, to_grey: ToGrey | None) -> Callable[[int], np.ndarray]:
+def _page_reader(
+    series: tifffile.TiffPageSeries, to_grey: ToGrey | None, path: Path
+) -> Callable[[int], np.ndarray]:
     offset = series.dataoffset
     is_stack = any(
         size > 1 for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YXS"
@@ -161,6 +173,7 @@ def _page_reader(series: tifffile.TiffPageSeries, to_grey: ToGrey | None) -> Cal
             found = series.pages[number]
             if found is None:
                 raise ValueError(f"page {number} is missing")
+            must_be_sound(found, path)
             page = _pixels(found)
             page = page.reshape(-1, *page.shape[-2:])[part] if planes_of_page > 1 else page
         return page if to_grey is None else to_grey(page)
@@ -196,7 +209,7 @@ def _part_of_contiguous(series: tifffile.TiffPageSeries, index: int, offset: int
 def _grey(series: tifffile.TiffPageSeries, path: Path) -> tuple[ToGrey | None, np.dtype, tuple[str, ...]]:
     """Return how pages become grey values as viewers show them (None: as they are), their type, and notes."""
     page = series.keyframe
-    _must_be_decodable(page, path)
+    must_be_decodable(page, path)
     _plane_axes(series, path)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         grey = grey_palette(np.asarray(page.colormap), path)
@@ -225,7 +238,7 @@ def _grey(series: tifffile.TiffPageSeries, path: Path) -> tuple[ToGrey | None, n
         return values
 
     if "S" in series.axes:
-        _page_reader(series, to_grey)(0)  # whether it is grey is only in the pixels
+        _page_reader(series, to_grey, path)(0)  # whether it is grey is only in the pixels
     return to_grey, native(series.dtype), notes
 
 
@@ -255,18 +268,3 @@ def _palette_notes(grey: np.ndarray, path: Path) -> tuple[str, ...]:
             f"{path}: its palette runs from white to black: grey values are inverted, as viewers show them",
         )
     return ()
-
-
-def _must_be_decodable(page: tifffile.TiffPage, path: Path) -> None:
-    """Refuse a compression that no installed codec reads."""
-    compression = (
-        tifffile.COMPRESSION(page.compression).name
-        if page.compression in set(tifffile.COMPRESSION)
-        else page.compression
-    )
-    try:
-        if page.compression != 1:
-            tifffile.TIFF.DECOMPRESSORS[page.compression]
-    except (KeyError, ImportError, ValueError) as error:
-        rule = f"no installed codec reads it: save the file uncompressed, or with deflate or LZW ({error})"
-        raise UserError(path, f"compression {compression}", " ".join(rule.split())) from None
