@@ -33,9 +33,10 @@ class Declaration:
     def of(cls, name: str, params: Mapping[str, Any]) -> Self:
         """Read the entry of a stage, say ``train@dcgan``; `DVC` itself reports errors of the file."""
         stage, _, item = name.partition("@")
-        content = next((stages[stage] for stages in map(_stages, FILES) if stage in stages), {})
-        fill = {f"item.{key}": item for key in content.get("matrix", ())}
-        read = {key: [_filled(entry, params | fill) for entry in _names(content.get(key))] for key in _KEYS}
+        entries = (stages[stage] for stages in map(_stages, FILES) if stage in stages)
+        content: dict[str, Any] = next(entries, {})
+        fill = {**params, **{f"item.{key}": item for key in content.get("matrix", ())}}
+        read = {key: [_filled(entry, fill) for entry in _names(content.get(key))] for key in _KEYS}
         outs = [*read["outs"], *read["metrics"], *read["plots"]]
         return cls(tuple(read["params"]), tuple(map(Path, read["deps"])), tuple(map(Path, outs)))
 

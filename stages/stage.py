@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,7 @@ class Stage:
     tracker: Tracker
     arguments: list[str] = field(default_factory=list)
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    until_end: ExitStack = field(default_factory=ExitStack)  # what is kept until all is written and tracked
     must_be_unchanged: Callable[[], None] = lambda: None  # raises if what it reads changed since its start
 
     @property
@@ -136,18 +137,19 @@ def run(main: Callable[[Stage], None]) -> None:
         tracker = Tracker()
         if _is_first():
             tracker.start(name, flatten(selected(params)))
-        try:
-            with Heartbeat(name, _is_first()) as heartbeat:
 
-                def must_be_unchanged() -> None:
-                    declared.must_be(before, load_params())
+        def must_be_unchanged() -> None:
+            declared.must_be(before, load_params())
 
-                main(Stage(params, tracker, sys.argv[1:], heartbeat, must_be_unchanged))
-                must_be_unchanged()
-        except BaseException as error:
-            tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
-        tracker.end("FINISHED")
+        with ExitStack() as until_end:
+            try:
+                with Heartbeat(name, _is_first()) as heartbeat:
+                    main(Stage(params, tracker, sys.argv[1:], heartbeat, until_end, must_be_unchanged))
+                    must_be_unchanged()
+            except BaseException as error:
+                tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                raise
+            tracker.end("FINISHED")
     gc.freeze()  # what the libraries hold is not searched through at exit, which takes two seconds
 
 

@@ -46,17 +46,19 @@ def main(stage: Stage) -> None:
         stage.heartbeat.progress = f"waiting for {owner}"
         stage.say(f"{name}: {owner} runs the same training: waiting for its result")
 
-    with state_folder(resume_folder(config, model, stage.window_px, planes), wait) as resume:
-        trained = _trained(stage, config, model, planes, resume)
-        if not stage.writes:
-            return
-        with stage.drafts(*outputs) as (weights, losses, validations, grids):
-            about = model_card(name, stage.window_px, planes, config, model, trained, git_commit())
-            save_model(weights, trained.generator, about, trained.last, trained.critic)
-            write_csv(losses, *curve(trained.history))
-            write_csv(validations, *curve(trained.validations))
-            drafts = shutil.ignore_patterns(".*")  # of a process that was killed
-            shutil.copytree(resume / "grids", grids, ignore=drafts, dirs_exist_ok=True)
+    # Kept until all is tracked: a signal that comes then costs no training
+    folder = resume_folder(config, model, stage.window_px, planes)
+    resume = stage.until_end.enter_context(state_folder(folder, wait))
+    trained = _trained(stage, config, model, planes, resume)
+    if not stage.writes:
+        return
+    with stage.drafts(*outputs) as (weights, losses, validations, grids):
+        about = model_card(name, stage.window_px, planes, config, model, trained, git_commit())
+        save_model(weights, trained.generator, about, trained.last, trained.critic)
+        write_csv(losses, *curve(trained.history))
+        write_csv(validations, *curve(trained.validations))
+        drafts = shutil.ignore_patterns(".*")  # of a process that was killed
+        shutil.copytree(resume / "grids", grids, ignore=drafts, dirs_exist_ok=True)
     kept = trained.kept
     which = f"that of step {kept['step']:.0f}, score {kept['score']:.3f}" if kept else "the last one"
     stage.say(f"{name}: {trained.steps} steps in {trained.seconds / 60:.1f} minutes; kept {which}")

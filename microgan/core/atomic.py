@@ -21,6 +21,7 @@ from microgan.core.locks import acquire
 from microgan.core.signals import signals_held
 
 OWNER, REPLACED = ".owner", ".replaced"  # in a draft's folder: the lock, and what was at the place before
+MANY_FILES = 30  # from here on one by one is slower: some milliseconds each
 ROOM_BYTES = 1 << 20  # less is too little for the results of any stage
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -75,11 +76,12 @@ def must_be_writable(*paths: str | Path, room_bytes: int = ROOM_BYTES) -> None:
 def remove_abandoned(path: str | Path) -> None:
     """Remove drafts of ``path`` whose owner is gone; put back what one of them had moved out of its way."""
     path = Path(path)
-    pattern = re.compile(re.escape(f".{path.name}.") + "[a-z0-9_]{8}")
+    prefix = f".{path.name}."
     with suppress(OSError):  # a folder that is not there or may not be read
-        for name in [entry.name for entry in os.scandir(path.parent) if pattern.fullmatch(entry.name)]:
-            with suppress(OSError):  # removed by another process, or that of another user
-                _remove_if_abandoned(path.parent / name, path)
+        for name in [name for name in os.listdir(path.parent) if name.startswith(prefix)]:  # noqa: PTH208  of thousands
+            if re.fullmatch("[a-z0-9_]{8}", name.removeprefix(prefix)):
+                with suppress(OSError):  # removed by another process, or that of another user
+                    _remove_if_abandoned(path.parent / name, path)
 
 
 def _remove_if_abandoned(scratch: Path, path: Path) -> None:
@@ -187,9 +189,24 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _flush(path: Path) -> None:
     """Wait until a file, or all in a folder, is on the disk."""
-    for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    if len(files) > MANY_FILES and _flush_file_system(path):
+        return
+    for file in files:
         if not file.is_symlink():
             _flush_entry(file)
+
+
+def _flush_file_system(path: Path) -> bool:
+    """Wait until all that was written to a file system is on the disk, where the system can do so."""
+    flush = getattr(ctypes.CDLL(None), "syncfs", None) if sys.platform == "linux" else None
+    if flush is None:
+        return False
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return flush(handle) == 0
+    finally:
+        os.close(handle)
 
 
 def _flush_entry(path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.scan.planes import Planes
 from stages import train
-from tests.stages.helpers import ROOT, edit, lines, program, results, state_of
+from stages.tracking import Tracker
+from tests.stages.helpers import ROOT, edit, lines, program, results, start, state_of
 
 
 def test_two_processes_train_one_model_and_the_first_one_writes(trained: Path) -> None:
@@ -90,3 +91,23 @@ def test_a_changed_module_makes_earlier_states_stale(project: Path, monkeypatch:
     monkeypatch.setattr(sys.modules["microgan.gan.losses"], "__file__", str(project / "losses.py"))
     after = train.resume_folder(TrainConfig(), ModelConfig(loss="minimax"), 32, Scan)  # type: ignore[arg-type]
     assert after != before
+
+
+def test_a_signal_while_the_results_are_tracked_costs_no_training(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    edit(train__seed=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "artifact", interrupted)
+        assert start(train.main, "dcgan", monkeypatch=monkeypatch) == 130
+    assert list((trained / "checkpoints").iterdir())
+    before = results(trained)
+    monkeypatch.setattr("microgan.gan.training.generator_step", interrupted)  # no step is done again
+    assert start(train.main, "dcgan", monkeypatch=monkeypatch) == 0
+    assert results(trained).keys() == before.keys()
+    weights = "models/dcgan/generator.safetensors"
+    assert results(trained)[weights] == before[weights]
+    assert not list((trained / "checkpoints").iterdir())
