@@ -12,6 +12,7 @@ in a forked child under limits of memory and time. What comes of it:
 
 import argparse
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -216,6 +217,7 @@ def _in_child(work: Callable[[int], Try], first: int, end: int) -> Iterator[Try]
 def _child(work: Callable[[int], Try], numbers: range, writing: Connection) -> None:
     """Do the work in this process, which ends here."""
     gc.disable()
+    faulthandler.disable()
     nothing = os.open(os.devnull, os.O_WRONLY)  # C libraries print what they think of a file
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)

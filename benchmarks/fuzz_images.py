@@ -168,7 +168,17 @@ def png_chunks(data: bytes, rng: np.random.Generator) -> bytes:
         chunks.insert(at, (name, body))
     else:
         chunks[at] = (name, any_bytes(body, rng) if body else b"\0")
-    return data[:8] + b"".join(
+    return _of_chunks(chunks)
+
+
+def png_fields(data: bytes, *, height: int) -> bytes:
+    """Return a PNG whose header states another number of rows."""
+    (name, ihdr), *others = _chunks(data)
+    return _of_chunks([(name, ihdr[:4] + height.to_bytes(4) + ihdr[8:]), *others])
+
+
+def _of_chunks(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         for name, body in chunks
     )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def header_numbers(*pixels: bytes) -> Mutation:
     def mutate(data: bytes, rng: np.random.Generator) -> bytes:
         places, size = _outside(data, pixels), int(rng.choice((1, 2, 4, 8)))
         at = int(rng.choice(places)) // min(size, 2) * min(size, 2)
-        order = "little" if rng.random() < 0.7 else "big"
+        order: Literal["little", "big"] = "little" if rng.random() < 0.7 else "big"
         old = int.from_bytes(data[at : at + size], order)
         return data[:at] + at_limit(old, size, rng).to_bytes(size, order) + data[at + size :]
 
@@ -181,7 +181,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _json_value(rng: np.random.Generator) -> object:
-    values = (
+    values: tuple[object, ...] = (
         None, True, False, [], {}, "", "abc", "\u00b5", [[]], {"a": 1}, 0.5, -0.5, 1e308, -1e308,
         float("nan"), float("inf"), float("-inf"), 10**400, [1, 2, 3], "1", "nan",
     )  # fmt: skip

@@ -29,7 +29,7 @@ class CompressedValues:
 
     def _begin(self) -> None:
         self._file.seek(self._offset)
-        self._values: IO[bytes] | _Inflated
+        self._values: gzip.GzipFile | bz2.BZ2File | _Inflated
         if self._kind == "zlib":
             self._values = _Inflated(self._file)
         else:
