@@ -115,13 +115,15 @@ def _one(target: Target, seeds: dict[str, list[Seed]], seed: int, number: int, f
     source = seeds[target.name][int(rng.integers(len(seeds[target.name])))]
     names = sorted(target.mutations)
     mutation = names[int(rng.integers(len(names)))]
-    path = _mutated(source.path, target, mutation, rng, folder)
+    path, mutation = _mutated(source.path, target, mutation, rng, folder)
     outcome, said = _outcome(target, path, source, mutation)
     return Try(number, target.name, f"{source.path.name}: {mutation}", outcome, said)
 
 
-def _mutated(source: Path, target: Target, mutation: str, rng: np.random.Generator, folder: Path) -> Path:
-    """Write a mutated copy of an input; of a folder, one file is mutated."""
+def _mutated(
+    source: Path, target: Target, mutation: str, rng: np.random.Generator, folder: Path
+) -> tuple[Path, str]:
+    """Write a mutated copy of an input, of a folder one file of it; return it and the mutation's name."""
     home = folder / "try"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
@@ -136,9 +138,10 @@ def _mutated(source: Path, target: Target, mutation: str, rng: np.random.Generat
     try:
         changed = target.mutations[mutation](data, rng)
     except ValueError:  # a structure that this file of the folder does not have
-        changed = target.mutations["bytes"](data, rng)
+        mutation = "bytes"
+        changed = target.mutations[mutation](data, rng)
     file.write_bytes(changed)
-    return path
+    return path, mutation
 
 
 def _outcome(target: Target, path: Path, source: Seed, mutation: str) -> tuple[str, str]:

@@ -129,7 +129,8 @@ def _bytes_at(data: bytes, places: np.ndarray, rng: np.random.Generator) -> byte
 
 def text_lines(data: bytes, rng: np.random.Generator) -> bytes:
     """Remove, repeat or exchange a line among the first 40, or replace a word of it."""
-    lines = data.split(b"\n")
+    end = _end_of_text(data)
+    lines = data[:end].split(b"\n")
     head = min(len(lines), 40)
     at, kind = int(rng.integers(head)), int(rng.integers(5))
     if kind == 0:
@@ -143,7 +144,15 @@ def text_lines(data: bytes, rng: np.random.Generator) -> bytes:
         words = re.split(rb"([^\w.+-]+)", lines[at])
         words[int(rng.integers(len(words)))] = _word(rng).encode()
         lines[at] = b"".join(words)
-    return b"\n".join(lines)
+    return b"\n".join(lines) + data[end:]
+
+
+def _end_of_text(data: bytes) -> int:
+    """Return where values begin after a header in text: an empty line, or the last field of MetaImage."""
+    if data.startswith(b"NRRD"):
+        return data.index(b"\n\n") + 1
+    at = data.find(b"ElementDataFile")
+    return len(data) if at < 0 else data.index(b"\n", at)
 
 
 def _word(rng: np.random.Generator) -> str:

@@ -293,7 +293,7 @@ def test_an_npy_that_holds_more_than_its_shape_says(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", STACK)
     data = (tmp_path / "a.npy").read_bytes().replace(b"(8, 40, 30)", b"(7, 40, 30)")
     (tmp_path / "a.npy").write_bytes(data)
-    assert "holds 1200 bytes more than its shape" in notes_of(tmp_path / "a.npy")[0]
+    assert "holds 1200 bytes more than its header says (shape (7, 40, 30))" in notes_of(tmp_path / "a.npy")[0]
 
 
 def test_metaimages_of_all_kinds(tmp_path: Path) -> None:

@@ -75,15 +75,18 @@ class _Inflated:
 
 
 def plane_reader(
-    values: CompressedValues, dtype: np.dtype, rows: int, cols: int
+    values: CompressedValues, dtype: np.dtype, shape: tuple[int, int, int]
 ) -> Callable[[int], np.ndarray]:
-    """Return a function that reads a plane."""
+    """Return a function that reads a plane; with the last one the values must end."""
+    planes, rows, cols = shape
     length = rows * cols * dtype.itemsize
 
     def read(index: int) -> np.ndarray:
         plane = values.read(index * length, length)
         if len(plane) < length:
             raise EOFError(f"ends in plane {index}")
+        if index == planes - 1 and values.read(planes * length, 1):
+            raise ValueError(f"holds more values than its header says, {planes} x {rows} x {cols} of {dtype}")
         return np.frombuffer(plane, dtype).reshape(rows, cols)
 
     return read

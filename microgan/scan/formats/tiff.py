@@ -32,8 +32,8 @@ def open_tiff(path: Path, allowed: Allowed) -> Scan:
         files = _files_of(series, path, allowed)
         allowed.must_fit(_plane_axes(series, path)[-2:], path)
         to_grey, dtype, notes = _grey(series, path)
-        notes = (*notes, *surplus_notes(series.keyframe, path))
         planes, rows, cols = (1, *_plane_axes(series, path))[-3:]
+        notes = (*notes, *surplus_notes(series.keyframe, path, planes))
         shape = (planes, rows, cols)
         size = tiff_voxel_size(tiff, path)
         offset = series.dataoffset
@@ -62,7 +62,7 @@ def open_tiff_slices(paths: Sequence[Path], allowed: Allowed) -> Scan:
             _, dtype, more = _grey(series, path)
             headers.append((shape, dtype))
             sizes.append(tiff_voxel_size(tiff, path))
-            notes.append((*more, *surplus_notes(series.keyframe, path)))
+            notes.append((*more, *surplus_notes(series.keyframe, path, 1)))
     size = common(paths, sizes)
     if size is None:
         stated = sorted({f"{size.um:g}" for size in sizes if size.um is not None})

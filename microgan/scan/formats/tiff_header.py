@@ -64,17 +64,24 @@ def _is_number(value: object) -> bool:
     )
 
 
-def surplus_notes(page: Page, path: Path) -> tuple[str, ...]:
-    """Return a note where plain strips hold at least a row more than the tags say."""
+def surplus_notes(page: Page, path: Path, planes: int) -> tuple[str, ...]:
+    """Return a note where plain values are more than the tags say, by a row, or a plane after the only one.
+
+    Many planes behind one page, as ImageJ writes them, are known from its text alone.
+    """
     if page.compression != 1 or page.is_tiled or page.dtype is None:
         return ()
     bits = int(np.max(page.bitspersample)) * page.samplesperpixel
     row = -(-page.imagewidth * bits // 8)
-    surplus = int(sum(page.databytecounts)) - row * page.imagelength
-    if surplus < row:
-        return ()
+    held = int(sum(page.databytecounts))
+    surplus = held - row * page.imagelength
     size = f"{page.imagelength} x {page.imagewidth} px of {bits} bits"
-    return (f"{path}: holds {surplus} bytes more than its tags say, {size}: are its tags right?",)
+    if surplus >= row:
+        return (f"{path}: holds {surplus} bytes more than its tags say, {size}: are its tags right?",)
+    behind = path.stat().st_size - max(page.dataoffsets) - held
+    if planes == 1 and len(page.parent.pages) == 1 and behind >= held:
+        return (f"{path}: {behind} bytes follow its only page, {size}: has it lost pages?",)
+    return ()
 
 
 def must_be_decodable(page: tifffile.TiffPage, path: Path) -> None:
