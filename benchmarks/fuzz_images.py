@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -68,7 +69,8 @@ def tiff_tags(data: bytes, rng: np.random.Generator) -> bytes:
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         tags = [tag for page in tiff.pages for tag in page.aspage().tags]
         tag = tags[int(rng.integers(len(tags)))]
-        order, is_big = ("little" if tiff.byteorder == "<" else "big"), tiff.is_bigtiff
+        is_big = tiff.is_bigtiff
+        order: Literal["little", "big"] = "little" if tiff.byteorder == "<" else "big"
         wide = 8 if is_big else 4
         size = struct.calcsize(tag.dtype_name and _type(tag)) if _type(tag) else 1
         fields = {"code": (tag.offset, 2), "type": (tag.offset + 2, 2), "count": (tag.offset + 4, wide)}

@@ -30,7 +30,7 @@ def open_tiff(path: Path, allowed: Allowed) -> Scan:
     with closed_on_error(tiff):
         series = _only_series(tiff, path)
         files = _files_of(series, path, allowed)
-        allowed.must_fit(_plane_axes(series, path)[-2:], path)
+        allowed.must_fit(_plane_axes(series, path), path)
         to_grey, dtype, notes = _grey(series, path)
         planes, rows, cols = (1, *_plane_axes(series, path))[-3:]
         notes = (*notes, *surplus_notes(series.keyframe, path, planes))
@@ -56,7 +56,7 @@ def open_tiff_slices(paths: Sequence[Path], allowed: Allowed) -> Scan:
             if path == paths[0] and set(files) == set(paths) and len(paths) > 1:
                 return open_tiff(path, allowed)
             shape = _plane_axes(series, path)
-            allowed.must_fit(shape[-2:], path)
+            allowed.must_fit(shape, path)
             if len(shape) != 2:
                 raise UserError(path, f"{shape[0]} pages", "must be one slice, or the folder's only TIFF")
             _, dtype, more = _grey(series, path)
