@@ -12,6 +12,7 @@ in a forked child under limits of memory and time. What comes of it:
 
 import argparse
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -114,13 +115,15 @@ def _one(target: Target, seeds: dict[str, list[Seed]], seed: int, number: int, f
     source = seeds[target.name][int(rng.integers(len(seeds[target.name])))]
     names = sorted(target.mutations)
     mutation = names[int(rng.integers(len(names)))]
-    path = _mutated(source.path, target, mutation, rng, folder)
+    path, mutation = _mutated(source.path, target, mutation, rng, folder)
     outcome, said = _outcome(target, path, source, mutation)
     return Try(number, target.name, f"{source.path.name}: {mutation}", outcome, said)
 
 
-def _mutated(source: Path, target: Target, mutation: str, rng: np.random.Generator, folder: Path) -> Path:
-    """Write a mutated copy of an input; of a folder, one file is mutated."""
+def _mutated(
+    source: Path, target: Target, mutation: str, rng: np.random.Generator, folder: Path
+) -> tuple[Path, str]:
+    """Write a mutated copy of an input, of a folder one file of it; return it and the mutation's name."""
     home = folder / "try"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
@@ -135,9 +138,10 @@ def _mutated(source: Path, target: Target, mutation: str, rng: np.random.Generat
     try:
         changed = target.mutations[mutation](data, rng)
     except ValueError:  # a structure that this file of the folder does not have
-        changed = target.mutations["bytes"](data, rng)
+        mutation = "bytes"
+        changed = target.mutations[mutation](data, rng)
     file.write_bytes(changed)
-    return path
+    return path, mutation
 
 
 def _outcome(target: Target, path: Path, source: Seed, mutation: str) -> tuple[str, str]:
@@ -216,6 +220,7 @@ def _in_child(work: Callable[[int], Try], first: int, end: int) -> Iterator[Try]
 def _child(work: Callable[[int], Try], numbers: range, writing: Connection) -> None:
     """Do the work in this process, which ends here."""
     gc.disable()
+    faulthandler.disable()
     nothing = os.open(os.devnull, os.O_WRONLY)  # C libraries print what they think of a file
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -68,7 +69,8 @@ def tiff_tags(data: bytes, rng: np.random.Generator) -> bytes:
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         tags = [tag for page in tiff.pages for tag in page.aspage().tags]
         tag = tags[int(rng.integers(len(tags)))]
-        order, is_big = ("little" if tiff.byteorder == "<" else "big"), tiff.is_bigtiff
+        is_big = tiff.is_bigtiff
+        order: Literal["little", "big"] = "little" if tiff.byteorder == "<" else "big"
         wide = 8 if is_big else 4
         size = struct.calcsize(tag.dtype_name and _type(tag)) if _type(tag) else 1
         fields = {"code": (tag.offset, 2), "type": (tag.offset + 2, 2), "count": (tag.offset + 4, wide)}
@@ -168,7 +170,17 @@ def png_chunks(data: bytes, rng: np.random.Generator) -> bytes:
         chunks.insert(at, (name, body))
     else:
         chunks[at] = (name, any_bytes(body, rng) if body else b"\0")
-    return data[:8] + b"".join(
+    return _of_chunks(chunks)
+
+
+def png_fields(data: bytes, *, height: int) -> bytes:
+    """Return a PNG whose header states another number of rows."""
+    (name, ihdr), *others = _chunks(data)
+    return _of_chunks([(name, ihdr[:4] + height.to_bytes(4) + ihdr[8:]), *others])
+
+
+def _of_chunks(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         for name, body in chunks
     )

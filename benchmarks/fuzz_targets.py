@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def header_numbers(*pixels: bytes) -> Mutation:
     def mutate(data: bytes, rng: np.random.Generator) -> bytes:
         places, size = _outside(data, pixels), int(rng.choice((1, 2, 4, 8)))
         at = int(rng.choice(places)) // min(size, 2) * min(size, 2)
-        order = "little" if rng.random() < 0.7 else "big"
+        order: Literal["little", "big"] = "little" if rng.random() < 0.7 else "big"
         old = int.from_bytes(data[at : at + size], order)
         return data[:at] + at_limit(old, size, rng).to_bytes(size, order) + data[at + size :]
 
@@ -129,7 +129,8 @@ def _bytes_at(data: bytes, places: np.ndarray, rng: np.random.Generator) -> byte
 
 def text_lines(data: bytes, rng: np.random.Generator) -> bytes:
     """Remove, repeat or exchange a line among the first 40, or replace a word of it."""
-    lines = data.split(b"\n")
+    end = _end_of_text(data)
+    lines = data[:end].split(b"\n")
     head = min(len(lines), 40)
     at, kind = int(rng.integers(head)), int(rng.integers(5))
     if kind == 0:
@@ -143,7 +144,15 @@ def text_lines(data: bytes, rng: np.random.Generator) -> bytes:
         words = re.split(rb"([^\w.+-]+)", lines[at])
         words[int(rng.integers(len(words)))] = _word(rng).encode()
         lines[at] = b"".join(words)
-    return b"\n".join(lines)
+    return b"\n".join(lines) + data[end:]
+
+
+def _end_of_text(data: bytes) -> int:
+    """Return where values begin after a header in text: an empty line, or the last field of MetaImage."""
+    if data.startswith(b"NRRD"):
+        return data.index(b"\n\n") + 1
+    at = data.find(b"ElementDataFile")
+    return len(data) if at < 0 else data.index(b"\n", at)
 
 
 def _word(rng: np.random.Generator) -> str:
@@ -181,7 +190,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _json_value(rng: np.random.Generator) -> object:
-    values = (
+    values: tuple[object, ...] = (
         None, True, False, [], {}, "", "abc", "\u00b5", [[]], {"a": 1}, 0.5, -0.5, 1e308, -1e308,
         float("nan"), float("inf"), float("-inf"), 10**400, [1, 2, 3], "1", "nan",
     )  # fmt: skip

@@ -75,7 +75,7 @@ def test_every_model_and_scan_has_every_parameter(group: str, name: str) -> None
 
 def test_optional_parameters_of_a_scan_have_the_defaults_that_params_yaml_names() -> None:
     optional = commented()
-    assert len(optional) == 9
+    assert len(optional) == 11
     scan = ScanConfig.from_mapping({"radius_px": [4, 8], **optional}, "scans.any")
     assert scan == ScanConfig(radius_px=(4, 8))
 

@@ -17,7 +17,10 @@ from microgan.inspection.inspection import Inspection
 from microgan.scan.config import ScanConfig
 
 # Of the options of reading, those that an entry has only where they differ from the default.
-OPTIONAL = ("planes", "exclude", "region", "dataset", "shape", "dtype", "byte_order", "voxel_size_um")
+OPTIONAL = (
+    "planes", "exclude", "region", "dataset", "follow_outside", "largest_plane_px", "shape", "dtype",
+    "byte_order", "voxel_size_um",
+)  # fmt: skip
 SPLIT = ("calibration", "held_out", "margin_px", "margin_planes", "unused")  # in the order of params.yaml
 YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")

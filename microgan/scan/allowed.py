@@ -44,15 +44,15 @@ class Allowed:
         rule = f"must be in {self.folder}: copy it there, or allow others with follow_outside: true"
         raise UserError(path, f"takes values from {other}", rule)
 
-    def must_fit(self, shape: tuple[int, int], path: Path) -> None:
-        """Refuse a plane of (rows, columns) that a small file unfolds to.
+    def must_fit(self, shape: tuple[int, ...], path: Path) -> None:
+        """Refuse planes that a small file unfolds to; ``shape`` ends with rows and columns.
 
         Raises
         ------
         UserError
             If it is too large.
         """
-        rows, cols = shape
+        rows, cols = shape[-2:]
         if rows * cols <= self.largest_plane_px or not path.is_file():
             return
         size = path.stat().st_size

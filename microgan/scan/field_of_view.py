@@ -59,7 +59,8 @@ def nan_note(plane: np.ndarray, where: str) -> str | None:
     count = int(np.count_nonzero(nan_outside(plane)))
     if not count:
         return None
-    return f"{where}: {count} of {plane.size} px are NaN and reach the border: read as outside of the field of view"
+    what = f"{count} of {plane.size} px are NaN and reach the border"
+    return f"{where}: {what}: read as outside of the field of view"
 
 
 def must_be_finite(plane: np.ndarray, mask: np.ndarray, where: str) -> None:

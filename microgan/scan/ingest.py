@@ -20,7 +20,7 @@ from microgan.core.files import atomic, file_sha256
 from microgan.core.json_files import write_json
 from microgan.core.notes import warn
 from microgan.scan.config import ScanConfig, SplitConfig
-from microgan.scan.field_of_view import bounding_box, field_of_view, must_be_finite, nan_note, without_nan
+from microgan.scan.field_of_view import bounding_box, field_of_view, must_be_finite, without_nan
 from microgan.scan.grey_range import are_each_stretched, saturated_fraction
 from microgan.scan.independence import dependent_parts
 from microgan.scan.planes import ROLES, Box, Planes, ScanInfo, packed, to_unit_range, window_corners
@@ -134,7 +134,6 @@ def _first_pass(
     served: set[str] = set()  # roles that contain a window
     sample: list[np.ndarray] = []
     saturated: list[float | None] = []
-    nan_told = False
     bits_shape = (planes, box[1] - box[0], -(-(box[3] - box[2]) // 8))
     with _npy_writer(mask_path, np.uint8, bits_shape) as write_mask:
         for index in range(planes):
@@ -143,10 +142,6 @@ def _first_pass(
             raw = _crop(whole, box)
             mask = _crop(field_of_view(whole, config.field_of_view), box)
             _check_values(raw, mask, scan, index)
-            note = nan_note(whole, f"{scan.file_of(index)} plane {index}") if not nan_told else None
-            if note is not None:
-                warn(note)
-                nan_told = True
             saturated.append(saturated_fraction(raw[mask]))
             write_mask(packed(mask))
             for role, (row0, row1, col0, col1) in split_plane(index, mask, config.split, named).items():

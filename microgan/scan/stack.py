@@ -243,6 +243,13 @@ def kept_axes(shape: Sequence[int]) -> list[int]:
     return axes
 
 
+def surplus_note(path: Path, surplus: int, said: object) -> tuple[str, ...]:
+    """Return a note where a file holds more bytes of values than its header says."""
+    if surplus <= 0:
+        return ()
+    return (f"{path}: holds {surplus} bytes more than its header says ({said}): is the header right?",)
+
+
 def planes_last_note(path: Path, shape: Sequence[int]) -> tuple[str, ...]:
     """Return a note where the last axis looks as if it counted planes, not columns."""
     first, rows, cols = shape

@@ -105,7 +105,7 @@ def test_nan_inside_is_refused_by_every_command(
     }[command]
     assert run_command(monkeypatch, command, tmp_path / "hole.npy", *options) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith(f"microgan: {tmp_path / 'hole.npy'}: NaN or infinite: grey values must be finite")
+    assert line.startswith(f"microgan: {tmp_path / 'hole.npy'}: 12 px are NaN or infinite, ")
     assert [path.name for path in tmp_path.iterdir()] == ["hole.npy"]
 
 

@@ -232,8 +232,11 @@ def test_nan_outside_is_outside_of_the_field_of_view(
         assert not mask[:, outside].any()
         assert mask[:, np.hypot(*(np.indices((96, 96)) - 47.5)) < 41].all()
         assert np.isfinite(grey).all()
-    with pytest.raises(UserError, match="NaN or infinite"):
+    with pytest.raises(UserError, match="are NaN or infinite"):
         _ingested(tmp_path, values, caplog, field_of_view="full")
     values[1, 40, 40] = np.nan
-    with pytest.raises(UserError, match="plane 1: NaN or infinite: grey values must be finite inside"):
+    with pytest.raises(
+        UserError,
+        match="plane 1: 1 px are NaN or infinite, the first at row 40, column 40: grey values must be",
+    ):
         _ingested(tmp_path, values, caplog)

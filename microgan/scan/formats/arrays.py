@@ -8,7 +8,7 @@ import numpy as np
 
 from microgan.core.errors import UserError
 from microgan.scan.config import ScanConfig
-from microgan.scan.stack import Scan, of_array, of_values, planes_last_note
+from microgan.scan.stack import Scan, of_array, of_values, planes_last_note, surplus_note
 from microgan.scan.voxel_size import UNKNOWN
 
 NPY, RAW = (".npy",), (".raw", ".vol", ".bin", ".dat")
@@ -31,8 +31,7 @@ def open_npy(path: Path) -> Scan:
     if size < wanted:
         raise ValueError(f"{size} bytes are too short for shape {shape} and {dtype}, {wanted} bytes")
     values = np.memmap(path, dtype, "r", offset, shape, "F" if is_fortran else "C")
-    notes = (f"{path}: holds {size - wanted} bytes more than its shape {shape} says: is its header right?",)
-    return of_array(path, values, UNKNOWN, notes if size > wanted else ())
+    return of_array(path, values, UNKNOWN, surplus_note(path, size - wanted, f"shape {shape}"))
 
 
 def open_raw(path: Path, config: ScanConfig) -> Scan:

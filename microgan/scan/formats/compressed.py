@@ -29,7 +29,7 @@ class CompressedValues:
 
     def _begin(self) -> None:
         self._file.seek(self._offset)
-        self._values: IO[bytes] | _Inflated
+        self._values: gzip.GzipFile | bz2.BZ2File | _Inflated
         if self._kind == "zlib":
             self._values = _Inflated(self._file)
         else:
@@ -75,15 +75,18 @@ class _Inflated:
 
 
 def plane_reader(
-    values: CompressedValues, dtype: np.dtype, rows: int, cols: int
+    values: CompressedValues, dtype: np.dtype, shape: tuple[int, int, int]
 ) -> Callable[[int], np.ndarray]:
-    """Return a function that reads a plane."""
+    """Return a function that reads a plane; with the last one the values must end."""
+    planes, rows, cols = shape
     length = rows * cols * dtype.itemsize
 
     def read(index: int) -> np.ndarray:
         plane = values.read(index * length, length)
         if len(plane) < length:
             raise EOFError(f"ends in plane {index}")
+        if index == planes - 1 and values.read(planes * length, 1):
+            raise ValueError(f"holds more values than its header says, {planes} x {rows} x {cols} of {dtype}")
         return np.frombuffer(plane, dtype).reshape(rows, cols)
 
     return read

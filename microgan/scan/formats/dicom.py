@@ -111,6 +111,20 @@ def _frames(header: Any, path: Path) -> int:
     return frames
 
 
+def _must_be_all(path: Path, header: Any, allocated: int) -> None:
+    """Refuse plain pixels that are more than the header says, of which frames would be lost."""
+    pydicom = optional("pydicom", "pydicom", path)
+    element = pydicom.dcmread(path, defer_size=1024, specific_tags=["PixelData"]).get_item("PixelData")
+    rows, cols = _rows_and_columns(header, path)
+    wanted = _frames(header, path) * rows * cols * allocated // 8
+    held = getattr(element, "length", 0xFFFFFFFF)
+    if held != 0xFFFFFFFF and held > wanted + 1 and not header.file_meta.TransferSyntaxUID.is_compressed:
+        what = f"PixelData of {held} bytes"
+        raise UserError(
+            path, what, f"must be {wanted}, as Rows, Columns, NumberOfFrames and BitsAllocated say"
+        )
+
+
 def _rows_and_columns(header: Any, path: Path) -> tuple[int, int]:
     rows, cols = (int(_number(header, name, path, 0)) for name in ("Rows", "Columns"))
     if rows < 1 or cols < 1:
@@ -151,6 +165,7 @@ def _reader(header: Any, path: Path) -> tuple[Callable[[int], np.ndarray], np.dt
         raise UserError(
             path, f"BitsStored {bits} of {allocated} bits", "must be 1 to 8, 16 or 32 bits allocated"
         )
+    _must_be_all(path, header, allocated)
     stored = np.dtype(f"{'int' if is_signed else 'uint'}{allocated}")
     is_inverse = header.get("PhotometricInterpretation") == "MONOCHROME1"
 

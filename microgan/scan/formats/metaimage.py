@@ -13,7 +13,7 @@ from microgan.core.errors import UserError
 from microgan.scan.allowed import Allowed
 from microgan.scan.formats.colour import WAY_OUT
 from microgan.scan.formats.compressed import CompressedValues, plane_reader
-from microgan.scan.stack import Scan, native, of_values
+from microgan.scan.stack import Scan, native, of_values, surplus_note
 from microgan.scan.voxel_size import UNKNOWN, VoxelSize, square, unit_um, unknown
 
 SUFFIXES = (".mha", ".mhd")
@@ -43,7 +43,7 @@ def open_metaimage(path: Path, allowed: Allowed) -> Scan:
     if is_compressed:
         _must_hold(data, start, int(header.get("CompressedDataSize", "0")))
         values = CompressedValues(data, start, "zlib")
-        read = plane_reader(values, dtype, *shape[1:])
+        read = plane_reader(values, dtype, shape)
         return Scan((path,), shape, native(dtype), read, values.close, size)
     length = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if start == -1:  # the values are at the end
@@ -51,7 +51,8 @@ def open_metaimage(path: Path, allowed: Allowed) -> Scan:
     if start < 0:
         raise ValueError(f"{data.name} is too short, for {length} bytes of values, or HeaderSize is wrong")
     _must_hold(data, start, length)
-    return replace(of_values(data, shape, dtype, start, size), files=(path,))
+    notes = surplus_note(path, data.stat().st_size - start - length, f"DimSize {header['DimSize']}")
+    return replace(of_values(data, shape, dtype, start, size, notes), files=(path,))
 
 
 def _of_planes(

@@ -9,7 +9,7 @@ import numpy as np
 from microgan.core.errors import UserError
 from microgan.scan.allowed import Allowed
 from microgan.scan.formats.compressed import CompressedValues, plane_reader
-from microgan.scan.stack import Scan, kept_axes, of_array, optional
+from microgan.scan.stack import Scan, kept_axes, of_array, optional, surplus_note
 from microgan.scan.voxel_size import UNKNOWN, VoxelSize, square, unit_um, unknown
 
 SUFFIXES = (".nrrd", ".nhdr")
@@ -41,18 +41,20 @@ def open_nrrd(path: Path, allowed: Allowed) -> Scan:
     encoding = str(header["encoding"]).lower()
     size = _voxel_size(header, path)
     if encoding == "raw":
-        if data.stat().st_size < offset + int(np.prod(sizes, dtype=object)) * dtype.itemsize:
+        wanted, held = int(np.prod(sizes, dtype=object)) * dtype.itemsize, data.stat().st_size
+        if held < offset + wanted:
             raise ValueError(f"{data.name} is too short for shape {sizes} and {dtype}")
         if header.get("byte skip") == -1:
-            offset = data.stat().st_size - int(np.prod(sizes)) * dtype.itemsize
-        return of_array(path, np.memmap(data, dtype, "r", offset, sizes), size)
+            offset = held - wanted
+        notes = surplus_note(path, held - offset - wanted, f"sizes {sizes[::-1]} of {dtype}")
+        return of_array(path, np.memmap(data, dtype, "r", offset, sizes), size, notes)
     if encoding in ("gzip", "gz", "bzip2", "bz2"):
         shape = tuple(sizes[axis] for axis in kept_axes(sizes))
         if len(shape) not in (2, 3):
             raise UserError(path, f"sizes {sizes[::-1]}", "must be columns, rows, planes")
         planes, rows, cols = (1, *shape)[-3:]
         values = CompressedValues(data, offset, "gzip" if encoding.startswith("g") else "bzip2")
-        read = plane_reader(values, dtype, rows, cols)
+        read = plane_reader(values, dtype, (planes, rows, cols))
         return Scan((path,), (planes, rows, cols), dtype.newbyteorder("="), read, values.close, size)
     raise UserError(path, f"encoding {encoding}", "must be raw, gzip or bzip2")
 

@@ -30,10 +30,10 @@ def open_tiff(path: Path, allowed: Allowed) -> Scan:
     with closed_on_error(tiff):
         series = _only_series(tiff, path)
         files = _files_of(series, path, allowed)
-        allowed.must_fit(_plane_axes(series, path)[-2:], path)
+        allowed.must_fit(_plane_axes(series, path), path)
         to_grey, dtype, notes = _grey(series, path)
-        notes = (*notes, *surplus_notes(series.keyframe, path))
         planes, rows, cols = (1, *_plane_axes(series, path))[-3:]
+        notes = (*notes, *surplus_notes(series.keyframe, path, planes))
         shape = (planes, rows, cols)
         size = tiff_voxel_size(tiff, path)
         offset = series.dataoffset
@@ -56,13 +56,13 @@ def open_tiff_slices(paths: Sequence[Path], allowed: Allowed) -> Scan:
             if path == paths[0] and set(files) == set(paths) and len(paths) > 1:
                 return open_tiff(path, allowed)
             shape = _plane_axes(series, path)
-            allowed.must_fit(shape[-2:], path)
+            allowed.must_fit(shape, path)
             if len(shape) != 2:
                 raise UserError(path, f"{shape[0]} pages", "must be one slice, or the folder's only TIFF")
             _, dtype, more = _grey(series, path)
             headers.append((shape, dtype))
             sizes.append(tiff_voxel_size(tiff, path))
-            notes.append((*more, *surplus_notes(series.keyframe, path)))
+            notes.append((*more, *surplus_notes(series.keyframe, path, 1)))
     size = common(paths, sizes)
     if size is None:
         stated = sorted({f"{size.um:g}" for size in sizes if size.um is not None})

@@ -1,6 +1,7 @@
 """The tags of a TIFF page: whether they make sense, alone and together."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -18,7 +19,7 @@ def must_be_sound(frame: Page, path: Path) -> None:
     UserError
         Names the tag and its value.
     """
-    page = frame.keyframe  # whose tags a frame shares
+    page: Any = frame.keyframe  # whose tags a frame shares
     for name, value in (("ImageWidth", page.imagewidth), ("ImageLength", page.imagelength)):
         _must_be(path, name, value, type(value) is int and value > 0, "at least 1")
     if page.is_tiled:
@@ -38,7 +39,8 @@ def must_be_sound(frame: Page, path: Path) -> None:
 
 
 def _must_have_values(frame: Page, path: Path) -> None:
-    page, offsets, counts = frame.keyframe, frame.dataoffsets, frame.databytecounts
+    page: Any = frame.keyframe
+    offsets, counts = frame.dataoffsets, frame.databytecounts
     if not len(offsets) or len(offsets) != len(counts):
         what = f"page {frame.index}: {len(offsets)} offsets and {len(counts)} lengths"
         raise UserError(path, f"{what} of strips or tiles", "must be as many of both")
@@ -64,17 +66,24 @@ def _is_number(value: object) -> bool:
     )
 
 
-def surplus_notes(page: Page, path: Path) -> tuple[str, ...]:
-    """Return a note where plain strips hold at least a row more than the tags say."""
+def surplus_notes(page: Any, path: Path, planes: int) -> tuple[str, ...]:
+    """Return a note where plain values are more than the tags say, by a row, or a plane after the only one.
+
+    Many planes behind one page, as ImageJ writes them, are known from its text alone.
+    """
     if page.compression != 1 or page.is_tiled or page.dtype is None:
         return ()
     bits = int(np.max(page.bitspersample)) * page.samplesperpixel
     row = -(-page.imagewidth * bits // 8)
-    surplus = int(sum(page.databytecounts)) - row * page.imagelength
-    if surplus < row:
-        return ()
+    held = int(sum(page.databytecounts))
+    surplus = held - row * page.imagelength
     size = f"{page.imagelength} x {page.imagewidth} px of {bits} bits"
-    return (f"{path}: holds {surplus} bytes more than its tags say, {size}: are its tags right?",)
+    if surplus >= row:
+        return (f"{path}: holds {surplus} bytes more than its tags say, {size}: are its tags right?",)
+    behind = path.stat().st_size - max(page.dataoffsets) - held
+    if planes == 1 and len(page.parent.pages) == 1 and behind >= held:
+        return (f"{path}: {behind} bytes follow its only page, {size}: has it lost pages?",)
+    return ()
 
 
 def must_be_decodable(page: tifffile.TiffPage, path: Path) -> None:
