@@ -244,7 +244,8 @@ def scan_name(params: Mapping[str, Any]) -> str:
     """Return the name of the scan, which must be one of ``scans:``."""
     name, known = params.get("scan"), section(params, "scans")
     if not isinstance(name, str) or name not in known:
-        raise UserError(f"{PARAMS}: scan", name, f"must be one of {', '.join(known)}")
+        shown = shortened_name(name) if isinstance(name, str) else name
+        raise UserError(f"{PARAMS}: scan", shown, f"must be one of {', '.join(known)}")
     return str(name)
 
 

@@ -164,7 +164,7 @@ def test_images_on_another_grey_scale_are_refused_or_read_on_their_own(
     }[command]
     assert run_command(monkeypatch, command, *words) == 2
     text = capsys.readouterr().err
-    assert "other.tif: grey values" in text and "grey scale 'own'" in text and text.count("\n") == 1
+    assert "other.tif: grey values" in text and "--grey-scale own" in text and text.count("\n") == 1
     assert not list(tmp_path.glob("out*"))
     assert run_command(monkeypatch, command, *words, "--grey-scale", "own") == 0
     if command == "export":

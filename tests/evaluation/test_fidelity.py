@@ -285,7 +285,7 @@ def test_real_statistics_are_the_same_after_saving(scan: RealStatistics, tmp_pat
         == compare(scan.train, scan.held_out, {}, CONFIG).table
     )
     (tmp_path / real_statistics.DESCRIPTIONS).write_bytes(b"cut")
-    with pytest.raises(UserError, match="unreadable: must be whole"):
+    with pytest.raises(UserError, match="unusable: must be whole"):
         RealStatistics.load(tmp_path)
 
 

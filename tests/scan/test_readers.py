@@ -334,7 +334,7 @@ def test_wrong_number_of_dimensions_and_type(tmp_path: Path) -> None:
     np.save(tmp_path / "none.npy", np.zeros((0, 4, 4)))
     assert "shape (7,): must be (planes, rows, columns)" in line_of(tmp_path, config_for("flat.npy"))
     assert "values of type complex128: must be one of" in line_of(tmp_path, config_for("complex.npy"))
-    assert "must hold at least one plane" in line_of(tmp_path, config_for("none.npy"))
+    assert "must be integers of at least 1" in line_of(tmp_path, config_for("none.npy"))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from microgan.core.errors import UserError
 from microgan.scan.config import ScanConfig
 from microgan.scan.images import image_files
 from microgan.scan.ingest import ingest
+from microgan.scan.planes import Planes
 from microgan.scan.readers import Scan, open_scan
 from microgan.scan.slices import doubts_of_images
 from tests.scan.cases import plane, slices, stack
@@ -228,10 +229,11 @@ def test_nan_outside_is_outside_of_the_field_of_view(
     values[:, outside] = np.nan
     for kind in ("auto", "circle"):
         assert _ingested(tmp_path, values, caplog, field_of_view=kind) == []
-        mask, grey = (np.load(tmp_path / f"planes/{name}.npy") for name in ("mask", "planes"))
-        assert not mask[:, outside].any()
-        assert mask[:, np.hypot(*(np.indices((96, 96)) - 47.5)) < 41].all()
-        assert np.isfinite(grey).all()
+        planes = Planes.load(tmp_path / "planes")
+        inner = np.hypot(*(np.indices((96, 96)) - 47.5)) < 41
+        for number in range(3):
+            assert not planes.mask[number][outside].any() and planes.mask[number][inner].all()
+        assert np.isfinite(planes.grey).all()
     with pytest.raises(UserError, match="are NaN or infinite"):
         _ingested(tmp_path, values, caplog, field_of_view="full")
     values[1, 40, 40] = np.nan
