@@ -4,6 +4,7 @@ import reprlib
 from pathlib import Path
 
 LONGEST_VALUE = 200  # characters of a value in an error
+LONGEST_TEXT = 400  # of one that is text: paths and what libraries say are long
 LONGEST_NAME = 80
 LONGEST_LINE = 2000
 MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # what torch says, in a RuntimeError
@@ -28,14 +29,14 @@ class UserError(ValueError):
 
     def __str__(self) -> str:
         where, value, rule = self.args
-        return f"{where}: {_as_text(value)}: {rule}"
+        return f"{printable(str(where))}: {printable(_as_text(value))}: {printable(str(rule))}"
 
 
 def _as_text(value: object) -> str:
     """Return a value as text of bounded length, whatever a file makes of it."""
     if isinstance(value, str | Path):
         text = str(value)
-        return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE // 2]} ..."
+        return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 4]} ..."
     return shortened(value) if isinstance(value, list | dict | set | int) else str(value)
 
 

@@ -11,6 +11,7 @@ import tifffile
 
 from microgan.core.errors import UserError
 from microgan.scan.allowed import Allowed
+from microgan.scan.formats import lzw
 from microgan.scan.formats.colour import JPEG_TOLERANCE, WAY_OUT, grey_of_samples, grey_palette, inverted
 from microgan.scan.formats.tiff_header import must_be_decodable, must_be_sound, surplus_notes
 from microgan.scan.stack import Scan, as_user_error, closed_on_error, native, of_slices, of_values
@@ -188,6 +189,7 @@ def _pixels(page: tifffile.TiffPage | tifffile.TiffFrame) -> np.ndarray:
     if was_closed:
         handle.open()
     try:
+        _must_have_defined_codes(page)
         with _logged() as messages:
             values = page.asarray()
     finally:
@@ -197,6 +199,21 @@ def _pixels(page: tifffile.TiffPage | tifffile.TiffFrame) -> np.ndarray:
     if lacking:
         raise ValueError(lacking[0])
     return values
+
+
+def _must_have_defined_codes(page: tifffile.TiffPage | tifffile.TiffFrame) -> None:
+    """Raise `ValueError` where LZW data would lead their decoder astray."""
+    keyframe = page.keyframe
+    if keyframe is None or keyframe.compression != tifffile.COMPRESSION.LZW:
+        return
+    handle = page.parent.filehandle
+    for number, (offset, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        handle.seek(offset)
+        data = np.frombuffer(handle.read(length), np.uint8)
+        if keyframe.fillorder == 2:  # the lowest bit of each byte comes first
+            data = np.packbits(np.unpackbits(data, bitorder="little"))
+        if len(data) and not lzw.is_sound(data):
+            raise ValueError(f"strip or tile {number} has LZW codes that nothing defines")
 
 
 def _part_of_contiguous(series: tifffile.TiffPageSeries, index: int, offset: int) -> np.ndarray:
