@@ -17,6 +17,7 @@ import yaml
 from microgan.core.atomic import atomic_together, must_be_writable
 from microgan.core.config import Config
 from microgan.core.errors import (
+    DEBUG,
     UserError,
     defect_in_words,
     memory_is_full,
@@ -37,7 +38,6 @@ from stages.yaml_file import read_yaml
 PARAMS = Path("params.yaml")
 LARGEST_WINDOW_PX = 1024
 LONGEST_NAME = 100  # of a scan or model, as it becomes a folder's name
-DEBUG = "MICROGAN_DEBUG"  # set in the environment, tracebacks are shown
 SECTIONS = (
     "scan",
     "window_px",

@@ -18,13 +18,10 @@ import typer
 from microgan.cli import scans, structures  # noqa: F401  each puts its commands into `app`
 from microgan.cli.app import app
 from microgan.cli.options import as_typed
-from microgan.core.errors import UserError, defect_in_words, memory_is_full, one_line, printable
+from microgan.core.errors import DEBUG, UserError, defect_in_words, memory_is_full, one_line, printable
 from microgan.core.notes import warnings_on_stderr
 
 __all__ = ["app", "main"]
-
-
-DEBUG = "MICROGAN_DEBUG"  # set in the environment, it does what --debug does
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from microgan.commands.images import must_be_named, written
 from microgan.core.errors import UserError
-from microgan.core.files import atomic
+from microgan.core.files import atomic, free_bytes
 from microgan.core.notes import warn
 from microgan.core.words import counted, in_bytes
 from microgan.inspection.entry import add_entry, entry_of, must_be_free
@@ -172,7 +172,7 @@ def _copied(source: Path, home: Path, inspection: Inspection) -> str:
         files = slices_of(source, inspection.config.exclude)[0] if source.is_dir() else [source]
     size = sum(path.stat().st_size for path in files)
     RAW.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(RAW).free
+    free = free_bytes(home)
     if size > min(MOST_COPIED_BYTES, free):
         rule = f"is not copied (at most {in_bytes(min(MOST_COPIED_BYTES, free))}): move or link it to {home}"
         raise UserError(

@@ -3,6 +3,7 @@
 import reprlib
 from pathlib import Path
 
+DEBUG = "MICROGAN_DEBUG"  # set in the environment, tracebacks are shown; so does --debug of the command line
 LONGEST_VALUE = 200  # characters of a value in an error
 LONGEST_TEXT = 400  # of one that is text: paths and what libraries say are long
 LONGEST_NAME = 80

@@ -15,6 +15,7 @@ from microgan.core.atomic import atomic as atomic
 from microgan.core.errors import UserError
 from microgan.core.words import in_bytes
 
+SHA256 = "^[0-9a-f]{64}$"  # of a digest as JSON holds it
 BIGTIFF_BYTES = 1 << 26  # of grey values: 8192 x 8192 of one byte
 
 
@@ -71,6 +72,12 @@ def write_tiff_in_bands(
         writer.write(chunks, shape=shape, dtype=native, **_tags(voxel_size_um))
 
 
+def free_bytes(path: Path) -> int:
+    """Return how much room there is for a file or folder that may not be there yet."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    return shutil.disk_usage(folder).free
+
+
 def _must_have_room(path: Path, size_bytes: int) -> None:
     """Refuse a file that is larger than what is free on its disk, before hours of work end there.
 
@@ -79,8 +86,7 @@ def _must_have_room(path: Path, size_bytes: int) -> None:
     UserError
         Names both sizes.
     """
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(path)
     if size_bytes > free:
         rule = f"does not fit onto the disk, which has {in_bytes(free)} free: write fewer or smaller images"
         raise UserError(path, in_bytes(size_bytes), rule)

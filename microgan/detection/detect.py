@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from microgan.core.domain import wrapped
 from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.detection.detector import Detector, check_band_fits
@@ -139,8 +140,9 @@ def _once(table: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         return table
     inside = table.copy()
     inside[:, :2] = (table[:, :2] + 0.5) % shape - 0.5
-    # By falling score: of a pair the second goes. The remainder of a tiny negative number may be the side.
-    torus = np.minimum(inside[:, :2] + 0.5, np.nextafter(np.array(shape, float), 0))
-    pairs = cKDTree(torus, boxsize=shape).query_pairs(2 * BORDER_PX, output_type="ndarray")
+    # By falling score: of a pair the second goes.
+    pairs = cKDTree(wrapped(inside[:, :2] + 0.5, shape), boxsize=shape).query_pairs(
+        2 * BORDER_PX, output_type="ndarray"
+    )
     apart = np.linalg.norm(table[pairs[:, 0], :2] - table[pairs[:, 1], :2], axis=1)
     return np.delete(inside, pairs[apart > 2 * BORDER_PX, 1], axis=0)

@@ -6,12 +6,12 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from microgan.core.config import Config
+from microgan.core.files import SHA256
 from microgan.core.json_files import read_sealed_json
 from microgan.gan.networks import NetworkConfig
 from microgan.scan.planes import ScanInfo
 
 CARD = "model.json"
-SHA256 = r"[0-9a-f]{64}"
 
 
 class ModelCard(Config):
@@ -29,7 +29,7 @@ class ModelCard(Config):
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
     network: NetworkConfig
-    weights_sha256: str = Field(pattern=f"^{SHA256}$")
+    weights_sha256: str = Field(pattern=SHA256)
     model: str | None = None
     scan: ScanInfo | None = None
     window_px: int | None = Field(None, ge=8)

@@ -14,12 +14,11 @@ from microgan import __version__
 from microgan.core.config import Config
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
-from microgan.core.files import file_sha256
+from microgan.core.files import SHA256, file_sha256
 from microgan.core.json_files import read_json, read_sealed_json, write_sealed_json
 
 KIND: Literal["microgan-samples-1"] = "microgan-samples-1"
 OWN_FIELDS = {"kind", "sha256", "weights_sha256", "packing_sha256", "periodic"}  # by which a card is known
-SHA256 = "^[0-9a-f]{64}$"
 
 
 class SampleConfig(Config):

@@ -7,6 +7,7 @@ border.
 import numpy as np
 from scipy.spatial import cKDTree
 
+from microgan.core.domain import wrapped
 from microgan.core.errors import UserError
 
 MOST_PUSHES = 5000  # of all discs, until they count as jammed; a dense packing takes a few hundred
@@ -104,6 +105,5 @@ def relax(
                 place_px[:, axis] + np.where(stirred, there, 0) - np.where(stirred, back, 0)
             )
         moving = moving[stirred]
-        centres[moving] %= sides
-        centres[centres >= sides] = 0  # the remainder of a tiny negative number is rounded up to the whole
+        centres[moving] = wrapped(centres[moving], sides)
     raise UserError("gap_px", gap_px, "the discs with their gap do not fit, lower it")

@@ -6,7 +6,6 @@ the grey values, then to normalise.
 
 import hashlib
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, file_sha256
+from microgan.core.files import atomic, file_sha256, free_bytes
 from microgan.core.json_files import write_json
 from microgan.core.notes import warn
 from microgan.scan.config import ScanConfig, SplitConfig
@@ -101,8 +100,7 @@ def must_suit(
 def must_have_room(out: Path, shape: tuple[int, int, int]) -> None:
     """Refuse to begin where the disk has no room for the planes; say how much a large scan needs."""
     needed = math.prod(shape) * BYTES_A_PIXEL
-    folder = next(folder for folder in out.absolute().parents if folder.exists())
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(out)
     if needed > free:
         rule = f"the disk has {free / 1e9:.3g} GB left: make room, or read fewer planes or a region"
         raise UserError(out, f"needs {needed / 1e9:.3g} GB", rule)

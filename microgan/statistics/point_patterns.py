@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from scipy.spatial import QhullError, Voronoi, cKDTree
 
-from microgan.core.domain import Domain
+from microgan.core.domain import Domain, wrapped
 from microgan.core.errors import UserError
 from microgan.detection.circles import border_distance_px
 from microgan.statistics.estimators import Curve, Distribution
@@ -223,11 +223,7 @@ def _border_distance(discs: Discs, shape: tuple[int, int]) -> np.ndarray:
 def _centres(discs: Discs, domain: Domain) -> np.ndarray:
     """Rows and columns (n, 2); of a periodic cell in [0, side)."""
     centres = np.stack([discs.row, discs.col], axis=1).astype(np.float64)
-    if domain.periodic:
-        centres %= domain.size_px
-        # The remainder of a tiny negative number is rounded up to the whole side.
-        centres[centres >= domain.size_px] = 0
-    return centres
+    return wrapped(centres, domain.size_px) if domain.periodic else centres
 
 
 def _shortest(offset: np.ndarray, domain: Domain) -> np.ndarray:

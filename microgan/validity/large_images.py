@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from tqdm import tqdm
 
-from microgan.core.domain import Domain
+from microgan.core.domain import Domain, wrapped
 from microgan.core.errors import UserError
 from microgan.detection.circles import Circles, centres_inside
 from microgan.detection.detect import PROGRESS_IMAGES, detect_all
@@ -166,8 +166,7 @@ def overlapping(circles: Circles, limits: Limits, domain: Domain) -> np.ndarray:
     sides = np.array(domain.size_px)
     centres = np.stack([circles.row, circles.col], axis=1).astype(np.float64)
     if domain.periodic:
-        centres %= sides
-        centres[centres >= sides] = 0  # the remainder of a tiny negative number is rounded up to the side
+        centres = wrapped(centres, domain.size_px)
     reach_px = 2 * circles.radius_px.max() * (1 - min(largest.values()))
     tree = cKDTree(centres, boxsize=sides if domain.periodic else None)
     pairs = tree.query_pairs(max(reach_px, 0.0), output_type="ndarray")
