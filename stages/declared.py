@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from microgan.core.files import file_sha256
 FILES = (Path("dvc.yaml"), Path("data/raw/dvc.yaml"))
 SMALL_BYTES = 1 << 20  # the content of larger files is not compared, but their size and time
 MISSING = "missing"
+PARAMS = "params.yaml: "  # before the path of a parameter
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,10 @@ class Declaration:
 
     def state(self, params: Mapping[str, Any]) -> dict[str, str]:
         """Return what the stage reads, in a form that differs when it has changed."""
-        values = {path: json.dumps(_value(params, path), default=str, sort_keys=True) for path in self.params}
-        return values | {str(file): _content(file) for dep in self.deps for file in _files(dep)}
+        values = (_leaves(path, _value(params, path)) for path in self.params)
+        return dict(chain.from_iterable(values)) | {
+            str(file): _content(file) for dep in self.deps for file in _files(dep)
+        }
 
     def must_be(self, before: Mapping[str, str], params: Mapping[str, Any]) -> None:
         """Raise `UserError` where what the stage reads is no longer as it was ``before``."""
@@ -51,10 +55,9 @@ class Declaration:
         rule = "changed while the stage ran, so its results are not kept; earlier ones stay: run it again"
         for name in sorted(before.keys() | after.keys()):
             was, is_now = before.get(name, MISSING), after.get(name, MISSING)
-            if was != is_now and name in self.params:
-                raise UserError(f"params.yaml: {name}", f"{was} became {is_now}", rule)
             if was != is_now:
-                raise UserError(name, "another content", rule)
+                is_param = name.startswith(PARAMS)
+                raise UserError(name, f"{was} became {is_now}" if is_param else "another content", rule)
 
 
 _KEYS = ("params", "deps", "outs", "metrics", "plots")
@@ -86,6 +89,15 @@ def _value(params: Mapping[str, Any], path: str) -> Any:
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
+
+
+def _leaves(path: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield the path and value of each parameter below ``path``."""
+    if isinstance(value, Mapping) and value:
+        for name, below in value.items():
+            yield from _leaves(f"{path}.{name}", below)
+    else:
+        yield f"{PARAMS}{path}", json.dumps(value, default=str, sort_keys=True)
 
 
 def _files(dep: Path) -> Iterator[Path]:

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 
 @dataclass(frozen=True)
 class Domain:
@@ -34,10 +32,3 @@ class Domain:
     def pixels(self) -> int:
         """Number of pixels."""
         return self.rows * self.cols
-
-
-def wrapped(places: np.ndarray, sides: np.ndarray | tuple[float, float]) -> np.ndarray:
-    """Return places (n, 2) in a periodic box as those in [0, side), as `scipy.spatial.cKDTree` needs them."""
-    inside = places % sides
-    inside[inside >= sides] = 0  # the remainder of a tiny negative number is rounded up to the whole side
-    return inside

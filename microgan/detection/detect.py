@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from microgan.core.domain import wrapped
 from microgan.core.errors import UserError
+from microgan.core.periodic import wrapped
 from microgan.detection.circles import Circles
 from microgan.detection.detector import Detector, check_band_fits
 from microgan.detection.opencv import detect_opencv

@@ -7,8 +7,8 @@ border.
 import numpy as np
 from scipy.spatial import cKDTree
 
-from microgan.core.domain import wrapped
 from microgan.core.errors import UserError
+from microgan.core.periodic import wrapped
 
 MOST_PUSHES = 5000  # of all discs, until they count as jammed; a dense packing takes a few hundred
 

@@ -17,8 +17,9 @@ from typing import Protocol
 import numpy as np
 from scipy.spatial import QhullError, Voronoi, cKDTree
 
-from microgan.core.domain import Domain, wrapped
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
+from microgan.core.periodic import wrapped
 from microgan.detection.circles import border_distance_px
 from microgan.statistics.estimators import Curve, Distribution
 

@@ -9,8 +9,9 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from tqdm import tqdm
 
-from microgan.core.domain import Domain, wrapped
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
+from microgan.core.periodic import wrapped
 from microgan.detection.circles import Circles, centres_inside
 from microgan.detection.detect import PROGRESS_IMAGES, detect_all
 from microgan.validity.evidence import HALF_PIXEL_PX
