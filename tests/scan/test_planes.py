@@ -207,7 +207,7 @@ def test_full_keeps_everything() -> None:
 REAL = Path(os.environ.get("MICROGAN_SCANS", Path(__file__).parents[3] / "shared/scans/insegt"))
 
 
-@pytest.mark.parametrize("name", ["carbon0103.png", "carbon0918.png", "glass0064.png"])
+@pytest.mark.parametrize("name", ["carbon0103.png", "carbon0918.png", "glass0064.png", "glass0864.png"])
 @pytest.mark.parametrize("kind", ["auto", "circle"])
 def test_field_of_view_of_real_planes(name: str, kind: str) -> None:
     if not (REAL / name).exists():
