@@ -12,7 +12,8 @@
 `rules`             `RULES`: what each rule measures, why it rejects, how it is weighted
 `evidence`          `Evidence`: what the rules read from one image; the argument of own rules
 `own_rules`         `OwnRule`: a Python function of the user's own, imported by name
-`planted_defects`   `plant` one known defect into an image
+`planted_defects`   `plant` one known defect, or a control, into an image
+`planting`          the brush, and each defect and control
 `detection_rate`    `PlantedDefects` in real windows, and how often the rules reject each kind
 `usefulness`        `all_doubts`: what speaks against relying on a reference
 ==================  ===================================================================================

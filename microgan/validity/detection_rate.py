@@ -27,12 +27,11 @@ from microgan.validity.reference import DetectionRate, Reference
 from microgan.validity.rules import Rule
 from microgan.validity.segmentation import Segmentation
 
-# "missing_disc" alone is left out: an erased disc leaves a pocket of matrix, as real materials have it.
 PLANTED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "overlap_15_to_20": ("overlap", {"degree": (0.15, 0.2)}),  # 1 - d / (r1 + r2), %
     "overlap_20_to_30": ("overlap", {"degree": (0.2, 0.3)}),
     "overlap_30_to_40": ("overlap", {"degree": (0.3, 0.4)}),
-    **{name: (name, {}) for name in DEFECTS if name not in ("overlap", "missing_disc")},
+    **{name: (name, {}) for name in DEFECTS if name != "overlap"},
 }
 
 
