@@ -15,6 +15,7 @@ from microgan.validity.rules import overlap
 DISCS = np.array([[16, 15, 6], [17, 28.4, 6.5], [45, 14, 5.5], [46, 40, 6], [22, 48, 6], [47, 53.2, 6.0]])
 ALONE = np.array([[30.0, 33.0, 6.0]])
 MATRIX, DISC, NOISE_SD = -0.4, 0.5, 0.1
+ELSEWHERE = {"overlap", "blank", "noise", "lattice", "blurred", "seam"}  # change more than one place
 
 
 def _scene(discs: np.ndarray = DISCS, noise_sd: float = NOISE_SD, seed: int = 0) -> np.ndarray:
@@ -59,12 +60,7 @@ def test_the_seed_makes_a_difference(name: str) -> None:
     assert any(not np.array_equal(_planted(name, seed=0), _planted(name, seed=seed)) for seed in (1, 2, 3))
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["ellipse", "faint_disc", "bright_disc", "missing_disc", "wrong_radius", "partial_disc", "merged_pair"]
-    + ["half_formed_disc", "dissolving_disc", "broken_rim", "bridge", "checkerboard_patch", "noise_patch"]
-    + ["disc_put_back"],
-)
+@pytest.mark.parametrize("name", sorted({*DEFECTS, "disc_put_back", "missing_disc"} - ELSEWHERE))
 def test_the_rest_of_the_image_stays(name: str) -> None:
     """All changes lie in one place, not larger than a disc may become."""
     image = _scene()
@@ -73,7 +69,7 @@ def test_the_rest_of_the_image_stays(name: str) -> None:
         assert changed is not None
         row, col = np.nonzero(changed != image)
         assert max(np.ptp(row), np.ptp(col)) < 40
-        assert (changed == image).mean() > 0.75
+        assert (changed == image).mean() > 0.7
 
 
 @pytest.mark.parametrize("polarity", ["bright", "dark"])
