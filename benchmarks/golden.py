@@ -51,6 +51,7 @@ SMALL = {
     "calibrate.windows": 200,
     "calibrate.bootstrap": 50,
     "calibrate.planted": 10,
+    "calibrate.learnt.steps": 20,
     "evaluate.windows": 100,
     "evaluate.floor_repeats": 20,
     "evaluate.resamples": 199,

@@ -12,8 +12,10 @@ from microgan.scan.config import ScanConfig
 from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig, calibration_windows
 from microgan.validity.judging import judge_measured
+from microgan.validity.learnt.learnt_rule import LearntFaults
 from microgan.validity.real_measures import RealMeasures
 from microgan.validity.reference import DetectionRate, Reference
+from stages.samples import LEARNT
 from stages.stage import Stage, naming, run
 
 SHOWN = 8  # images of each kind of planted defect in the picture
@@ -25,7 +27,7 @@ def main(stage: Stage) -> None:
     planes = Planes.load(Path("data/planes"))
     segmentation = Reference.load(Path("reference/standard.json"))
     real = RealMeasures.load(Path("real_measures"), planes, segmentation, config)
-    real = real.and_by_own_rules(planes, config)
+    real = real.and_learnt(planes, config, LearntFaults.load(LEARNT)).and_by_own_rules(planes, config)
     with naming(f"scans.{planes.info.name}", ScanConfig):
         reference = real.calibrated(config)
     for doubt in reference.doubts:
@@ -36,7 +38,7 @@ def main(stage: Stage) -> None:
         name: np.stack([real.defects.image(index, segmentation) for index in defect.images[:SHOWN]])
         for name, defect in planted.items()
     }
-    windows = calibration_windows(planes, stage.window_px, config)[:, 0].numpy()
+    windows = calibration_windows(planes, stage.window_px, config)[0][:, 0].numpy()
     with stage.drafts("reference/reference.json", "reports/calibrate") as (rules, pictures):
         reference.save(rules)
         calibration_sheet(real.calibration.measures, reference, pictures / "limits")

@@ -12,9 +12,10 @@ from microgan.evaluation.image_metrics import ImageMetricsConfig
 from microgan.evaluation.memorisation import nearest_correlation
 from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages
 from microgan.scan.planes import Planes
+from microgan.validity.learnt.learnt_rule import LearntFaults
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.reference import Reference
-from stages.samples import CIRCLES, DESCRIPTORS, MEASURES, NEAREST, read_stack
+from stages.samples import CIRCLES, DESCRIPTORS, LEARNT, MEASURES, NEAREST, read_stack
 from stages.stage import Stage, run
 
 
@@ -27,7 +28,7 @@ def main(stage: Stage) -> None:
     segmentation = Reference.load(Path("reference/standard.json"))
     samples = Path("samples") / name
     images = torch.from_numpy(segmentation.scan.normalise(read_stack(samples / "generated.tif")))[:, None]
-    measured = MeasuredWindows.of(images, segmentation)
+    measured = MeasuredWindows.of(images, segmentation).and_learnt(images, LearntFaults.load(LEARNT))
     descriptors = MeasuredImages.of(images, measured.circles, segmentation, config, properties)
     planes = Planes.load(Path("data/planes"))
     nearest = nearest_correlation(images[:, 0].numpy(), planes, seed=image_config.seed)

@@ -8,15 +8,13 @@ from microgan.core.domain import Domain
 from microgan.core.files import file_sha256, write_tiff
 from microgan.core.json_files import write_json
 from microgan.detection.detect import detect_all
-from microgan.evaluation.random_packing import fit_packing
 from microgan.samples.card import SampleCard, SampleConfig, card_path
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
+from microgan.validity.random_packing import FITTED, fit_packing
 from microgan.validity.reference import Reference
 from stages.project import git_commit
 from stages.stage import BASELINE, Stage, run
-
-FITTED = 500  # training windows, at random
 
 
 def main(stage: Stage) -> None:

@@ -13,6 +13,8 @@ from microgan.validity.judging import Verdict
 from microgan.validity.measuring import read_circles, read_image_table
 
 MEASURES, CIRCLES = "measures.csv", "circles.csv"  # by microgan's own rules, and what they rest on
+PACKING = Path("models/random_packing/packing.json")
+LEARNT = Path("reference/learnt_faults.safetensors")
 DESCRIPTORS, NEAREST = "descriptors.safetensors", "nearest_windows.csv"
 
 

@@ -37,8 +37,10 @@ def main(stage: Stage) -> None:
     own = import_own_rules(config.own)
     verdicts = judge_measured(measured.and_by(images, reference, own), reference)
     windows = held_out_windows(Planes.load(Path("data/planes")), reference.window_px, config)
-    held_out = load_held_out(Path("real_measures"))
-    real = judge_measured(held_out.and_by(windows, reference, own), reference)
+    held_out = load_held_out(Path("real_measures")).and_by(windows, reference, own)
+    if reference.networks is not None:
+        held_out = held_out.and_learnt(windows, reference.networks)
+    real = judge_measured(held_out, reference)
 
     metrics: dict[str, Any] = {
         "pass_rate": pass_rate(verdicts),

@@ -16,7 +16,7 @@ from microgan.exporters.export import ExportConfig
 from microgan.scan.config import ScanConfig
 from microgan.scan.simulate import SimulateConfig
 from microgan.validity.calibration import CalibrationConfig, is_enabled
-from microgan.validity.rules import RULES
+from microgan.validity.rules import KNOWN
 from stages.select import GROUPS, KINDS
 
 TEXT = (Path(__file__).parents[1] / "params.yaml").read_text()
@@ -87,8 +87,8 @@ def test_the_command_line_knows_the_materials_of_params_yaml() -> None:
 
 def test_params_yaml_has_every_rule_and_its_default() -> None:
     config = CalibrationConfig.from_mapping(PARAMS["calibrate"], "calibrate")
-    assert list(config.rules) == list(RULES)
-    for name, rule in RULES.items():
+    assert list(config.rules) == list(KNOWN)
+    for name, rule in KNOWN.items():
         assert is_enabled(rule, config.of(name)) == rule.enabled, name
         assert config.of(name).weight is None and not config.of(name).by_hand, name
 

@@ -166,7 +166,7 @@ def calibrate_command(
     radius: Annotated[
         tuple[float, float], typer.Option(help="Smallest and largest radius of the discs, px.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write: planes/, reference.json, standard.json.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: planes/, reference.json and its files.")],
     polarity: Polarity = "bright",
     window_px: Annotated[int, typer.Option(help="Side of the windows, px, a multiple of 8.")] = 64,
     calibration: Annotated[
@@ -185,6 +185,10 @@ def calibrate_command(
         float, typer.Option(help="Fraction of real windows that all rules together may reject.")
     ] = 0.05,
     windows: Annotated[int, typer.Option(help="Real windows that limits are fixed on.")] = 2000,
+    learning_steps: Annotated[
+        int,
+        typer.Option(min=0, help="Steps in which networks learn to see faults; 0: without that rule."),
+    ] = 1200,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -197,6 +201,7 @@ def calibrate_command(
     from microgan.commands.calibrate import calibrate
     from microgan.scan.config import ScanConfig
     from microgan.validity.calibration import CalibrationConfig
+    from microgan.validity.rules import LEARNT_FAULT
 
     if window_px < 16 or window_px % 8:
         raise UserError("--window-px", window_px, "must be a multiple of 8, at least 16")
@@ -211,7 +216,13 @@ def calibrate_command(
         "largest_plane_px": largest_plane_px,
         "split": parts | {"margin_px": margin_px},
     }
-    rules = {"false_rejection_budget": false_rejection_budget, "windows": windows, "seed": seed}
+    rules = {
+        "false_rejection_budget": false_rejection_budget,
+        "windows": windows,
+        "seed": seed,
+        "learnt": {"steps": max(learning_steps, 1)},
+        "rules": {LEARNT_FAULT: {"enabled": learning_steps > 0}},
+    }
     config = CalibrationConfig.from_mapping(rules, "calibrate")
     result = calibrate(scan, ScanConfig.from_mapping(values, "scan"), window_px, config, out)
     words = (

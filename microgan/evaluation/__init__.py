@@ -11,7 +11,6 @@ image_metrics       `image_metrics` of samples, `RealImageStatistics`, `ImageMet
 encoder             features of windows, for `feature_distances` (kernel distance, coverage ...)
 memorisation        `memorisation_test`, `nearest_training_windows`; the search is `nearest_windows`
 diversity           `diversity` of samples beside that of real windows
-random_packing      `fit_packing`, the baseline that a generator must beat
 =================== ===================================================================================
 
 To add a descriptor: write its function in `microgan.statistics`, call it in

@@ -19,6 +19,8 @@ class Windows:
     planes : Planes
     role : {"train", "calibration", "held_out"}
     size_px : int
+    boxes : sequence of Box, optional
+        Some of the role's regions, or parts of them; all by default.
 
     Raises
     ------
@@ -26,11 +28,11 @@ class Windows:
         If no window fits.
     """
 
-    def __init__(self, planes: Planes, role: str, size_px: int) -> None:
+    def __init__(self, planes: Planes, role: str, size_px: int, boxes: Sequence[Box] | None = None) -> None:
         self.planes, self.role, self.size_px = planes, role, size_px
         # A plain view: indexing a numpy.memmap costs ten times as much. The pages stay on disk.
         self._grey, self._mask = np.asarray(planes.grey), planes.mask
-        boxes = planes.info.regions.get(role, [])
+        boxes = planes.info.regions.get(role, []) if boxes is None else boxes
         self._boxes = [box for box in boxes if min(box[2] - box[1], box[4] - box[3]) >= size_px]
         if not any(window_corners(self._mask_in(box), size_px).any() for box in self._boxes):
             rule = f"no window fits into the {role} part of {planes.info.name} and its field of view"

@@ -15,6 +15,7 @@
 `planted_defects`   `plant` one known defect, or a control, into an image
 `planting`          the brush, and each defect and control
 `detection_rate`    `PlantedDefects` in real windows, and how often the rules reject each kind
+`random_packing`    `fit_packing`: sound images by construction; the baseline that a generator must beat
 `usefulness`        `all_doubts`: what speaks against relying on a reference
 ==================  ===================================================================================
 """

@@ -12,21 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.detection.detector import DetectorConfig
+from microgan.scan.halves import Halves
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.statistics.intervals import Interval
 from microgan.validity.judging import broken_rules, judge_measured, pass_rate
+from microgan.validity.learnt.learnt_rule import LearntFaults
+from microgan.validity.learnt.training import TrainingConfig
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.own_rules import OwnRule, import_own_rules
-from microgan.validity.reference import Limit, Reference
-from microgan.validity.rules import RULES, Rule, RuleConfig
+from microgan.validity.reference import LearntFile, Limit, Reference
+from microgan.validity.rules import KNOWN, RULES, Rule, RuleConfig
 from microgan.validity.segmentation import Segmentation
 
 LARGEST_ONE_MINUS_IOU = 0.4  # mean over real windows; with wrong radii or polarity it is 0.5 to 0.9
@@ -44,21 +46,22 @@ class CalibrationConfig(Config):
     rules: dict[str, RuleConfig] = Field(default_factory=dict)
     own: dict[str, OwnRule] = Field(default_factory=dict)
     planted: int = Field(100, ge=10, le=10_000)
+    learnt: TrainingConfig = TrainingConfig()
     seed: int = Field(0, ge=0)
 
     @field_validator("rules")
     @classmethod
     def _are_known(cls, rules: dict[str, RuleConfig]) -> dict[str, RuleConfig]:
         for name in rules:
-            if name not in RULES:
-                raise ValueError(f"unknown rule {name}, known are {', '.join(RULES)}")
+            if name not in KNOWN:
+                raise ValueError(f"unknown rule {name}, known are {', '.join(KNOWN)}")
         return rules
 
     @field_validator("own")
     @classmethod
     def _have_names_of_their_own(cls, own: dict[str, OwnRule]) -> dict[str, OwnRule]:
         for name in own:
-            if name in RULES or not name.isidentifier():
+            if name in KNOWN or not name.isidentifier():
                 raise ValueError(f"{name} must be letters, digits and _, and no name of a rule that exists")
         return own
 
@@ -84,16 +87,19 @@ def calibrate(planes: Planes, window_px: int, config: CalibrationConfig) -> Refe
     UserError
         As `calibrate_measured`; also if an own rule cannot be imported or fails.
     """
-    windows = calibration_windows(planes, window_px, config)
+    windows, _ = calibration_windows(planes, window_px, config)
     segmentation = Segmentation.of(windows, planes.info, config.detector)
     rules = {**RULES, **import_own_rules(config.own)}
     return calibrate_measured(MeasuredWindows.of(windows, segmentation, rules), segmentation, config)
 
 
 def calibrate_measured(
-    measured: MeasuredWindows, segmentation: Segmentation, config: CalibrationConfig
+    measured: MeasuredWindows,
+    segmentation: Segmentation,
+    config: CalibrationConfig,
+    learnt: LearntFaults | None = None,
 ) -> Reference:
-    """Fix the limits of all rules on real windows that are measured already, by own rules too.
+    """Fix the limits of all rules on windows that are measured already, by own and learnt rules too.
 
     Raises
     ------
@@ -102,7 +108,8 @@ def calibrate_measured(
         scan.
     """
     imported = import_own_rules(config.own)
-    rules, info = {**RULES, **imported}, segmentation.scan
+    rules = {**RULES, **(learnt.rules() if learnt else {}), **imported}
+    info = segmentation.scan
     mismatch = np.mean([measures["one_minus_iou"] for measures in measured.measures])
     if mismatch > LARGEST_ONE_MINUS_IOU:
         rule = (
@@ -113,6 +120,7 @@ def calibrate_measured(
     limits, uncertainty = _all_limits(measured.measures, rules, config)
     passed = [not broken_rules(measures, limits, rules) for measures in measured.measures]
     reference = Reference(
+        learnt=LearntFile.of(learnt),
         **{name: getattr(segmentation, name) for name in Segmentation.model_fields},
         limits=limits,
         limits_interval=uncertainty.limits,
@@ -122,7 +130,7 @@ def calibrate_measured(
         calibration_windows=len(measured),
         calibration_pass_rate=float(np.mean(passed)),
     )
-    return reference.with_own_rules(imported)
+    return reference.with_own_rules(imported).with_networks(learnt)
 
 
 def with_held_out(reference: Reference, held_out: MeasuredWindows) -> Reference:
@@ -131,28 +139,22 @@ def with_held_out(reference: Reference, held_out: MeasuredWindows) -> Reference:
     return reference.model_copy(update={"held_out_windows": len(held_out), "held_out_pass_rate": rate})
 
 
-def calibration_windows(planes: Planes, window_px: int, config: CalibrationConfig) -> Tensor:
-    """Draw the windows of the calibration and training parts that limits are fixed on.
+def calibration_windows(
+    planes: Planes, window_px: int, config: CalibrationConfig
+) -> tuple[Tensor, np.ndarray]:
+    """Draw the windows (n, 1, S, S) that limits are fixed on, and the half of the scan of each (n,).
 
-    Half of the windows come from each: the calibration part alone, often one band of one plane, does not show
-    how much the material varies from place to place. Held-out windows are not used.
+    They come from the calibration and training parts, and from both halves of these, in equal numbers: the
+    calibration part alone, often one band of one plane, does not show how much the material varies from place
+    to place. Held-out windows are not used.
     """
-    return real_windows(planes, ("calibration", "train"), window_px, config.windows, config.seed)
+    return Halves(planes, window_px).draw_both(config.windows, [config.seed])
 
 
 def held_out_windows(planes: Planes, window_px: int, config: CalibrationConfig) -> Tensor:
     """Draw the windows of the held-out part by which pass rates of samples are compared."""
-    return real_windows(planes, ("held_out",), window_px, min(config.windows, HELD_OUT_WINDOWS), config.seed)
-
-
-def real_windows(planes: Planes, roles: Sequence[str], window_px: int, count: int, seed: int) -> Tensor:
-    """Draw ``count`` windows (count, 1, S, S) at random, the same number from each role, not rotated."""
-    counts = np.diff(np.linspace(0, count, len(roles) + 1).round().astype(int))
-    parts = [
-        Windows(planes, role, window_px).draw(np.random.default_rng([seed, index]), role_count)
-        for index, (role, role_count) in enumerate(zip(roles, counts.tolist(), strict=True))
-    ]
-    return torch.cat(parts)
+    count = min(config.windows, HELD_OUT_WINDOWS)
+    return Windows(planes, "held_out", window_px).draw(np.random.default_rng([config.seed, 0]), count)
 
 
 @dataclass(frozen=True)

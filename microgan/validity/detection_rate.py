@@ -6,7 +6,7 @@ that pass without it are judged. Planting and measuring depend on no limit: `Pla
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +17,12 @@ from torch import Tensor
 from microgan.core.errors import UserError
 from microgan.core.tables import integer, read_table, write_csv
 from microgan.detection.circles import Circles
+from microgan.scan.halves import Halves
 from microgan.scan.planes import Planes
 from microgan.statistics.intervals import wilson_interval
-from microgan.validity.calibration import CONFIDENCE, real_windows
+from microgan.validity.calibration import CONFIDENCE
 from microgan.validity.judging import Verdict, judge_measured, pass_rate
+from microgan.validity.learnt.learnt_rule import LearntFaults
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.planted_defects import DEFECTS, plant
 from microgan.validity.reference import DetectionRate, Reference
@@ -62,6 +64,8 @@ class PlantedDefects:
     ----------
     windows : Tensor
         The windows (n, 1, S, S) in [-1, 1] without a defect.
+    half : ndarray of shape (n,)
+        Of the scan that each window lies in.
     without : MeasuredWindows
         These, measured.
     places : list of (str, int)
@@ -73,6 +77,7 @@ class PlantedDefects:
     """
 
     windows: Tensor
+    half: np.ndarray
     without: MeasuredWindows
     places: list[tuple[str, int]]
     with_defect: MeasuredWindows
@@ -94,7 +99,7 @@ class PlantedDefects:
             Number of windows that are wanted of each kind: `SPARE` times as many are planted into. There are
             none of a defect that no window has a place for.
         """
-        windows = _windows(planes, segmentation, seed, count)
+        windows, half = _windows(planes, segmentation, seed, count)
         without = MeasuredWindows.of(windows, segmentation, progress=False)
         images = {
             (name, index): image
@@ -104,7 +109,7 @@ class PlantedDefects:
         }
         stack = torch.from_numpy(np.stack(list(images.values())))[:, None]
         with_defect = MeasuredWindows.of(stack, segmentation)
-        return cls(windows, without, list(images), with_defect, seed)
+        return cls(windows, half, without, list(images), with_defect, seed)
 
     def image(self, index: int, segmentation: Segmentation) -> np.ndarray:
         """Plant the defect of the image ``index`` again: (S, S) in [-1, 1]."""
@@ -118,10 +123,20 @@ class PlantedDefects:
         """Return the same with the measures of further ``rules``."""
         if not rules:
             return self
-        images = np.stack([self.image(index, segmentation) for index in range(len(self.places))])
-        further = self.with_defect.and_by(torch.from_numpy(images)[:, None], segmentation, rules)
+        further = self.with_defect.and_by(self._images(segmentation), segmentation, rules)
         without = self.without.and_by(self.windows, segmentation, rules)
-        return type(self)(self.windows, without, self.places, further, self.seed)
+        return replace(self, without=without, with_defect=further)
+
+    def and_learnt(self, segmentation: Segmentation, learnt: LearntFaults) -> Self:
+        """Return the same with what networks see, each in the half of the scan that it did not learn from."""
+        half = self.half[[window for _, window in self.places]]
+        further = self.with_defect.and_learnt(self._images(segmentation), learnt, half)
+        without = self.without.and_learnt(self.windows, learnt, self.half)
+        return replace(self, without=without, with_defect=further)
+
+    def _images(self, segmentation: Segmentation) -> Tensor:
+        images = [self.image(index, segmentation) for index in range(len(self.places))]
+        return torch.from_numpy(np.stack(images))[:, None]
 
     def judged(self, reference: Reference, count: int = 100) -> dict[str, Planted]:
         """Judge the defects in the first ``count`` windows that pass without: kind of defect -> verdicts."""
@@ -150,10 +165,10 @@ class PlantedDefects:
             folder / PLACES, {"defect": _planted_name, "window": integer}, count=len(with_defect.measures)
         )
         places = [(row["defect"], row["window"]) for row in rows]
-        windows = _windows(planes, segmentation, seed, count)
+        windows, half = _windows(planes, segmentation, seed, count)
         if any(window >= len(windows) for _, window in places):
             raise UserError(folder / PLACES, "window", f"must be below the number of windows, {len(windows)}")
-        return cls(windows, without, places, with_defect, seed)
+        return cls(windows, half, without, places, with_defect, seed)
 
 
 PLACES = "planted.csv"
@@ -170,9 +185,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, Path]]:
         yield folder / f"{name}_measures.csv", folder / f"{name}_circles.csv"
 
 
-def _windows(planes: Planes, segmentation: Segmentation, seed: int, count: int) -> Tensor:
-    tried = round(count * SPARE)
-    return real_windows(planes, ("calibration", "train"), segmentation.window_px, tried, seed + 1)
+def _windows(planes: Planes, segmentation: Segmentation, seed: int, count: int) -> tuple[Tensor, np.ndarray]:
+    return Halves(planes, segmentation.window_px).draw_both(round(count * SPARE), [seed + 1])
 
 
 def _planted(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from microgan.core.errors import UserError
@@ -18,8 +19,9 @@ from microgan.core.tables import Cell, integer, number, read_table, write_csv
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect_all
 from microgan.validity.evidence import gather_evidence
+from microgan.validity.learnt.learnt_rule import LearntFaults
 from microgan.validity.phase import phase_image
-from microgan.validity.rules import RULES, Rule, measure
+from microgan.validity.rules import LEARNT_FAULT, RULES, Rule, measure
 from microgan.validity.segmentation import Segmentation
 
 CIRCLE_COLUMNS = ("row", "col", "radius", "score")
@@ -63,7 +65,27 @@ class MeasuredWindows:
         """Return the same with the measures of further ``rules``; ``images`` as in `of`, all of them."""
         if not rules:
             return self
-        further = _measures(images, segmentation, self.circles, rules)
+        return self._and(_measures(images, segmentation, self.circles, rules))
+
+    def and_learnt(self, images: Tensor, learnt: LearntFaults, half: np.ndarray | None = None) -> Self:
+        """Return the same with what networks see.
+
+        Parameters
+        ----------
+        images
+            As in `of`, all of them.
+        learnt
+            The networks.
+        half
+            Of the scan that each image lies in (N,), for real windows; None for other images.
+        """
+        value = np.zeros(len(images))
+        for part in [None] if half is None else np.unique(half).tolist():
+            chosen = np.ones(len(images), bool) if half is None else half == part
+            value[chosen] = learnt.score(images[torch.from_numpy(chosen)], part)
+        return self._and([{LEARNT_FAULT: score} for score in value.tolist()])
+
+    def _and(self, further: Sequence[dict[str, float]]) -> Self:
         return type(self)(self.circles, [a | b for a, b in zip(self.measures, further, strict=True)])
 
     def save(self, measures: Path, circles: Path) -> None:

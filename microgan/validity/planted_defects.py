@@ -97,6 +97,11 @@ def plant_and_show(
     return Planted(np.clip(sign * planted.grey, -1, 1).astype(image.dtype), planted.where)
 
 
+def plant_into(name: str, scene: Scene, rng: np.random.Generator, **degree: Any) -> Planted | None:
+    """As `plant`, into a scene of bright discs that is known already."""
+    return _PLANTERS[name](scene, rng, **degree)
+
+
 def _by_name(*planters: Callable[..., Planted | None]) -> dict[str, Callable[..., Planted | None]]:
     return {planter.__name__: planter for planter in planters}
 

@@ -3,7 +3,7 @@
 `RealMeasures` depends on the scan and the detector alone. `calibrated` fixes limits by it, in seconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +16,7 @@ from microgan.validity.calibration import (
     with_held_out,
 )
 from microgan.validity.detection_rate import PlantedDefects
+from microgan.validity.learnt.learnt_rule import LearntFaults
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.own_rules import import_own_rules
 from microgan.validity.reference import Reference
@@ -33,17 +34,19 @@ class RealMeasures:
     calibration : windows that limits are fixed on
     held_out : windows by whose pass rate that of samples is compared
     defects : windows with planted defects
+    learnt : the networks whose measures are among these
     """
 
     segmentation: Segmentation
     calibration: MeasuredWindows
     held_out: MeasuredWindows
     defects: PlantedDefects
+    learnt: LearntFaults | None = None
 
     @classmethod
     def of(cls, planes: Planes, window_px: int, config: CalibrationConfig) -> Self:
         """Find the discs of real windows and measure them by microgan's own rules."""
-        windows = calibration_windows(planes, window_px, config)
+        windows, _ = calibration_windows(planes, window_px, config)
         segmentation = Segmentation.of(windows, planes.info, config.detector)
         return cls(
             segmentation,
@@ -57,14 +60,25 @@ class RealMeasures:
         rules, segmentation = import_own_rules(config.own), self.segmentation
         if not rules:
             return self
-        windows, held_out = (
-            draw(planes, segmentation.window_px, config) for draw in (calibration_windows, held_out_windows)
+        windows, _ = calibration_windows(planes, segmentation.window_px, config)
+        held_out = held_out_windows(planes, segmentation.window_px, config)
+        return replace(
+            self,
+            calibration=self.calibration.and_by(windows, segmentation, rules),
+            held_out=self.held_out.and_by(held_out, segmentation, rules),
+            defects=self.defects.and_by(segmentation, rules),
         )
-        return type(self)(
-            segmentation,
-            self.calibration.and_by(windows, segmentation, rules),
-            self.held_out.and_by(held_out, segmentation, rules),
-            self.defects.and_by(segmentation, rules),
+
+    def and_learnt(self, planes: Planes, config: CalibrationConfig, learnt: LearntFaults) -> Self:
+        """Return the same with what networks see; ``planes`` are those of `of`."""
+        windows, half = calibration_windows(planes, self.segmentation.window_px, config)
+        held_out = held_out_windows(planes, self.segmentation.window_px, config)
+        return replace(
+            self,
+            calibration=self.calibration.and_learnt(windows, learnt, half),
+            held_out=self.held_out.and_learnt(held_out, learnt),
+            defects=self.defects.and_learnt(self.segmentation, learnt),
+            learnt=learnt,
         )
 
     def calibrated(self, config: CalibrationConfig) -> Reference:
@@ -76,7 +90,7 @@ class RealMeasures:
             If the limits protect from nothing; see `microgan.validity.usefulness`.
         """
         reference = with_held_out(
-            calibrate_measured(self.calibration, self.segmentation, config), self.held_out
+            calibrate_measured(self.calibration, self.segmentation, config, self.learnt), self.held_out
         )
         planted = self.defects.judged(reference, config.planted)
         rates = {name: defect.detection_rate for name, defect in planted.items()}

@@ -8,15 +8,18 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
+from microgan.core.files import SHA256
 from microgan.core.json_files import read_sealed_json, write_sealed_json
 from microgan.statistics.intervals import Interval
+from microgan.validity.learnt.learnt_rule import LearntFaults
 from microgan.validity.own_rules import OwnRule, import_own_rules
-from microgan.validity.rules import RULES, Rule
+from microgan.validity.rules import KNOWN, LEARNT_FAULT, RULES, Rule
 from microgan.validity.segmentation import Segmentation
 
 Limit = tuple[float | None, float | None]  # the least and the largest allowed value; None: any value
 Limits = Mapping[str, Limit]  # by the name of the measure
 
+LEARNT_FILE = "learnt_faults.safetensors"
 BY_HAND = "limits by hand belong under calibrate.limits in params.yaml; else calibrate anew"
 
 
@@ -35,6 +38,18 @@ class DetectionRate(Config):
     interval: Interval
 
 
+class LearntFile(Config):
+    """The file with the networks of the rule `learnt_fault`, beside the reference."""
+
+    file: str = Field(pattern=r"^\w[\w.-]*$")
+    sha256: str = Field(pattern=SHA256)
+
+    @classmethod
+    def of(cls, networks: LearntFaults | None) -> Self | None:
+        """Name the file that ``networks`` were loaded from."""
+        return None if networks is None else cls(file=LEARNT_FILE, sha256=networks.sha256)
+
+
 class Reference(Segmentation):
     """Rules and limits of one material, and how its discs are found; frozen before any training.
 
@@ -47,6 +62,7 @@ class Reference(Segmentation):
     scan, window_px, detector_settings, phase_threshold : as in `Segmentation`
     limits : measure -> (least, largest) allowed, None where any value is
     limits_interval : measure -> 90 % interval of (least, largest) over the resampled windows
+    learnt : the file with the networks of the rule that was learnt from the scan, if there is one
     own : rules of the user's own, each with the path of a Python function
     false_rejection_budget : fraction of real windows that all rules together may reject
     false_rejection_interval : 90 % interval over the resamples, each on the windows that it left out
@@ -60,6 +76,7 @@ class Reference(Segmentation):
 
     limits: dict[str, Limit]
     limits_interval: dict[str, tuple[Interval | None, Interval | None]] = Field(default_factory=dict)
+    learnt: LearntFile | None = None
     own: dict[str, OwnRule] = Field(default_factory=dict)
     false_rejection_budget: float = Field(ge=0, le=1)
     false_rejection_interval: Interval | None = None
@@ -71,12 +88,15 @@ class Reference(Segmentation):
     doubts: list[str] = Field(default_factory=list)
 
     _imported: dict[str, Rule] = PrivateAttr(default_factory=dict)
+    _networks: LearntFaults | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _limits_have_rules(self) -> Self:
         for name, (least, largest) in self.limits.items():
-            if name not in RULES and name not in self.own:
-                raise ValueError(f"limits.{name}: no such rule, known are {', '.join([*RULES, *self.own])}")
+            if name not in KNOWN and name not in self.own:
+                raise ValueError(f"limits.{name}: no such rule, known are {', '.join([*KNOWN, *self.own])}")
+            if name == LEARNT_FAULT and self.learnt is None:
+                raise ValueError(f"limits.{name}: must have the file of its networks, named under learnt")
             if least is not None and largest is not None and least > largest:
                 raise ValueError(f"limits.{name}: {least} to {largest}: must begin with the smaller one")
         if removed := self.limits_interval.keys() - self.limits.keys():
@@ -87,7 +107,7 @@ class Reference(Segmentation):
     def titles(self) -> dict[str, str]:
         """What each measure is, in words for people."""
         own = {name: rule.title or name.replace("_", " ") for name, rule in self.own.items()}
-        return {name: rule.title for name, rule in RULES.items()} | own
+        return {name: rule.title for name, rule in KNOWN.items()} | own
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -102,7 +122,8 @@ class Reference(Segmentation):
             functions = ", ".join(rule.function for name, rule in self.own.items() if name in refused)
             rule = "would run Python code that the reference names: must be allowed, with --allow-own-rules"
             raise UserError("reference: own rules", functions, rule)
-        return {**RULES, **{name: self._imported[name] for name in self.own}}
+        learnt = self._networks.rules() if self._networks else {}
+        return {**RULES, **learnt, **{name: self._imported[name] for name in self.own}}
 
     def with_own_rules(self, imported: Mapping[str, Rule]) -> Self:
         """Return this reference with its own rules allowed, already ``imported``."""
@@ -110,9 +131,20 @@ class Reference(Segmentation):
         reference._imported = dict(imported)
         return reference
 
+    @property
+    def networks(self) -> LearntFaults | None:
+        """What was learnt from the scan; none where it has no such rule."""
+        return self._networks
+
+    def with_networks(self, networks: LearntFaults | None) -> Self:
+        """Return this reference with its networks, already loaded."""
+        reference = self.model_copy()
+        reference._networks = networks
+        return reference
+
     def without_own_rules(self) -> Self:
         """Return this reference with microgan's rules alone, and their limits."""
-        limits = {name: limit for name, limit in self.limits.items() if name in RULES}
+        limits = {name: limit for name, limit in self.limits.items() if name in KNOWN}
         return self.model_copy(update={"own": {}, "limits": limits})
 
     def save(self, path: Path) -> None:
@@ -138,6 +170,9 @@ class Reference(Segmentation):
             imported.
         """
         reference = read_sealed_json(path, BY_HAND, lambda content: cls._of_file(content, path))
+        if reference.learnt is not None:
+            file = Path(path).parent / reference.learnt.file
+            reference = reference.with_networks(LearntFaults.load(file, reference.learnt.sha256))
         return reference.with_own_rules(import_own_rules(reference.own)) if allow_own_rules else reference
 
     @classmethod

@@ -1,7 +1,8 @@
 """The rules: each measures one thing in one image, which should be small, large or within a band.
 
 A rule measures with a pure function ``(evidence) -> float``. `RULES`, at the end, lists all of them with the
-reason that a rejected image is given and the side on which a value can be wrong. Limits are not set here:
+reason that a rejected image is given and the side on which a value can be wrong; `KNOWN` adds the rule that
+is learnt from the scan. Limits are not set here:
 they come from real windows (`microgan.validity.calibration`) or from the user. A rule of the user's own
 (`microgan.validity.own_rules`) is one more such function.
 """
@@ -424,6 +425,23 @@ RULES: Mapping[str, Rule] = {
     "seam": Rule(seam, "seam", "too_large", "largest jump between rows or columns", weight=LIGHT),
 }
 
+# What a network has learnt (`microgan.validity.learnt`), where the scan has one: it measures then.
+LEARNT_FAULT = "learnt_fault"
+
+
+def _no_network(evidence: Evidence) -> float:
+    raise UserError(LEARNT_FAULT, "no network", "must be learnt from the scan first")
+
+
+LEARNT_RULE = Rule(
+    _no_network,
+    LEARNT_FAULT,
+    "too_large",
+    "most suspicious place (1: as in a tenth of real windows)",
+    weight=32,
+)
+KNOWN: Mapping[str, Rule] = {**RULES, LEARNT_FAULT: LEARNT_RULE}
+
 
 class RuleConfig(Config):
     """How one rule is used; ``enabled`` and ``weight`` None: as the rule says."""
@@ -445,7 +463,7 @@ def measure(evidence: Evidence, rules: Mapping[str, Rule] = RULES) -> dict[str, 
 
 
 def _number(name: str, rule: Rule, evidence: Evidence) -> float:
-    if name in RULES:
+    if name in KNOWN:
         return rule.measure(evidence)
     where = f"calibrate.own.{name}"
     try:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from stages import calibrate, ingest, measure_real, real_statistics, simulate, train
+from stages import (
+    calibrate,
+    ingest,
+    learn_faults,
+    measure_real,
+    random_packing,
+    real_statistics,
+    simulate,
+    train,
+)
 from tests.stages.helpers import edit, enter, start, write_params
 
 
@@ -32,7 +41,17 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         edit(evaluate__windows=20, evaluate__floor_repeats=2, evaluate__resamples=19)
         edit(image_metrics__windows=20, image_metrics__training_windows=10, image_metrics__encoder__steps=2)
         edit(image_metrics__measures__permutations=19, image_metrics__measures__subset_size=10)
-        for stage in (simulate, ingest, measure_real, calibrate, real_statistics):
+        edit(generate__count=24)
+        monkeypatch.setattr(random_packing, "FITTED", 60)
+        for stage in (
+            simulate,
+            ingest,
+            measure_real,
+            random_packing,
+            learn_faults,
+            calibrate,
+            real_statistics,
+        ):
             assert start(stage.main, monkeypatch=monkeypatch) == 0
         assert start(train.main, "dcgan", monkeypatch=monkeypatch) == 0
     signal.signal(signal.SIGTERM, handler)

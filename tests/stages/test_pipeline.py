@@ -17,7 +17,6 @@ from stages import (
     export,
     generate,
     measure,
-    random_packing,
     report,
     train,
     validate,
@@ -46,7 +45,6 @@ def test_samples_are_judged_by_own_rules_only_if_params_yaml_names_them(
 def test_all_stages_in_a_row_make_everything_that_is_promised(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    edit(generate__count=24)
     assert start(train.main, "wgan_gp", monkeypatch=monkeypatch) == 0
     assert json.loads(Path("reference/reference.json").read_text())["detection_rates"]["blank"]["rate"] == 1
     assert Path("reports/calibrate/planted_defects.png").is_file()
@@ -55,7 +53,6 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
         edit_reference(limits=limits, limits_interval={})
         for each in (generate, measure, validate, evaluate, export):
             assert start(each.main, name, monkeypatch=monkeypatch) == 0
-    assert start(random_packing.main, monkeypatch=monkeypatch) == 0
     packing = Path("models/random_packing/packing.json").read_bytes()
     sampled = json.loads(Path("samples/random_packing/generated.json").read_text())
     assert sampled["packing_sha256"] == hashlib.sha256(packing).hexdigest()

@@ -8,7 +8,7 @@ A shape is given as the signed distance of each pixel to its edge, px (H, W), ne
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -79,6 +79,12 @@ class Scene:
         noise = np.where(matrix, grey - matrix_grey, np.where(core, grey - disc_grey, 0))
         blur_px = _edge_blur_px(grey, depth, matrix_grey, disc_grey)
         return cls(grey, table, circles.score, distance, blur_px, disc_grey, matrix_grey, noise)
+
+    def after(self, planted: Planted) -> Self:
+        """Return the scene after a change; discs that it touched stay where they were, and are left alone."""
+        changed = np.abs(planted.grey - self.grey) > 1e-6
+        touched = (changed & (self.distance < 0)).any((1, 2))
+        return replace(self, grey=planted.grey, score=np.where(touched, 0, self.score))
 
     @property
     def contrast(self) -> float:

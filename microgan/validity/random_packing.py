@@ -41,6 +41,7 @@ MOST_FILLED = 0.74  # fraction of the box for discs with half their gap around t
 CALM_PX = 2.0  # from an edge inwards and outwards, beyond which blur hardly reaches
 MOST_RADII = 1000  # that are kept, at equal steps of their distribution
 FRACTIONS = (0.01, 0.9)  # least and largest volume fraction of a window
+FITTED = 500  # training windows, at random, that a packing is fitted to
 FIT_ROUNDS = 6
 FIT_SAMPLES = 64  # packed windows that are measured in each round
 
