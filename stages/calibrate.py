@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from microgan.core.notes import warn
 from microgan.report.figures.rules import calibration_sheet
@@ -11,7 +12,7 @@ from microgan.report.figures.windows import defect_sheet, verdict_sheet
 from microgan.scan.config import ScanConfig
 from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig, calibration_windows
-from microgan.validity.judging import judge_measured
+from microgan.validity.judging import judge_measured, with_faults
 from microgan.validity.learnt.learnt_rule import LearntFaults
 from microgan.validity.real_measures import RealMeasures
 from microgan.validity.reference import DetectionRate, Reference
@@ -32,19 +33,23 @@ def main(stage: Stage) -> None:
         reference = real.calibrated(config)
     for doubt in reference.doubts:
         warn(doubt)
-    verdicts = judge_measured(real.calibration, reference)
     planted = real.defects.judged(reference, config.planted)
     images = {
         name: np.stack([real.defects.image(index, segmentation) for index in defect.images[:SHOWN]])
         for name, defect in planted.items()
     }
-    windows = calibration_windows(planes, stage.window_px, config)[0][:, 0].numpy()
+    planted = {
+        name: defect.with_faults(torch.from_numpy(images[name])[:, None], reference)
+        for name, defect in planted.items()
+    }
+    windows, _ = calibration_windows(planes, stage.window_px, config)
+    verdicts = with_faults(judge_measured(real.calibration, reference), windows, reference)
     with stage.drafts("reference/reference.json", "reports/calibrate") as (rules, pictures):
         reference.save(rules)
         calibration_sheet(real.calibration.measures, reference, pictures / "limits")
         sheet, size_um = pictures / "windows.png", reference.scan.voxel_size_um
         what = "windows of the calibration and training parts"
-        verdict_sheet(windows, verdicts, sheet, what=what, voxel_size_um=size_um)
+        verdict_sheet(windows[:, 0].numpy(), verdicts, sheet, what=what, voxel_size_um=size_um)
         defect_sheet(planted, images, pictures / "planted_defects.png", voxel_size_um=size_um)
     rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
     stage.say(found(rates, reference.detection_rates))

@@ -17,7 +17,7 @@ from microgan.report.figures.rules import calibration_sheet
 from microgan.report.figures.windows import verdict_sheet
 from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig, held_out_windows
-from microgan.validity.judging import judge_measured, pass_rate, rejected_by
+from microgan.validity.judging import judge_measured, pass_rate, rejected_by, with_faults
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.own_rules import import_own_rules
 from microgan.validity.real_measures import load_held_out
@@ -36,6 +36,7 @@ def main(stage: Stage) -> None:
     measured = MeasuredWindows.load(folder / MEASURES, folder / CIRCLES, len(grey))
     own = import_own_rules(config.own)
     verdicts = judge_measured(measured.and_by(images, reference, own), reference)
+    verdicts = with_faults(verdicts, images, reference)
     windows = held_out_windows(Planes.load(Path("data/planes")), reference.window_px, config)
     held_out = load_held_out(Path("real_measures")).and_by(windows, reference, own)
     if reference.networks is not None:

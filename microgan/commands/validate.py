@@ -69,14 +69,18 @@ def validate(
             for name, image, verdict in zip(names, grey, verdicts, strict=True):
                 if overlay is not None:
                     picture = overlay / overlay_name(len(valid), name)
-                    circle_overlay(image, verdict.circles, picture, magnification(image), verdict.reasons)
+                    places = [(fault.row, fault.col) for fault in verdict.faults]
+                    size = magnification(image)
+                    circle_overlay(image, verdict.circles, picture, size, verdict.reasons, places)
                 valid.append(verdict.valid)
                 reasons.update(verdict.reasons)
                 large += not verdict.measures
                 values = (verdict.measures.get(measure, "") for measure in measures)
-                yield name, verdict.valid, " ".join(verdict.reasons), verdict.invalid_windows, *values
+                said = (" ".join(verdict.reasons), "; ".join(map(str, verdict.faults)))
+                yield name, verdict.valid, *said, verdict.invalid_windows, *values
 
-    write_csv(out, ("image", "valid", "reasons", "invalid_windows", *measures), rows())
+    columns = ("image", "valid", "reasons", "faults", "invalid_windows", *measures)
+    write_csv(out, columns, rows())
     if not any(valid) and other_polarity_is_better_in(first, reference.radius_px, reference.polarity):
         other = "dark" if reference.polarity == "bright" else "bright"
         words = f"{other} discs explain them far better, the reference has {reference.polarity} ones"

@@ -7,10 +7,11 @@ from microgan.report.figures.style import in_micrometres, reason_in_words
 from microgan.report.results import ModelResult
 from microgan.report.tables import DASH, Cell, Row, Table, known, names, number, percent, voxel_size
 from microgan.statistics.intervals import wilson_interval
-from microgan.validity.reference import Reference
-from microgan.validity.rules import RULES
+from microgan.validity.reference import DetectionRate, Reference
+from microgan.validity.rules import KNOWN
 
 ROLES = {"train": "training", "calibration": "calibration", "held_out": "held-out"}
+LEAST_SHOWN = 0.1  # fraction of a kind of defect that a reason rejects, from where on it is named
 
 
 # What was learnt ----------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ def rules_table(reference: Reference) -> Table:
     for name, words in reference.titles.items():
         title, scale = in_micrometres(words, reference.scan.voxel_size_um)
         least, largest = reference.limits.get(name, (None, None))
-        reason = RULES[name].reason if name in RULES else name
+        reason = KNOWN[name].reason if name in KNOWN else name
         limits = [Cell(number(None if limit is None else scale * limit)) for limit in (least, largest)]
         off = least is None and largest is None
         cells = [Cell(title), *limits, Cell(f"{DASH} (no limit)" if off else reason_in_words(reason))]
@@ -130,17 +131,29 @@ def rules_table(reference: Reference) -> Table:
 
 
 def detection_table(reference: Reference) -> Table:
-    """Return which fraction of each kind of planted defect is rejected, and of real held-out windows."""
+    """Return which fraction of each kind of planted defect is rejected, and of real held-out windows.
+
+    By all rules, by those without the network, and by each reason that rejects at least a tenth.
+    """
     rows = []
     if reference.held_out_pass_rate is not None:
         rejected = percent(1 - reference.held_out_pass_rate, 0)
-        cells = [Cell(rejected), Cell(DASH), Cell(str(reference.held_out_windows))]
+        cells = [Cell(rejected), Cell(DASH), Cell(DASH), Cell(DASH), Cell(str(reference.held_out_windows))]
         rows.append(Row("none: held-out windows as they are", cells))
     for name, rate in reference.detection_rates.items():
         low, high = rate.interval
         interval = f"{100 * low:.0f} to {100 * high:.0f} %"
-        rows.append(Row(_defect(name), [Cell(percent(rate.rate, 0)), Cell(interval), Cell(str(rate.count))]))
-    return Table(("Rejected", "90 % CI", "n"), rows, "Planted defect")
+        without = DASH if rate.without_network is None else percent(rate.without_network, 0)
+        words = [percent(rate.rate, 0), interval, without, _reasons(rate), str(rate.count)]
+        rows.append(Row(_defect(name), list(map(Cell, words))))
+    columns = ("Rejected", "90 % CI", "Without learnt fault", "By reason", "n")
+    return Table(columns, rows, "Planted defect")
+
+
+def _reasons(rate: DetectionRate) -> str:
+    often = sorted(rate.by_reason.items(), key=lambda item: -item[1])
+    said = [f"{reason_in_words(name)} {percent(share, 0)}" for name, share in often if share >= LEAST_SHOWN]
+    return ", ".join(said) or DASH
 
 
 def _defect(name: str) -> str:

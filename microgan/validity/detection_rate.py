@@ -21,12 +21,12 @@ from microgan.scan.halves import Halves
 from microgan.scan.planes import Planes
 from microgan.statistics.intervals import wilson_interval
 from microgan.validity.calibration import CONFIDENCE
-from microgan.validity.judging import Verdict, judge_measured, pass_rate
+from microgan.validity.judging import Verdict, judge_measured, pass_rate, with_faults
 from microgan.validity.learnt.learnt_rule import LearntFaults
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.planted_defects import DEFECTS, plant
 from microgan.validity.reference import DetectionRate, Reference
-from microgan.validity.rules import Rule
+from microgan.validity.rules import LEARNT_FAULT, Rule
 from microgan.validity.segmentation import Segmentation
 
 PLANTED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -52,8 +52,20 @@ class Planted:
     def detection_rate(self) -> DetectionRate:
         """How many of them the rules reject."""
         rejected, count = sum(not verdict.valid for verdict in self.verdicts), len(self.verdicts)
-        interval = wilson_interval(rejected, count, confidence=CONFIDENCE)
-        return DetectionRate(rate=1 - pass_rate(self.verdicts), count=count, interval=interval)
+        reasons = [set(verdict.reasons) for verdict in self.verdicts]
+        names = sorted(set().union(*reasons))
+        return DetectionRate(
+            rate=1 - pass_rate(self.verdicts),
+            count=count,
+            interval=wilson_interval(rejected, count, confidence=CONFIDENCE),
+            without_network=sum(bool(found - {LEARNT_FAULT}) for found in reasons) / count,
+            by_reason={name: sum(name in found for found in reasons) / count for name in names},
+        )
+
+    def with_faults(self, images: Tensor, reference: Reference) -> Self:
+        """Return the same with what the network saw in the first images (n, 1, S, S) of this kind."""
+        shown = with_faults(self.verdicts[: len(images)], images, reference)
+        return replace(self, verdicts=[*shown, *self.verdicts[len(images) :]])
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,16 @@ except the stated fraction of them. Limits come from `microgan.validity.calibrat
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from microgan.detection.circles import Circles
+from microgan.validity.learnt.learnt_rule import SeenFault
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.reference import Limits, Reference
-from microgan.validity.rules import RULES, Rule
+from microgan.validity.rules import LEARNT_FAULT, RULES, Rule
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Verdict:
     reasons : of the rules that are broken, each once
     measures : name of the measure -> value
     circles : the detected discs
+    faults : what the network saw and where, if it is one of the reasons
     """
 
     valid: bool
     reasons: tuple[str, ...]
     measures: dict[str, float]
     circles: Circles
+    faults: tuple[SeenFault, ...] = ()
 
     @property
     def invalid_windows(self) -> int:
@@ -50,7 +53,8 @@ def judge(images: Tensor, reference: Reference, *, progress: bool = True) -> lis
     UserError
         If ``reference`` has own rules and was loaded without allowing them, or one of them fails.
     """
-    return judge_measured(MeasuredWindows.of(images, reference, reference.rules, progress), reference)
+    measured = MeasuredWindows.of(images, reference, reference.rules, progress)
+    return with_faults(judge_measured(measured, reference), images, reference)
 
 
 def judge_measured(measured: MeasuredWindows, reference: Reference) -> list[Verdict]:
@@ -60,6 +64,18 @@ def judge_measured(measured: MeasuredWindows, reference: Reference) -> list[Verd
         reasons = broken_rules(measures, reference.limits, reference.rules)
         verdicts.append(Verdict(not reasons, reasons, measures, circles))
     return verdicts
+
+
+def with_faults(verdicts: Sequence[Verdict], images: Tensor, reference: Reference) -> list[Verdict]:
+    """Return the verdicts with what the network saw in the images (N, 1, H, W) that it rejects."""
+    chosen = [index for index, verdict in enumerate(verdicts) if LEARNT_FAULT in verdict.reasons]
+    if not chosen or reference.networks is None:
+        return list(verdicts)
+    seen = dict(zip(chosen, reference.networks.see(images[chosen]), strict=True))
+    return [
+        replace(verdict, faults=(seen[index],)) if index in seen else verdict
+        for index, verdict in enumerate(verdicts)
+    ]
 
 
 def broken_rules(

@@ -16,6 +16,7 @@ from microgan.detection.circles import Circles, centres_inside
 from microgan.detection.detect import PROGRESS_IMAGES, detect_all
 from microgan.validity.evidence import HALF_PIXEL_PX
 from microgan.validity.judging import Verdict, judge, pass_rate, rejected_by
+from microgan.validity.learnt.learnt_rule import SeenFault
 from microgan.validity.reference import Limits, Reference
 from microgan.validity.rules import HIGH_CONFIDENCE
 
@@ -61,6 +62,12 @@ class LargeImageVerdict:
     def measures(self) -> dict[str, float]:
         """None: measures are those of single windows."""
         return {}
+
+    @property
+    def faults(self) -> tuple[SeenFault, ...]:
+        """What the network saw in the windows that it rejects, in pixels of the image."""
+        placed = zip(self.corners.tolist(), self.verdicts, strict=True)
+        return tuple(fault.moved(*corner) for corner, verdict in placed for fault in verdict.faults)
 
     @property
     def valid_fraction(self) -> float:

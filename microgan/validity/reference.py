@@ -31,11 +31,15 @@ class DetectionRate(Config):
     rate : fraction of the images with this defect that the rules reject
     count : number of these images
     interval : 90 % confidence interval of the rate
+    without_network : fraction that the other rules reject by themselves, at the same limits
+    by_reason : fraction that is rejected for each reason
     """
 
     rate: float = Field(ge=0, le=1)
     count: int = Field(ge=0)
     interval: Interval
+    without_network: float | None = Field(None, ge=0, le=1)
+    by_reason: dict[str, float] = Field(default_factory=dict)
 
 
 class LearntFile(Config):

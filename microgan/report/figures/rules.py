@@ -20,7 +20,7 @@ from microgan.report.figures.style import (
     reason_in_words,
     save_figure,
 )
-from microgan.validity.rules import RULES
+from microgan.validity.rules import KNOWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def _reason(reference: Reference, name: str) -> str:
     """The reason that an image beyond the limits of a measure is given; in the words of all other figures."""
     if all(limit is None for limit in reference.limits.get(name, ())):
         return "(no limit)"
-    rule = RULES.get(name)
+    rule = KNOWN.get(name)
     return f"reason: {reason_in_words(rule.reason if rule else name)}"
 
 

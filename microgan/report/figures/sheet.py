@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microgan.report.figures.style import DPI, LARGEST_WIDTH_IN, scale_bar
+from microgan.report.figures.style import DPI, LARGEST_WIDTH_IN, POINTED, scale_bar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Lengths in inches
 CELL_IN, GAP_IN = 1.36, 0.08  # of an image and what is left between two
+PLACE_PX = 14.0  # side of the square around a place that is pointed at
 NAME_IN, TITLE_IN, LINE_IN = 0.5, 0.3, 0.15  # of rows' names, the title, a line of a caption
 
 
@@ -30,6 +31,7 @@ class Row:
     captions: Sequence[str] = ()
     circles: Sequence[Circles] = ()
     colours: Sequence[str] = ()  # of circles and frames
+    places: Sequence[Sequence[tuple[float, float]]] = ()  # row and column of what is pointed at, px
     has_frames: bool = False
 
     @property
@@ -85,6 +87,17 @@ def _draw_row(panel: Axes, row: Row, corners: Sequence[tuple[float, float]], px_
         panel.text(left + row.images.shape[2] / 2, below, caption, ha="center", va="top", fontsize=8)
     for circles, colour, corner in zip(row.circles, row.colours, corners, strict=False):
         _draw_circles(panel, circles, colour, corner, row.images.shape[1:], frame=row.has_frames)
+    for places, corner in zip(row.places, corners, strict=False):
+        _point_at(panel, places, corner)
+
+
+def _point_at(panel: Axes, places: Sequence[tuple[float, float]], corner: tuple[float, float]) -> None:
+    """Draw a square around each place (row, col) of the image at ``corner``."""
+    from matplotlib.patches import Rectangle
+
+    for row, col in places:
+        left, top = corner[1] + 0.5 + col - PLACE_PX / 2, corner[0] + 0.5 + row - PLACE_PX / 2
+        panel.add_patch(Rectangle((left, top), PLACE_PX, PLACE_PX, fill=False, ec=POINTED, lw=1.5))
 
 
 def _draw_circles(

@@ -20,6 +20,7 @@ DPI = 130
 LARGEST_WIDTH_IN = 11.0  # of a figure: a wider one is shrunk by the page, and its text with it
 # Colours that are told apart by colour-blind readers (Okabe, Ito: Color universal design, 2008)
 VALID, REJECTED = "#56b4e9", "#e69f00"
+POINTED = "#d55e00"  # around a place where a network sees a fault
 REAL, LIMIT = "#8a94a0", "#b5371f"
 MODEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 SUFFIXES = (".png", ".svg")  # of a figure whose path has none

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from microgan.validity.detection_rate import Planted
     from microgan.validity.judging import Verdict
 
+LEARNT_FAULT = "learnt_fault"  # the reason that is said by what was seen
 VALID_BGR, REJECTED_BGR = (233, 180, 86), (0, 159, 230)  # VALID and REJECTED as OpenCV takes them
+POINTED_BGR, POINTED_PX = (0, 94, 213), 14.0  # POINTED, and the side of a square, px of the image
 FRAME_PX, LINE_PX = 5, 16  # around an overlay, and for a line of words below
 
 Windows = tuple[np.ndarray, Sequence[str]]  # images (n, H, W) in [-1, 1] and a caption for each
@@ -120,11 +122,21 @@ def _row_of_verdicts(
     return Row(
         name,
         images,
-        captions=[in_words(verdict.reasons) for verdict in verdicts],
+        captions=[in_words([*_without_network(verdict), *_seen(verdict)]) for verdict in verdicts],
         circles=[verdict.circles for verdict in verdicts],
+        places=[[(fault.row, fault.col) for fault in verdict.faults] for verdict in verdicts],
         colours=[VALID if verdict.valid else REJECTED for verdict in verdicts],
         has_frames=has_frames,
     )
+
+
+def _without_network(verdict: Verdict) -> list[str]:
+    return [reason for reason in verdict.reasons if reason != LEARNT_FAULT or not verdict.faults]
+
+
+def _seen(verdict: Verdict) -> list[str]:
+    """What the network saw, marked in the picture."""
+    return [f"seen: {fault.kind}" for fault in verdict.faults]
 
 
 def cell_sheet(
@@ -161,11 +173,13 @@ def circle_overlay(
     path: Path,
     magnify: int = 4,
     reasons: Sequence[str] | None = None,
+    places: Sequence[tuple[float, float]] = (),
 ) -> None:
     """Show an image (H, W) in [-1, 1], each pixel ``magnify`` times as large, with its circles.
 
-    With ``reasons`` it has a frame: blue when there are none, else orange, with the reasons below. Drawn
-    without matplotlib, in milliseconds, as there may be thousands of pages.
+    With ``reasons`` it has a frame: blue when there are none, else orange, with the reasons below. A square
+    points at each of ``places`` (row, col). Drawn without matplotlib, in milliseconds, as there may be
+    thousands of pages.
     """
     import cv2
 
@@ -179,6 +193,10 @@ def circle_overlay(
         centre = [round(((place + 0.5) * magnify - 0.5) * 2**sub_pixel) for place in (col, row)]
         length = round(radius * magnify * 2**sub_pixel)
         cv2.circle(picture, centre, length, colour, max(1, magnify // 3), cv2.LINE_AA, sub_pixel)
+    for row, col in places:
+        corner = [round((place + 0.5 - POINTED_PX / 2) * magnify) for place in (col, row)]
+        other = [round((place + 0.5 + POINTED_PX / 2) * magnify) for place in (col, row)]
+        cv2.rectangle(picture, corner, other, POINTED_BGR, max(1, magnify // 2), cv2.LINE_AA)
     if reasons is not None:
         picture = _framed(picture, reasons, colour)
     with atomic(path) as draft:

@@ -75,6 +75,21 @@ class SeenFault:
     row: float
     col: float
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.row:g} {self.col:g}"
+
+    @classmethod
+    def of_text(cls, text: str) -> Self:
+        """Read what `str` gives, which has no value; `ValueError` for anything else."""
+        kind, row, col = text.split(" ")
+        if kind not in KINDS:
+            raise ValueError(f"must be one of {', '.join(KINDS)}, row and column")
+        return cls(float("nan"), kind, float(row), float(col))
+
+    def moved(self, rows: int, cols: int) -> Self:
+        """Return the same in an image in which this one begins at another row and column."""
+        return replace(self, row=self.row + rows, col=self.col + cols)
+
 
 @dataclass(frozen=True)
 class LearntFaults:
