@@ -188,7 +188,7 @@ def calibrate_command(
     learning_steps: Annotated[
         int,
         typer.Option(min=0, help="Steps in which networks learn to see faults; 0: without that rule."),
-    ] = 1200,
+    ] = 2000,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

@@ -28,8 +28,8 @@ class TrainingConfig(Config):
     """How the network is trained."""
 
     windows: int = Field(default=700, ge=10)
-    packings: int = Field(default=200, ge=10)
-    steps: int = Field(default=1200, ge=1)
+    packings: int = Field(default=400, ge=10)
+    steps: int = Field(default=2000, ge=1)
     batch: int = Field(default=32, ge=2)
     learning_rate: float = Field(default=3e-3, gt=0)
     network: NetworkConfig = NetworkConfig()
