@@ -357,15 +357,22 @@ def test_a_baseline_that_does_not_learn_is_beside_the_models(tmp_path: Path) -> 
 def test_the_page_says_how_often_planted_defects_are_rejected(tmp_path: Path, report: Path) -> None:
     rates = {
         "overlap_15_to_20": DetectionRate(rate=0.875, count=80, interval=(0.8, 0.925)),
-        "merged_pair": DetectionRate(rate=1, count=90, interval=(0.97, 1)),
+        "merged_pair": DetectionRate(
+            rate=1,
+            count=90,
+            interval=(0.97, 1),
+            without_network=0.6,
+            by_reason={"overlap": 0.05, "empty_circle": 0.6, "learnt_fault": 0.9},
+        ),
     }
     out = tmp_path / "report.html"
     rules = reference(detection_rates=rates, held_out_pass_rate=0.87, held_out_windows=200)
     html = build_report([result("dcgan", 0)], REAL, SCAN, {}, out, reference=rules).read_text()
     page = Page(html)
-    assert page.row("none: held-out windows as they are") == ["13 %", DASH, "200"]
-    assert page.row("overlap 15 to 20 %") == ["88 %", "80 to 92 %", "80"]
-    assert page.row("merged pair") == ["100 %", "97 to 100 %", "90"]
+    assert page.row("none: held-out windows as they are") == ["13 %", *3 * [DASH], "200"]
+    assert page.row("overlap 15 to 20 %") == ["88 %", "80 to 92 %", DASH, DASH, "80"]
+    reasons = "learnt fault 90 %, empty circle 60 %"
+    assert page.row("merged pair") == ["100 %", "97 to 100 %", "60 %", reasons, "90"]
     title = "Detection rate of planted defects"
     assert title in html and title not in report.read_text()
 
