@@ -48,6 +48,7 @@ def main(stage: Stage) -> None:
         "reference_pass_rate": pass_rate(real),
         "pass_rate_ratio": pass_rate(verdicts) / max(pass_rate(real), 1e-9),
         "n": len(verdicts),
+        "reference_n": len(real),
         "rejected_by": rejected_by(verdicts),
         "reference_rejected_by": rejected_by(real),
     }

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from microgan.evaluation.fidelity import HEADLINE, count_flagged
+from microgan.report.figures.style import reason_in_words
 from microgan.report.results import ModelResult
 from microgan.report.run_tables import pass_rate_ratio
 from microgan.report.tables import percent
+
+NARROWER = 1.02  # pass rate over that of real windows, above which the difference is told
 
 
 def verdict(models: Sequence[ModelResult], best: str | None = None) -> str:
@@ -33,7 +36,28 @@ def verdict(models: Sequence[ModelResult], best: str | None = None) -> str:
     valid = percent(chosen.validity["pass_rate"])
     baselines = [model for model in models if model.training_steps is None]
     sentence = f"{chosen.name}{rank}: {valid} of its samples are valid, and {_difference(chosen)}"
-    return f"{sentence}{_of_baselines(baselines)}."
+    return f"{sentence}{_of_baselines(baselines)}.{_narrower(chosen)}"
+
+
+def _narrower(model: ModelResult) -> str:
+    """Say what a pass rate above that of real windows means, and by which reason they differ most."""
+    ratio = pass_rate_ratio(model)
+    if ratio is None or ratio <= NARROWER:
+        return ""
+    words = f" They pass {ratio:.2f} times as often as real windows: a narrower material, not a better one"
+    samples, real = (reasons(model, key) for key in ("samples", "real"))
+    if not real:
+        return f"{words}."
+    most = max(real, key=lambda reason: real[reason] - samples.get(reason, 0))
+    shares = f"{percent(samples.get(most, 0))} of samples, {percent(real[most])} of real windows"
+    return f"{words}; rejected for {reason_in_words(most)}: {shares}."
+
+
+def reasons(model: ModelResult, of: str) -> dict[str, float]:
+    """Return the fraction of ``samples``, or of ``real`` held-out windows, rejected for each reason."""
+    count, counts = {"samples": ("n", "rejected_by"), "real": ("reference_n", "reference_rejected_by")}[of]
+    whole = model.validity.get(count, 0)
+    return {name: number / whole for name, number in model.validity.get(counts, {}).items()} if whole else {}
 
 
 def _difference(model: ModelResult) -> str:

@@ -529,6 +529,17 @@ def test_the_verdict_has_the_baseline_beside_the_best(report: Path) -> None:
     assert verdict([baseline]) == "No model was trained: this report has a baseline alone."
 
 
+def test_more_valid_samples_than_real_windows_mean_a_narrower_material() -> None:
+    one = result("dcgan", 0)
+    rates = {"pass_rate": 0.99, "reference_pass_rate": 0.9, "n": 1000, "rejected_by": {"overlap": 2}}
+    counts = {"reference_n": 1000, "reference_rejected_by": {"overlap": 50, "radius": 40}}
+    words = verdict([replace(one, validity=rates | counts)])
+    assert "They pass 1.10 times as often as real windows: a narrower material, not a better one" in words
+    assert words.endswith("rejected for overlap: 0.2 % of samples, 5.0 % of real windows.")
+    earlier = verdict([replace(one, validity=rates | {"reference_rejected_by": {}})])
+    assert earlier.endswith("not a better one.")
+
+
 def test_the_verdict_says_what_cannot_be_said(report: Path) -> None:
     assert "wgan_gp, the better of two models: 86.7 %" in report.read_text().split("Terms")[0]
     few = result("wgan_gp", 1, valid=False)
