@@ -438,7 +438,7 @@ LEARNT_RULE = Rule(
     LEARNT_FAULT,
     "too_large",
     "most suspicious place (1: as in a tenth of real windows)",
-    weight=32,
+    weight=100,
 )
 KNOWN: Mapping[str, Rule] = {**RULES, LEARNT_FAULT: LEARNT_RULE}
 
