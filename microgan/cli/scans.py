@@ -18,6 +18,7 @@ from microgan.cli.options import (
     check_radius,
     print_result,
 )
+from microgan.core.domain import must_be_window_px
 from microgan.core.errors import UserError
 from microgan.core.words import counted
 from microgan.scan.allowed import LARGEST_PLANE_PX
@@ -203,8 +204,7 @@ def calibrate_command(
     from microgan.validity.calibration import CalibrationConfig
     from microgan.validity.rules import LEARNT_FAULT
 
-    if window_px < 16 or window_px % 8:
-        raise UserError("--window-px", window_px, "must be a multiple of 8, at least 16")
+    must_be_window_px("--window-px", window_px)
     parts = {"calibration": _part("--calibration", calibration), "held_out": _part("--held-out", held_out)}
     values = {
         "radius_px": radius,

@@ -1,6 +1,5 @@
 """`microgan inspect`: what a scan is, how it may be read, and its entry in params.yaml."""
 
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from microgan.core.words import counted, in_bytes
 from microgan.inspection.entry import add_entry, entry_of, must_be_free
 from microgan.inspection.inspection import Inspection
 from microgan.inspection.inspection import inspect as inspect_scan
+from microgan.inspection.params_file import params_text, window_px_in
 from microgan.report.figures.proposal import proposal_figure
 from microgan.scan.config import ScanConfig
 from microgan.scan.formats.zarr import is_zarr
@@ -134,9 +134,8 @@ def _split_in_words(figures: Mapping[str, Any]) -> str:
 
 def _window_px() -> int:
     """Return the side of windows that params.yaml names, where there is one."""
-    text = PARAMS.read_text(encoding="utf-8") if PARAMS.is_file() else ""
-    match = re.search(r"(?m)^window_px:[ \t]*(\d+)", text)
-    return int(match[1]) if match else WINDOW_PX
+    side_px = window_px_in(params_text(PARAMS), PARAMS) if PARAMS.is_file() else None
+    return WINDOW_PX if side_px is None else side_px
 
 
 # Into the project --------------------------------------------------------------------------------------

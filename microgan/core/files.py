@@ -16,6 +16,7 @@ from microgan.core.errors import UserError
 from microgan.core.words import in_bytes
 
 SHA256 = "^[0-9a-f]{64}$"  # of a digest as JSON holds it
+LARGEST_TEXT_BYTES = 1 << 28  # of JSON and YAML: the largest, of planes by the thousand, have some megabytes
 BIGTIFF_BYTES = 1 << 26  # of grey values: 8192 x 8192 of one byte
 
 
@@ -72,6 +73,38 @@ def write_tiff_in_bands(
         writer.write(chunks, shape=shape, dtype=native, **_tags(voxel_size_um))
 
 
+def must_be_regular(path: str | Path) -> None:
+    """Refuse a device, a pipe or a folder, of which reading would wait or never end.
+
+    Raises
+    ------
+    UserError
+        If there is something at ``path`` that is no file; a missing one is left to who opens it.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        if Path(path).is_dir():
+            raise UserError(path, "is a folder", "must be a file")
+        rule = "must be a file: save what comes out of it as one"
+        raise UserError(path, "is a device or a pipe", rule)
+
+
+def read_small(path: str | Path) -> bytes:
+    """Return the bytes of a file of text, of which none is large.
+
+    Raises
+    ------
+    UserError
+        If it is no file, or has more than `LARGEST_TEXT_BYTES`.
+    """
+    must_be_regular(path)
+    with Path(path).open("rb") as stream:
+        content = stream.read(LARGEST_TEXT_BYTES + 1)
+    if len(content) > LARGEST_TEXT_BYTES:
+        size = in_bytes(max(Path(path).stat().st_size, len(content)))
+        raise UserError(path, size, f"must be of at most {in_bytes(LARGEST_TEXT_BYTES)}: is it another file?")
+    return content
+
+
 def free_bytes(path: Path) -> int:
     """Return how much room there is for a file or folder that may not be there yet."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -102,6 +135,7 @@ def _tags(voxel_size_um: float | None) -> dict[str, Any]:
 
 def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hex digits, the same as ``sha256sum`` prints."""
+    must_be_regular(path)
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -115,6 +149,7 @@ def fingerprint(*parts: bytes | str | Path) -> str:
     sha = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
+            must_be_regular(part)
             with part.open("rb") as stream:
                 while chunk := stream.read(1 << 20):
                     sha.update(chunk)
