@@ -13,7 +13,7 @@ from microgan.core.json_files import read_json
 from microgan.core.notes import warn
 from microgan.core.words import counted
 from microgan.evaluation.homogenisation import MATERIALS, PhaseProperties
-from microgan.exporters.export import FORMATS, ExportConfig
+from microgan.exporters.export import MESHES, ExportConfig
 from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
 from microgan.exporters.structure import Elastic
@@ -26,7 +26,6 @@ from microgan.validity.large_images import judge_any_size
 # Of export.json, printed with --json.
 FIGURES = ("structures", "judged", "judged_valid", "rows", "cols", "voxel_size_um", "length_unit")
 EXTRUDED = {"vti", "vtk", "hdf5", "nrrd", "inp"}  # formats that have planes
-MESHES = {name for name, format in FORMATS.items() if format.is_mesh}
 WITH_MATERIALS = {"inp"}
 DEFAULT_CONDUCTIVITY = {"conductivity_w_mk": 1.0}  # which no format holds
 SEAM = 1.5  # step of grey values from one border to the opposite over that between neighbours: no seam

@@ -9,6 +9,7 @@ import numpy as np
 from microgan.commands.images import TIFF, must_be_named, written
 from microgan.core.errors import UserError
 from microgan.core.files import write_tiff
+from microgan.core.memory import must_fit_into_memory
 from microgan.scan.field_of_view import specimen
 from microgan.scan.images import pages, voxel_size_um
 from microgan.scan.planes import Planes, window_corners
@@ -35,6 +36,7 @@ def windows(
         Of a scan that ingest has split; the held-out part by default. Slices have no parts.
     """
     must_be_named("--out", out, *TIFF)
+    must_fit_into_memory("count", count, 4 * count * size_px**2)
     rng = np.random.default_rng(seed)
     if (scan / "scan.json").is_file():
         planes = Planes.load(scan)

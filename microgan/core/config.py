@@ -1,13 +1,24 @@
 """The base of every parameter class. Each class lives beside the code that it configures."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from microgan.core.errors import UserError, shortened, shortened_name
 
 LONGEST_VALUE = 80  # characters of a value in an error
+VOXEL_UM = (1e-5, 1e6)  # sides of a pixel, um: from a tenth of an atom to a metre
+
+
+def _is_voxel_size(side_um: float) -> float:
+    least, most = VOXEL_UM
+    if not least <= side_um <= most:
+        raise ValueError(f"must be from {least:g} to {most:g} um: is it in another unit?")
+    return side_um
+
+
+VoxelSizeUm = Annotated[float, AfterValidator(_is_voxel_size)]  # wherever a voxel size is stated
 
 
 class Config(BaseModel):

@@ -17,6 +17,7 @@ from microgan.core.words import in_bytes
 
 SHA256 = "^[0-9a-f]{64}$"  # of a digest as JSON holds it
 LARGEST_TEXT_BYTES = 1 << 28  # of JSON and YAML: the largest, of planes by the thousand, have some megabytes
+LARGEST_RATIONAL = 2**32 - 1  # of a tag of TIFF
 BIGTIFF_BYTES = 1 << 26  # of grey values: 8192 x 8192 of one byte
 
 
@@ -127,8 +128,8 @@ def _must_have_room(path: Path, size_bytes: int) -> None:
 
 def _tags(voxel_size_um: float | None) -> dict[str, Any]:
     tags: dict[str, Any] = {"photometric": "minisblack"}
-    if voxel_size_um is not None:
-        pixels_per_cm = 1e4 / voxel_size_um
+    pixels_per_cm = 1e4 / voxel_size_um if voxel_size_um else 0.0
+    if 0 < pixels_per_cm < LARGEST_RATIONAL:  # of pixels finer than that a tag can state no size
         tags |= {"resolution": (pixels_per_cm, pixels_per_cm), "resolutionunit": "CENTIMETER"}
     return tags
 

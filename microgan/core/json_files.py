@@ -33,10 +33,12 @@ def read_json(path: str | Path) -> dict[str, Any]:
     ------
     UserError
         If the file is missing or broken, no file but a pipe or a device, or has what no file of microgan
-        has: NaN and infinity, numbers of more than 64 bits, a name twice in an object, more than `DEEPEST` objects and lists inside of each other.
+        has: NaN and infinity, numbers of more than 64 bits, a name twice in an object, more than `DEEPEST`
+        objects and lists inside of each other.
     """
     try:
-        content = json.loads(read_small(path), object_pairs_hook=lambda pairs: _Fields(path, pairs))
+        text = read_small(path)
+        content = json.loads(text, object_pairs_hook=lambda pairs: _Fields(path, pairs))
     except FileNotFoundError:
         raise UserError(path, "missing", "file must exist") from None
     except RecursionError:

@@ -1,7 +1,7 @@
 """The lines of params.yaml, as far as the library looks at them: it reads no YAML.
 
-A file of parameters has sections, values, lists and comments. Whatever else YAML knows (tags, anchors, aliases,
-text in blocks, several documents) is refused before an entry is added: the pipeline would refuse the file.
+A file of parameters has sections, values, lists and comments. Whatever else YAML knows (tags, anchors,
+aliases, text in blocks, several documents) is refused before an entry is added.
 """
 
 import re

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from microgan import __version__
-from microgan.core.config import Config
+from microgan.core.config import Config, VoxelSizeUm
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.core.files import SHA256, file_sha256
@@ -68,7 +68,7 @@ class SampleCard(Config):
     cols: int = Field(ge=1)
     seed: int = Field(ge=0)
     periodic: bool
-    voxel_size_um: float | None = Field(gt=0)
+    voxel_size_um: VoxelSizeUm | None
     repaired: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
     model: dict[str, Any]

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from microgan.core.config import Config
+from microgan.core.config import Config, VoxelSizeUm
 from microgan.core.errors import UserError
 from microgan.scan.allowed import LARGEST_PLANE_PX
 from microgan.scan.planes import GREY_DTYPES
@@ -145,7 +145,7 @@ class ScanConfig(Config):
     shape: tuple[int, int, int] | None = None
     dtype: str | None = None
     byte_order: Literal["little", "big"] = "little"
-    voxel_size_um: float | None = Field(default=None, gt=0)
+    voxel_size_um: VoxelSizeUm | None = None
     polarity: Literal["bright", "dark"] = "bright"
     radius_px: tuple[float, float]
     region: tuple[int, int, int, int] | None = None

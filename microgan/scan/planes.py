@@ -11,7 +11,7 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from microgan.core.config import Config
+from microgan.core.config import Config, VoxelSizeUm
 from microgan.core.errors import UserError, one_line
 from microgan.core.files import must_be_regular
 from microgan.core.json_files import read_json
@@ -43,7 +43,7 @@ class ScanInfo(Config):
     source_digest: str
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     dtype: str
-    voxel_size_um: float | None = Field(gt=0)
+    voxel_size_um: VoxelSizeUm | None
     polarity: Literal["bright", "dark"]
     radius_px: tuple[float, float]
     intensity_window: tuple[float, float]

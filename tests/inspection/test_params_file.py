@@ -62,7 +62,9 @@ def test_the_side_of_windows_is_read(value: str, side: int) -> None:
     ["0", "0x40", "0100", "1:04", "2", "12", "1032", "9" * 5000, "", "64.0", "6_4", "64 64", "-64", "64#"],
 )
 def test_another_side_is_refused_as_the_stages_do(value: str) -> None:
-    with pytest.raises(UserError, match="params.yaml: window_px: .*must be a multiple of 8, from 16 to 1024"):
+    with pytest.raises(
+        UserError, match=r"params\.yaml: window_px: .*must be a multiple of 8, from 16 to 1024"
+    ):
         window_px_in(f"window_px: {value}\n", "params.yaml")
 
 
