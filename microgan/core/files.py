@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -99,11 +100,11 @@ def read_small(path: str | Path) -> bytes:
     """
     must_be_regular(path)
     with Path(path).open("rb") as stream:
-        content = stream.read(LARGEST_TEXT_BYTES + 1)
-    if len(content) > LARGEST_TEXT_BYTES:
-        size = in_bytes(max(Path(path).stat().st_size, len(content)))
-        raise UserError(path, size, f"must be of at most {in_bytes(LARGEST_TEXT_BYTES)}: is it another file?")
-    return content
+        size = os.fstat(stream.fileno()).st_size
+        if size > LARGEST_TEXT_BYTES:
+            rule = f"must be of at most {in_bytes(LARGEST_TEXT_BYTES)}: is it another file?"
+            raise UserError(path, in_bytes(size), rule)
+        return stream.read(size + 1)
 
 
 def free_bytes(path: Path) -> int:
