@@ -42,6 +42,16 @@ GreyScale = Annotated[
         "(percentiles 0.5 and 99.5) are mapped to those of the scan.",
     ),
 ]
+FollowOutside = Annotated[
+    bool, typer.Option("--follow-outside", help="Read also files that the scan names outside of its folder.")
+]
+LargestPlane = Annotated[
+    int, typer.Option(min=1, help="Most pixels of a plane that a far smaller file unfolds to.")
+]
+DataSet = Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")]
+Shape = Annotated[tuple[int, int, int] | None, typer.Option(help="Raw files: planes, rows, columns.")]
+DType = Annotated[str | None, typer.Option(help="Raw files: uint8, uint16, float32 ...")]
+ByteOrder = Annotated[Literal["little", "big"], typer.Option(help="Raw files: order of the bytes.")]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, help="Of all random numbers: same seed, same result.")
 ]
@@ -87,19 +97,25 @@ def check_paths(read: Iterable[Path], **written: tuple[Path | None, *tuple[str, 
 
 
 def as_typed(error: UserError, command: Sequence[str]) -> UserError:
-    """Name the option of ``command`` as it is typed, where an error names its parameter: train.steps.
+    """Name options of ``command`` as they are typed, where an error names their parameters: train.steps.
 
-    The library knows the names of parameters alone.
+    The library knows the names of parameters alone: also in what it says to do, ``follow_outside: true``.
     """
     where, value, rule = error.args
     path = where if isinstance(where, str) and re.fullmatch(r"[a-z]\w*(\.\w+)*", where) else ""
     parts = [part for part in path.split(".") if not part.isdigit()]
     known = getattr(typer.main.get_command(app), "commands", {}).get("".join(command))
-    if not parts or known is None:
+    if known is None:
         return error
     options = {param.name for param in known.params}
+    for name in sorted(options & set(re.findall(r"\w+_\w+(?=: )", rule))):
+        option = f"--{name}".replace("_", "-")
+        rule = re.sub(rf"\b{name}: true\b", option, rule)
+        rule = re.sub(rf"(set )?\b{name}: (?=\d)", f"give {option} ", rule)
+    if not parts:
+        return UserError(where, value, rule)
     name = next((name for name in (parts[-1], PARAMETERS.get(parts[-1])) if name in options), None)
-    return error if name is None else UserError(f"--{name}".replace("_", "-"), value, rule)
+    return UserError(where if name is None else f"--{name}".replace("_", "-"), value, rule)
 
 
 def print_result(result: Mapping[str, Any], words: str, as_json: bool) -> None:

@@ -8,12 +8,18 @@ import typer
 from microgan.cli.app import app
 from microgan.cli.options import (
     TIFF,
+    ByteOrder,
     Csv,
+    DataSet,
+    DType,
+    FollowOutside,
     Images,
     Json,
+    LargestPlane,
     Overlay,
     Polarity,
     Seed,
+    Shape,
     check_paths,
     check_radius,
     print_result,
@@ -23,11 +29,8 @@ from microgan.core.errors import UserError
 from microgan.core.words import counted
 from microgan.scan.allowed import LARGEST_PLANE_PX
 
-FollowOutside = Annotated[
-    bool, typer.Option("--follow-outside", help="Read also files that the scan names outside of its folder.")
-]
-LargestPlane = Annotated[
-    int, typer.Option(min=1, help="Most pixels of a plane that a far smaller file unfolds to.")
+Exclude = Annotated[
+    list[str] | None, typer.Option(help="Name or pattern of files that are no slices; may be repeated.")
 ]
 
 
@@ -56,22 +59,16 @@ def inspect_command(
     planes: Annotated[
         str | None, typer.Option(help='Planes to read, a range as in Python: "10:200:4".')
     ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Name or pattern of files that are no slices; may be repeated.")
-    ] = None,
+    exclude: Exclude = None,
     voxel_size_um: Annotated[
         float | None, typer.Option(help="Side of a pixel, micrometres, whatever the file says.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    dataset: DataSet = None,
     follow_outside: FollowOutside = False,
     largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
-    shape: Annotated[
-        tuple[int, int, int] | None, typer.Option(help="Raw files: planes, rows, columns.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="Raw files: uint8, uint16, float32 ...")] = None,
-    byte_order: Annotated[
-        Literal["little", "big"], typer.Option(help="Raw files: order of the bytes.")
-    ] = "little",
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     as_json: Json = False,
 ) -> None:
     """Look at a scan: what it is, and how it may be read.
@@ -145,6 +142,12 @@ def detect_command(
     out: Csv,
     polarity: Polarity = "bright",
     overlay: Overlay = None,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     as_json: Json = False,
 ) -> None:
     """Find the discs of images.
@@ -155,8 +158,18 @@ def detect_command(
     check_paths(images, out=(out, ".csv"), overlay=(overlay,))
     from microgan.commands.detect import detect
     from microgan.detection.detector import Detector
+    from microgan.scan.config import Reading
 
-    result = detect(images, Detector(radius, polarity), out, overlay)
+    reading = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    read = Reading.from_mapping(reading, "scan")
+    result = detect(images, Detector(radius, polarity), out, overlay, read)
     words = f"{counted(result['discs'], 'disc')} in {counted(result['images'], 'image')}, written to {out}"
     print_result(result, words, as_json)
 
@@ -179,9 +192,13 @@ def calibrate_command(
         float | None, typer.Option(help="Side of a pixel, micrometres. Default: as the file says.")
     ] = None,
     planes: Annotated[str | None, typer.Option(help='Planes to read, a range: "10:200:4".')] = None,
-    dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    exclude: Exclude = None,
+    dataset: DataSet = None,
     follow_outside: FollowOutside = False,
     largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     false_rejection_budget: Annotated[
         float, typer.Option(help="Fraction of real windows that all rules together may reject.")
     ] = 0.05,
@@ -211,9 +228,13 @@ def calibrate_command(
         "polarity": polarity,
         "voxel_size_um": voxel_size_um,
         "planes": planes,
+        "exclude": exclude or [],
         "dataset": dataset,
         "follow_outside": follow_outside,
         "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
         "split": parts | {"margin_px": margin_px},
     }
     rules = {
@@ -254,13 +275,28 @@ def windows_command(
         Literal["train", "calibration", "held_out"] | None,
         typer.Option(help="Of data/planes: the part to draw from. Default: held_out."),
     ] = None,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Cut real windows out of a scan, at random places of its field of view: for `compare`."""
     check_paths([scan], out=(out, *TIFF))
     from microgan.commands.windows import windows
+    from microgan.scan.config import Reading
 
-    result = windows(scan, count, size, seed, out, part)
+    reading = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    result = windows(scan, count, size, seed, out, part, Reading.from_mapping(reading, "scan"))
     words = f"{counted(count, 'window')} of {size} x {size} px written to {out}"
     print_result(result, words, as_json)

@@ -9,20 +9,27 @@ from microgan.cli.app import app
 from microgan.cli.options import (
     TIFF,
     AllowOwnRules,
+    ByteOrder,
     Csv,
+    DataSet,
+    DType,
+    FollowOutside,
     GreyScale,
     Images,
     Json,
+    LargestPlane,
     Overlay,
     Periodic,
     ReferenceFile,
     Seed,
+    Shape,
     check_paths,
     print_result,
 )
 from microgan.cli.targets import refuse_inputs
 from microgan.core.errors import UserError
 from microgan.core.words import counted
+from microgan.scan.allowed import LARGEST_PLANE_PX
 
 
 @app.command("train")
@@ -140,6 +147,12 @@ def validate_command(
     grey_scale: GreyScale = "scan",
     periodic: Periodic = False,
     allow_own_rules: AllowOwnRules = False,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if an image is invalid.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -153,9 +166,19 @@ def validate_command(
         refuse_inputs("--keep", keep.with_suffix(".json"), [reference])  # its card
     from microgan.commands.images import ReferenceFile
     from microgan.commands.validate import validate
+    from microgan.scan.config import Reading
 
     rules = ReferenceFile(reference, allow_own_rules)
-    result = validate(images, rules, grey_scale, periodic, out=out, overlay=overlay, keep=keep)
+    reading = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    read = Reading.from_mapping(reading, "scan")
+    result = validate(images, rules, grey_scale, periodic, out=out, overlay=overlay, keep=keep, reading=read)
     valid = f"{result['valid']} of {counted(result['images'], 'image')}"
     most = ", ".join(f"{name} {count}" for name, count in list(result["rejected_by"].items())[:3])
     words = f"{valid} valid ({result['pass_rate']:.1%}){most and f', rejected for {most}'}"
@@ -182,6 +205,12 @@ def compare_command(
     seed: Seed = 0,
     grey_scale: GreyScale = "scan",
     allow_own_rules: AllowOwnRules = False,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a descriptor differs.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -194,10 +223,20 @@ def compare_command(
     from microgan.commands.images import ReferenceFile
     from microgan.evaluation.homogenisation import PropertiesConfig
     from microgan.evaluation.real_statistics import FidelityConfig
+    from microgan.scan.config import Reading
 
     rules = ReferenceFile(reference, allow_own_rules)
     config, properties = FidelityConfig(seed=seed), PropertiesConfig(count=solve)
-    result = compare(images, real, rules, grey_scale, config, properties, out=out, plot=plot)
+    reading = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    read = Reading.from_mapping(reading, "scan")
+    result = compare(images, real, rules, grey_scale, config, properties, out=out, plot=plot, reading=read)
     print_result(result, in_words(result), as_json)
     if strict and result["differing"]:
         raise typer.Exit(1)
@@ -254,6 +293,12 @@ def export_command(
         bool | None,
         typer.Option(help="Whether opposite borders fit together. Default: as in the samples' card, or not."),
     ] = None,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     allow_own_rules: AllowOwnRules = False,
     as_json: Json = False,
 ) -> None:
@@ -267,6 +312,7 @@ def export_command(
     from microgan.commands.export import export, in_words, materials_of
     from microgan.commands.images import ReferenceFile
     from microgan.exporters.export import ExportConfig
+    from microgan.scan.config import Reading
 
     values = {
         "formats": format,
@@ -282,5 +328,14 @@ def export_command(
     config = ExportConfig.from_mapping(values, "export")
     rules = None if reference is None else ReferenceFile(reference, allow_own_rules)
     elastic = materials_of(disc_material, matrix_material, config.phases, config.formats)
-    result = export(images, rules, grey_scale, periodic, out, config, elastic)
+    reading = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    read = Reading.from_mapping(reading, "scan")
+    result = export(images, rules, grey_scale, periodic, out, config, elastic, read)
     print_result(result, in_words(result), as_json)

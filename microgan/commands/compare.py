@@ -15,6 +15,7 @@ from microgan.evaluation.descriptors import DESCRIPTORS, Descriptor
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages
 from microgan.report.figures.curves import descriptor_sheet
+from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import stack
 from microgan.scan.planes import to_unit_range
@@ -36,6 +37,7 @@ def compare(
     *,
     out: Path | None = None,
     plot: Path | None = None,
+    reading: Reading = AS_IT_SAYS,
 ) -> dict[str, Any]:
     """Compare two sets of images, and write the figures to ``out`` and the curves to ``plot``."""
     must_be_named("--out", out, ".json")
@@ -44,13 +46,13 @@ def compare(
         raise UserError(real, "is the first set too", "must be another file or folder")
     reference = reference_file.load()
 
-    sets = {path: stack([path]) for path in (images, real)}
+    sets = {path: stack([path], reading) for path in (images, real)}
     for names, pages in sets.values():
         must_be_window(names[0], pages.shape[1:], reference.window_px, reference_file)
 
     def measured(path: Path) -> MeasuredImages:
         pages = sets[path][1]
-        window = intensity_window([path], reference.scan, grey_scale)
+        window = intensity_window([path], reference.scan, grey_scale, reading)
         grey = torch.from_numpy(to_unit_range(pages, window))[:, None]
         circles = detect_all(grey, reference.detector)
         return MeasuredImages.of(grey, circles, reference, config, properties)

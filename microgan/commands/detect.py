@@ -16,6 +16,7 @@ from microgan.detection.detect import detect as detect_discs
 from microgan.detection.detector import Detector, check_band_fits
 from microgan.inspection.proposal import other_polarity_is_better
 from microgan.report.figures.windows import circle_overlay
+from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.field_of_view import specimen
 from microgan.scan.images import batches, stretch
 from microgan.validity.usefulness import radius_doubts
@@ -24,7 +25,13 @@ PATCH_PX = 256  # side of the part in which the other polarity is tried
 FEWEST_DISCS = 50  # from which on the distribution of their radii says something
 
 
-def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path | None) -> dict[str, Any]:
+def detect(
+    images: Sequence[Path],
+    detector: Detector,
+    out: Path,
+    overlay: Path | None,
+    reading: Reading = AS_IT_SAYS,
+) -> dict[str, Any]:
     """Find the discs of images, and draw their circles into pictures in the folder ``overlay``."""
     must_be_named("--out", out, ".csv")
     pages = discs = 0
@@ -33,7 +40,7 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
 
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal pages, discs, is_other_polarity
-        for names, batch in batches(images, "detect", with_outside=True):
+        for names, batch in batches(images, "detect", reading=reading, with_outside=True):
             check_band_fits(detector.radius_px, batch.shape[1:], "--radius")
             inside = [specimen(page) for page in batch]
             _must_show_something(names, batch, inside)

@@ -25,6 +25,7 @@ from microgan.core.tables import write_csv
 from microgan.inspection.proposal import other_polarity_is_better_in
 from microgan.report.figures.windows import circle_overlay
 from microgan.samples.card import SampleCard, card_path, must_be_free_for_card
+from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import batches, image_files, pages, voxel_size_um
 from microgan.scan.planes import to_unit_range
@@ -42,6 +43,7 @@ def validate(
     out: Path,
     overlay: Path | None = None,
     keep: Path | None = None,
+    reading: Reading = AS_IT_SAYS,
 ) -> dict[str, Any]:
     """Judge images by the rules of their material; those larger than its windows by all of their windows.
 
@@ -52,7 +54,7 @@ def validate(
     if keep is not None:
         must_be_free_for_card(keep)
     reference = reference_file.load()
-    window = intensity_window(images, reference.scan, grey_scale)
+    window = intensity_window(images, reference.scan, grey_scale, reading)
     measures = sorted(reference.rules)
     valid: list[bool] = []
     reasons: Counter[str] = Counter()
@@ -61,7 +63,7 @@ def validate(
 
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal large
-        for names, batch in batches(images, "validate"):
+        for names, batch in batches(images, "validate", reading=reading):
             must_contain_window(names[0], batch[0].shape, reference.window_px, reference_file)
             grey = to_unit_range(batch, window)
             first[:] = first or grey[:MOST_TRIED, :PATCH_PX, :PATCH_PX]
@@ -83,7 +85,7 @@ def validate(
         warn(f"{images[0]}: none is valid, and {words}: are the images inverted?")
     kept = keep if keep is not None and any(valid) else None
     if kept is not None:
-        _write_valid(images, valid, reference_file, kept)
+        _write_valid(images, valid, reference_file, kept, reading)
     files = written(verdicts=out, overlay=overlay, kept=kept)
     return {
         "files": files,
@@ -95,12 +97,14 @@ def validate(
     }
 
 
-def _write_valid(images: Sequence[Path], valid: Sequence[bool], reference: ReferenceFile, keep: Path) -> None:
+def _write_valid(
+    images: Sequence[Path], valid: Sequence[bool], reference: ReferenceFile, keep: Path, reading: Reading
+) -> None:
     """Write the valid pages, read once more, and their card, where all come from one file that has a card."""
-    first = next(compress(pages(images), valid))[1]
+    first = next(compress(pages(images, reading=reading), valid))[1]
 
     def bands() -> Iterator[np.ndarray]:
-        for name, page in compress(pages(images), valid):
+        for name, page in compress(pages(images, reading=reading), valid):
             if (page.shape, page.dtype) != (first.shape, first.dtype):
                 given, rule = (
                     f"{page.shape} {page.dtype}",
@@ -109,7 +113,9 @@ def _write_valid(images: Sequence[Path], valid: Sequence[bool], reference: Refer
                 raise UserError(name, given, rule)
             yield page
 
-    write_tiff_in_bands(keep, bands(), (sum(valid), *first.shape), first.dtype, voxel_size_um(images))
+    write_tiff_in_bands(
+        keep, bands(), (sum(valid), *first.shape), first.dtype, voxel_size_um(images, reading)
+    )
     files = image_files(images)
     card = SampleCard.beside(files[0]) if len(files) == 1 else None
     if card is not None:
