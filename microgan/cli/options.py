@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from microgan.cli.app import app
-from microgan.cli.targets import refuse_folder_of_images, refuse_inputs
+from microgan.cli.targets import refuse_folder_of_images, refuse_inputs, refuse_links, refuse_misplaced
+from microgan.core.atomic import must_be_writable
 from microgan.core.errors import UserError
 
 # Parameters of the library whose option has another name
@@ -79,7 +80,10 @@ def check_paths(read: Iterable[Path], **written: tuple[Path | None, *tuple[str, 
     Raises
     ------
     UserError
-        If a path is missing, or a target's name promises another kind of file, or is what is read.
+        If a path is missing, or a target's name promises another kind of file, is what is read, is a link, or
+        is a folder where a file is to be written.
+    OSError
+        If a target cannot be written.
     """
     read = list(read)
     for option, (path, *suffixes) in written.items():
@@ -89,11 +93,23 @@ def check_paths(read: Iterable[Path], **written: tuple[Path | None, *tuple[str, 
     for path in read:
         if not path.exists():
             raise UserError(path, "missing", "the file or folder must exist")
-    for option, (path, *_) in written.items():
+    for option, (path, *suffixes) in written.items():
         if path is not None and option == "overlay":
             refuse_folder_of_images("--overlay", path, read)
         elif path is not None:
             refuse_inputs(f"--{option}", path, read)
+            refuse_links(f"--{option}", path)
+        if path is not None:
+            refuse_misplaced(f"--{option}", path, is_folder=not suffixes)
+    must_be_writable(*(path for path, *_ in written.values() if path is not None))  # rather now than later
+
+
+def check_new(out: Path) -> None:
+    """Refuse a new folder, ``--out``, that cannot be written, or is a link."""
+    refuse_links("--out", out)
+    refuse_misplaced("--out", out, is_folder=True)
+    if not out.exists():
+        must_be_writable(out)
 
 
 def as_typed(error: UserError, command: Sequence[str]) -> UserError:

@@ -20,6 +20,7 @@ from microgan.cli.options import (
     Polarity,
     Seed,
     Shape,
+    check_new,
     check_paths,
     check_radius,
     print_result,
@@ -111,6 +112,7 @@ def simulate_command(
     as_json: Json = False,
 ) -> None:
     """Simulate a tomogram of discs, with the true circles."""
+    check_new(out)
     from microgan.commands.simulate import simulate
     from microgan.scan.simulate import SimulateConfig
 
@@ -216,6 +218,7 @@ def calibrate_command(
     """
     check_radius(radius)
     check_paths([scan])
+    check_new(out)
     from microgan.commands.calibrate import calibrate
     from microgan.scan.config import ScanConfig
     from microgan.validity.calibration import CalibrationConfig

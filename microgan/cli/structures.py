@@ -23,10 +23,11 @@ from microgan.cli.options import (
     ReferenceFile,
     Seed,
     Shape,
+    check_new,
     check_paths,
     print_result,
 )
-from microgan.cli.targets import refuse_inputs
+from microgan.cli.targets import refuse_inputs, refuse_links
 from microgan.core.errors import UserError
 from microgan.core.words import counted
 from microgan.scan.allowed import LARGEST_PLANE_PX
@@ -49,6 +50,7 @@ def train_command(
 ) -> None:
     """Train a generator. After Ctrl-C the same command goes on where it was."""
     check_paths([scan, *([] if init_from is None else [init_from])])
+    check_new(out)
     from microgan.commands.train import train
     from microgan.gan.config import TrainConfig
 
@@ -111,9 +113,10 @@ def sample_command(
             raise UserError(
                 option, "without --repair", "needs --repair REFERENCE, as only then images are judged"
             )
-    check_paths([] if repair is None else [repair], out=(out, *TIFF))
-    refuse_inputs("--out", out, [Path(model)])
+    of_model = [Path(model)] if Path(model).exists() else []  # else it is a name, or missing
+    check_paths([*of_model, *([] if repair is None else [repair])], out=(out, *TIFF))
     refuse_inputs("--out", out.with_suffix(".json"), [] if repair is None else [repair])  # its card
+    refuse_links("--out", out.with_suffix(".json"))
     from microgan.commands.images import ReferenceFile
     from microgan.commands.sample import Repair, sample
     from microgan.core.domain import Domain
@@ -164,6 +167,7 @@ def validate_command(
     check_paths([*images, reference], out=(out, ".csv"), keep=(keep, *TIFF), overlay=(overlay,))
     if keep is not None:
         refuse_inputs("--keep", keep.with_suffix(".json"), [reference])  # its card
+        refuse_links("--keep", keep.with_suffix(".json"))
     from microgan.commands.images import ReferenceFile
     from microgan.commands.validate import validate
     from microgan.scan.config import Reading

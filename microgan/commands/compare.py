@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from microgan.commands.images import ReferenceFile, must_be_named, must_be_window, written
+from microgan.core.atomic import atomic_together
 from microgan.core.errors import UserError
 from microgan.core.json_files import write_json
 from microgan.detection.detect import detect_all
@@ -67,14 +68,15 @@ def compare(
         ],
         "n": {str(images): len(samples.structure), str(real): len(held_out.structure)},
     }
-    if out is not None:
-        write_json(out, figures)
-    if plot is not None:
-        structures = {"held_out": held_out.structure, "after": samples.structure}
-        tables = fidelity.curves(structures, comparison.envelopes)
-        voxel_um = reference.scan.voxel_size_um
-        first, second = (images.name, real.name) if images.name != real.name else (str(images), str(real))
-        descriptor_sheet({first: tables}, DESCRIPTORS, voxel_um, plot, compared_with=second)
+    with atomic_together([path for path in (out, plot) if path is not None]) as drafts:
+        if out is not None:
+            write_json(drafts[0], figures)
+        if plot is not None:
+            structures = {"held_out": held_out.structure, "after": samples.structure}
+            tables = fidelity.curves(structures, comparison.envelopes)
+            voxel_um = reference.scan.voxel_size_um
+            first, second = (images.name, real.name) if images.name != real.name else (str(images), str(real))
+            descriptor_sheet({first: tables}, DESCRIPTORS, voxel_um, drafts[-1], compared_with=second)
     return {"files": written(figures=out, plot=plot), **figures}
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from microgan.commands.images import must_be_named, written
+from microgan.core.atomic import atomic_together
 from microgan.core.errors import UserError
 from microgan.core.files import atomic, free_bytes
 from microgan.core.notes import warn
@@ -43,9 +44,10 @@ def inspect(
     inspection = inspect_scan(path, options, _window_px(), polarity, radius_px)
     for warning in inspection.warnings:
         warn(warning)
-    if picture is not None:
-        proposal_figure(inspection.proposal, picture)
-    added = None if add is None else _add(add, inspection)
+    with atomic_together([] if picture is None else [picture]) as drafts:
+        for draft in drafts:
+            proposal_figure(inspection.proposal, draft)
+        added = None if add is None else _add(add, inspection)
     return {"files": written(picture=picture), **figures_of(inspection), "added": added}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from microgan.commands.images import TIFF, ReferenceFile, must_be_named, written
+from microgan.core.atomic import atomic_together
 from microgan.core.domain import Domain
 from microgan.core.files import write_tiff_in_bands
 from microgan.core.notes import warn
@@ -48,12 +49,13 @@ def sample(
         side = f"{learnt_px} x {learnt_px} px, the windows that the generator has learnt"
         warn(f"--size: {given} is smaller than {side}: no rule judges such images")
     repaired = None
-    if repair is None:
-        sample_to_tiff(generator, out, info, config.count, domain, config.seed)
-    else:
-        repaired = _sample_repaired(generator, info, config, domain, out, repair)
-    card = SampleCard.of(out, about, config, domain, repaired=repaired)
-    card.write(card_path(out))
+    with atomic_together([out, card_path(out)]) as (images, card_file):
+        if repair is None:
+            sample_to_tiff(generator, images, info, config.count, domain, config.seed)
+        else:
+            repaired = _sample_repaired(generator, info, config, domain, images, repair)
+        card = SampleCard.of(images, about, config, domain, repaired=repaired)
+        card.write(card_file)
     figures = card.model_dump()
     return {
         "files": written(images=out, card=card_path(out)),

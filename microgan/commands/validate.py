@@ -16,8 +16,10 @@ from microgan.commands.images import (
     must_be_named,
     must_contain_window,
     overlay_name,
+    overlays_in,
     written,
 )
+from microgan.core.atomic import atomic_together
 from microgan.core.errors import UserError
 from microgan.core.files import write_tiff_in_bands
 from microgan.core.notes import warn
@@ -61,7 +63,7 @@ def validate(
     large = 0
     first: list[np.ndarray] = []  # a few images of one size
 
-    def rows() -> Iterator[tuple[object, ...]]:
+    def rows(pictures: Path | None) -> Iterator[tuple[object, ...]]:
         nonlocal large
         for names, batch in batches(images, "validate", reading=reading):
             must_contain_window(names[0], batch[0].shape, reference.window_px, reference_file)
@@ -69,8 +71,8 @@ def validate(
             first[:] = first or grey[:MOST_TRIED, :PATCH_PX, :PATCH_PX]
             verdicts = judge_any_size(torch.from_numpy(grey)[:, None], reference, periodic, progress=False)
             for name, image, verdict in zip(names, grey, verdicts, strict=True):
-                if overlay is not None:
-                    picture = overlay / overlay_name(len(valid), name)
+                if pictures is not None:
+                    picture = pictures / overlay_name(len(valid), name)
                     circle_overlay(image, verdict.circles, picture, magnification(image), verdict.reasons)
                 valid.append(verdict.valid)
                 reasons.update(verdict.reasons)
@@ -78,14 +80,19 @@ def validate(
                 values = (verdict.measures.get(measure, "") for measure in measures)
                 yield name, verdict.valid, " ".join(verdict.reasons), verdict.invalid_windows, *values
 
-    write_csv(out, ("image", "valid", "reasons", "invalid_windows", *measures), rows())
+    header = ("image", "valid", "reasons", "invalid_windows", *measures)
+    places = [out] if keep is None else [out, keep, card_path(keep)]
+    with atomic_together(places, may_lack=True) as drafts, overlays_in(overlay) as pictures:
+        write_csv(drafts[0], header, rows(pictures))
+        if keep is not None and any(valid):
+            _write_valid(images, valid, reference_file, drafts[1], drafts[2], reading)
+    kept = keep if keep is not None and any(valid) else None
+    if kept is not None and (card := SampleCard.stale_beside(kept)):
+        card.unlink()
     if not any(valid) and other_polarity_is_better_in(first, reference.radius_px, reference.polarity):
         other = "dark" if reference.polarity == "bright" else "bright"
         words = f"{other} discs explain them far better, the reference has {reference.polarity} ones"
         warn(f"{images[0]}: none is valid, and {words}: are the images inverted?")
-    kept = keep if keep is not None and any(valid) else None
-    if kept is not None:
-        _write_valid(images, valid, reference_file, kept, reading)
     files = written(verdicts=out, overlay=overlay, kept=kept)
     return {
         "files": files,
@@ -98,7 +105,12 @@ def validate(
 
 
 def _write_valid(
-    images: Sequence[Path], valid: Sequence[bool], reference: ReferenceFile, keep: Path, reading: Reading
+    images: Sequence[Path],
+    valid: Sequence[bool],
+    reference: ReferenceFile,
+    keep: Path,
+    card_file: Path,
+    reading: Reading,
 ) -> None:
     """Write the valid pages, read once more, and their card, where all come from one file that has a card."""
     first = next(compress(pages(images, reading=reading), valid))[1]
@@ -119,4 +131,4 @@ def _write_valid(
     files = image_files(images)
     card = SampleCard.beside(files[0]) if len(files) == 1 else None
     if card is not None:
-        card.of_valid(keep, sum(valid), reference.sha256).write(card_path(keep))
+        card.of_valid(keep, sum(valid), reference.sha256).write(card_file)

@@ -138,6 +138,16 @@ class SampleCard(Config):
         return None
 
     @classmethod
+    def stale_beside(cls, file: Path) -> Path | None:
+        """Return the card beside a finished file where it is that of an earlier file of this name."""
+        path = card_path(file)
+        if not path.is_file() or not _is_card(path):
+            return None
+        content = read_json(path)
+        is_stale = content.get("file") == file.name and content.get("sha256") != file_sha256(file)
+        return path if is_stale else None
+
+    @classmethod
     def load(cls, file: Path) -> Self:
         """Read the card of ``file``, which must be there.
 
