@@ -132,6 +132,8 @@ def sample_command(
     if repaired:
         verb = "is" if repaired["valid"] == 1 else "are"
         valid = f"{repaired['valid']} {verb} valid as a whole"
+        if repaired["valid_by_stricter_limit"] != repaired["valid"]:
+            valid += f" ({repaired['valid_by_stricter_limit']} by the stricter limit of overlap in repair)"
         words += f"; {valid}, {repaired['changed']:.1%} of the latent is new"
     print_result(result, words, as_json)
     if strict and repaired and repaired["valid"] < count:
