@@ -78,12 +78,14 @@ def test_repaired_images_are_judged_as_they_are_written(
 def test_a_large_image_whose_discs_overlap_as_a_whole_is_not_counted_as_valid(
     material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    verdict = Verdict(True, (), {}, NO_CIRCLES)
+    large = LargeImageVerdict(np.array([0]), np.array([0]), [verdict], NO_CIRCLES, np.array([[0, 1]]))
+
     def overlaps_only(*_: object, **__: object) -> Repaired:
-        image, verdict = torch.zeros(1, 1, 64, 64), Verdict(True, (), {}, NO_CIRCLES)
-        overlap = np.array([[0, 1]])
-        large = LargeImageVerdict(np.array([0]), np.array([0]), [verdict], NO_CIRCLES, overlap)
+        image = torch.zeros(1, 1, 64, 64)
         return Repaired(image, image, image, large, large, Domain((64, 64), True), 1, 0.0, 0.0)
 
+    monkeypatch.setattr("microgan.commands.sample.judge_any_size", lambda *_, **__: [large])
     monkeypatch.setattr("microgan.commands.sample.sample_and_repair", overlaps_only)
     words = ("sample", material / "model", "--count", 1, "--repair", material / "reference.json")
     repaired = json_result(monkeypatch, capsys, *words, "--out", tmp_path / "a.tif")["repaired"]
