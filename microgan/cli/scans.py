@@ -26,7 +26,7 @@ from microgan.cli.options import (
     print_result,
 )
 from microgan.core.domain import must_be_window_px
-from microgan.core.errors import UserError
+from microgan.core.errors import UserError, escaped
 from microgan.core.words import counted
 from microgan.scan.allowed import LARGEST_PLANE_PX
 
@@ -134,7 +134,7 @@ def simulate_command(
     ratio = result["signal_to_noise"]
     noise = "unknown: no disc has a core" if ratio is None else f"{ratio:.1f}"
     words = f"{found}, volume fraction {result['volume_fraction']:.3f}, signal-to-noise ratio {noise}"
-    print_result(result, f"{words}, written to {out}", as_json)
+    print_result(result, f"{words}, written to {escaped(out)}", as_json)
 
 
 @app.command("detect")
@@ -172,8 +172,8 @@ def detect_command(
     }
     read = Reading.from_mapping(reading, "scan")
     result = detect(images, Detector(radius, polarity), out, overlay, read)
-    words = f"{counted(result['discs'], 'disc')} in {counted(result['images'], 'image')}, written to {out}"
-    print_result(result, words, as_json)
+    words = f"{counted(result['discs'], 'disc')} in {counted(result['images'], 'image')}"
+    print_result(result, f"{words}, written to {escaped(out)}", as_json)
 
 
 @app.command("calibrate")
@@ -254,7 +254,7 @@ def calibrate_command(
     )
     worst = sorted(result["detection_rates"].items(), key=lambda item: item[1])[:3]
     words += f" planted defects are rejected least: {', '.join(f'{name} {rate:.0%}' for name, rate in worst)}"
-    print_result(result, f"{words}; written to {out}", as_json)
+    print_result(result, f"{words}; written to {escaped(out)}", as_json)
 
 
 def _part(option: str, text: str) -> str | float:
@@ -301,5 +301,5 @@ def windows_command(
         "byte_order": byte_order,
     }
     result = windows(scan, count, size, seed, out, part, Reading.from_mapping(reading, "scan"))
-    words = f"{counted(count, 'window')} of {size} x {size} px written to {out}"
+    words = f"{counted(count, 'window')} of {size} x {size} px written to {escaped(out)}"
     print_result(result, words, as_json)

@@ -28,7 +28,7 @@ from microgan.cli.options import (
     print_result,
 )
 from microgan.cli.targets import refuse_inputs, refuse_links
-from microgan.core.errors import UserError
+from microgan.core.errors import UserError, escaped
 from microgan.core.words import counted
 from microgan.scan.allowed import LARGEST_PLANE_PX
 
@@ -66,7 +66,7 @@ def train_command(
     words = f"{result['steps']} steps in {result['seconds'] / 60:.1f} minutes"
     if result["kept"]:
         words += f"; kept: step {result['kept']['step']:.0f}, score {result['kept']['score']:.2f}"
-    print_result(result, f"{words}; written to {out}", as_json)
+    print_result(result, f"{words}; written to {escaped(out)}", as_json)
 
 
 @app.command("sample")
@@ -127,7 +127,7 @@ def sample_command(
     if repair is not None:
         asked = Repair(ReferenceFile(repair, allow_own_rules), RepairConfig(rounds=rounds))
     result = sample(model, SampleConfig(count=count, seed=seed), Domain(size, periodic), out, asked)
-    words = f"{counted(count, 'image')} of {size[0]} x {size[1]} px written to {out}"
+    words = f"{counted(count, 'image')} of {size[0]} x {size[1]} px written to {escaped(out)}"
     repaired = result["repaired"]
     if repaired:
         verb = "is" if repaired["valid"] == 1 else "are"
@@ -188,12 +188,16 @@ def validate_command(
     valid = f"{result['valid']} of {counted(result['images'], 'image')}"
     most = ", ".join(f"{name} {count}" for name, count in list(result["rejected_by"].items())[:3])
     words = f"{valid} valid ({result['pass_rate']:.1%}){most and f', rejected for {most}'}"
-    words += f"; verdicts written to {out}"
+    words += f"; verdicts written to {escaped(out)}"
     if result["large"]:
         large = f"{counted(result['large'], 'image')} larger than a window"
         words += f"; {large}: measures left empty, as those are of windows"
     if keep is not None:
-        kept = f"valid images to {keep}" if result["valid"] else f"none is valid: {keep} was not written"
+        kept = (
+            f"valid images to {escaped(keep)}"
+            if result["valid"]
+            else f"none is valid: {escaped(keep)} was not written"
+        )
         words += f", {kept}"
     print_result(result, words, as_json)
     if strict and result["valid"] < result["images"]:

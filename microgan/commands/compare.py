@@ -8,7 +8,7 @@ import torch
 
 from microgan.commands.images import ReferenceFile, must_be_named, must_be_window, written
 from microgan.core.atomic import atomic_together
-from microgan.core.errors import UserError
+from microgan.core.errors import UserError, escaped
 from microgan.core.json_files import write_json
 from microgan.detection.detect import detect_all
 from microgan.evaluation import fidelity
@@ -92,7 +92,8 @@ def in_words(figures: Mapping[str, Any]) -> str:
     first, second = figures["n"]
     return "\n".join(
         [
-            f"{first} ({figures['n'][first]} images) against {second} ({figures['n'][second]} images)",
+            f"{escaped(first)} ({figures['n'][first]} images) "
+            f"against {escaped(second)} ({figures['n'][second]} images)",
             *lines,
             ERROR_IN_WORDS,
             f"tested together, at {fidelity.LEVEL:.0%} in all: {counted_ones or 'none'}",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from microgan.commands.images import ReferenceFile, must_contain_window, must_have_effect, written
-from microgan.core.errors import UserError
+from microgan.core.errors import UserError, escaped
 from microgan.core.json_files import read_json
 from microgan.core.notes import warn
 from microgan.core.words import counted
@@ -137,7 +137,7 @@ def _needs(formats: Iterable[str]) -> str:
 
 def in_words(figures: Mapping[str, Any]) -> str:
     """Return one line: how many were written, and how many were judged valid."""
-    structures, folder = figures["structures"], figures["files"]["folder"]
+    structures, folder = figures["structures"], escaped(figures["files"]["folder"])
     judged, valid = figures["judged"], figures["judged_valid"]
     if not judged:
         return f"{counted(structures, 'structure')} written to {folder}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from microgan.commands.images import must_be_named, written
 from microgan.core.atomic import atomic_together
-from microgan.core.errors import UserError
+from microgan.core.errors import UserError, escaped
 from microgan.core.files import atomic, free_bytes
 from microgan.core.notes import warn
 from microgan.core.words import counted, in_bytes
@@ -86,7 +86,7 @@ def in_words(figures: Mapping[str, Any]) -> str:
     size_um = figures["voxel_size_um"]
     read = ", ".join(map(str, figures["planes_read"]))
     lines = {
-        "scan": f"{figures['path']}, {counted(figures['number_of_files'], 'file')}",
+        "scan": f"{escaped(figures['path'])}, {counted(figures['number_of_files'], 'file')}",
         "planes": f"{counted(planes, 'plane')} of {rows} x {cols} px, {figures['dtype']}",
         "voxel size": "unknown; state it with --voxel-size-um"
         if size_um is None
@@ -102,7 +102,7 @@ def in_words(figures: Mapping[str, Any]) -> str:
     text = [f"{name + ':':15}{words}" for name, words in lines.items()]
     text += [f"{'doubt:':15}{doubt}" for doubt in figures["doubts"]]
     if figures["files"]:
-        text.append(f"{'picture:':15}{figures['files']['picture']}")
+        text.append(f"{'picture:':15}{escaped(figures['files']['picture'])}")
     added = figures["added"]
     if added is not None:
         copied = f"; {added['copied']} copied to {added['folder']}" if added["copied"] else ""

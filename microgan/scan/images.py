@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from microgan.core.errors import UserError
+from microgan.core.errors import UserError, escaped
 from microgan.core.notes import warn
 from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.field_of_view import must_be_finite, nan_note, nan_outside, without_nan
@@ -69,8 +69,8 @@ def pages(
 
 
 def _printable(path: Path) -> str:
-    """Return a path as text; of a name that is not UTF-8, the bytes as hex."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """Return a path as text on one line; of a name that is not UTF-8, the bytes as hex."""
+    return escaped(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def batches(

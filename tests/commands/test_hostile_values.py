@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from microgan import cli
 from microgan.core.files import write_tiff
@@ -184,3 +185,27 @@ def test_small_samples_are_told_from_windows(
     words = ("sample", material / "model", "--size", 4, 4, "--count", 1, "--out", tmp_path / "o.tif")
     assert run_command(monkeypatch, *words) == 0
     assert "--size: 4 x 4 px is smaller than 64 x 64 px, the windows" in capsys.readouterr().err
+
+
+def test_a_name_is_one_line_whatever_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In what is printed and in tables: a name is no way to write lines, nor commands to a terminal."""
+    monkeypatch.chdir(tmp_path)
+    write_tiff("a\n\x1b[31m.tif", np.arange(64 * 64, dtype=np.uint16).reshape(1, 64, 64) % 97)
+    words = ("detect", "a\n\x1b[31m.tif", "--radius", 4, 8, "--out", "b\n\x1b[31m.csv")
+    assert run_command(monkeypatch, *words) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and "written to b\\n\\x1b[31m.csv" in out
+    text = Path("b\n\x1b[31m.csv").read_text()
+    assert "\x1b" not in text and all(line.count(",") == 4 for line in text.splitlines())
+
+
+def test_an_animation_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [Image.fromarray(np.full((64, 64), 40 * number, np.uint8)) for number in range(3)]
+    images[0].save(tmp_path / "a.png", save_all=True, append_images=images[1:])
+    words = ("detect", tmp_path / "a.png", "--radius", 4, 8, "--out", tmp_path / "o.csv")
+    assert run_command(monkeypatch, *words) == 2
+    assert "a.png: an animation of 3 images: must hold one image" in capsys.readouterr().err
