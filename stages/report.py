@@ -3,7 +3,7 @@
 Also drawn here, as no other stage needs it: a large periodic cell of each model, judged by all its windows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,46 @@ class Validity(Config):
     reference_rejected_by: dict[str, int]
 
 
+Numbers = dict[str, float | bool | None]
+
+
+class Figures(Config):
+    """What is read of ``metrics/MODEL/fidelity.json``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    before: dict[str, Numbers]
+    after: dict[str, Numbers]
+    training_windows: dict[str, Numbers]
+    shift: dict[str, float | None]
+    n: dict[str, int | dict[str, int]]
+    bounds: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    images: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Curves(Config):
+    """What is read of ``metrics/MODEL/curves.json``: rows of numbers for each curve."""
+
+    curves: dict[str, list[dict[str, float | None]]]
+
+
+def read_checked(path: Path, check: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Read a file of metrics, of which ``check`` raises `UserError` where it is broken."""
+    content = read_json(path)
+    check(content)
+    return content
+
+
+def read_fidelity(path: Path) -> dict[str, Any]:
+    """Read fidelity.json, checked."""
+    return read_checked(path, lambda content: Figures.from_mapping(content, str(path)))
+
+
+def read_curves(path: Path) -> dict[str, Any]:
+    """Read curves.json, checked."""
+    return read_checked(path, lambda content: Curves.from_mapping({"curves": content}, str(path)))
+
+
 class Training(Config):
     """What is read of a model's card about its training."""
 
@@ -139,9 +179,7 @@ class Training(Config):
 
 def read_validity(path: Path) -> dict[str, Any]:
     """Read validity.json, checked."""
-    content = read_json(path)
-    Validity.from_mapping(content, str(path))
-    return content
+    return read_checked(path, lambda content: Validity.from_mapping(content, str(path)))
 
 
 def result(name: str, info: ScanInfo) -> ModelResult:
@@ -153,8 +191,8 @@ def result(name: str, info: ScanInfo) -> ModelResult:
     return ModelResult(
         name=name,
         validity=read_validity(metrics / "validity.json"),
-        fidelity=read_json(metrics / "fidelity.json"),
-        curves=read_json(metrics / "curves.json"),
+        fidelity=read_fidelity(metrics / "fidelity.json"),
+        curves=read_curves(metrics / "curves.json"),
         valid_samples=info.normalise(samples.grey[valid]),
         rejected_samples=info.normalise(samples.grey[rejected]),
         rejection_reasons=[samples.verdicts[index].reasons for index in rejected],

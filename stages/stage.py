@@ -16,6 +16,7 @@ import yaml
 
 from microgan.core.atomic import atomic_together, must_be_writable
 from microgan.core.config import Config
+from microgan.core.domain import must_be_window_px
 from microgan.core.errors import (
     DEBUG,
     UserError,
@@ -36,7 +37,6 @@ from stages.tracking import Tracker
 from stages.yaml_file import read_yaml
 
 PARAMS = Path("params.yaml")
-LARGEST_WINDOW_PX = 1024
 LONGEST_NAME = 100  # of a scan or model, as it becomes a folder's name
 SECTIONS = (
     "scan",
@@ -251,11 +251,7 @@ def scan_name(params: Mapping[str, Any]) -> str:
 
 def window_px(params: Mapping[str, Any]) -> int:
     """Return the side of a window in pixels."""
-    side = params.get("window_px")
-    if not isinstance(side, int) or not 16 <= side <= LARGEST_WINDOW_PX or side % 8:
-        rule = f"must be a multiple of 8, from 16 to {LARGEST_WINDOW_PX}"
-        raise UserError(f"{PARAMS}: window_px", side, rule)
-    return side
+    return must_be_window_px(f"{PARAMS}: window_px", params.get("window_px"))
 
 
 def selected(params: Mapping[str, Any]) -> dict[str, Any]:

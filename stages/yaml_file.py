@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from microgan.core.errors import UserError, one_line
+from microgan.core.files import read_small
 
 DEEPEST = 32  # sections and lists inside of each other
 MOST_VALUES = 100_000  # with those that aliases repeat
@@ -51,8 +52,8 @@ def read_yaml(path: Path) -> Any:
         If it is broken, or has more than a file of parameters can have.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
+        return yaml.load(read_small(path).decode("utf-8"), _Loader)
+    except (FileNotFoundError, UserError):
         raise
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise UserError(path, "unreadable", f"must be YAML ({_reason(error)})") from None

@@ -20,6 +20,7 @@ from microgan.cli.app import app
 from microgan.cli.options import as_typed
 from microgan.core.errors import DEBUG, UserError, defect_in_words, memory_is_full, one_line, printable
 from microgan.core.notes import warnings_on_stderr
+from microgan.core.signals import ended_by_signals
 
 __all__ = ["app", "main"]
 
@@ -27,14 +28,15 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the command line.
 
-    Bad input ends in one line and exit status 2, a defect of microgan in one line and 70.
+    Bad input ends in one line and exit status 2, a defect of microgan in one line and 70. After SIGTERM or
+    SIGHUP, too, nothing is left half-written.
     """
     debug = _takes_debug()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may have bytes that are no text
             stream.reconfigure(errors="backslashreplace")
     try:
-        with warnings_on_stderr():
+        with ended_by_signals(), warnings_on_stderr():
             # Without a command, its help; usage errors are raised, as they would else be a box of many lines.
             status = app(prog_name="microgan", standalone_mode=len(sys.argv) < 2)
     except Exception as error:  # noqa: BLE001  the unknown, too, is one line

@@ -2,8 +2,8 @@
 
 Commands print a short result on standard output, or with --json one JSON object; progress bars and errors go
 to standard error. The exit status is 0 on success, 2 for bad input (explained in one line), 1 for a negative
-result under --strict, 130 after Ctrl-C, and 70 for a defect of microgan. Files are written whole or not at
-all.
+result under --strict, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, and 70 for a defect of
+microgan. Files are written whole or not at all.
 """
 
 from typing import Annotated

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from microgan.cli.app import app
-from microgan.cli.targets import refuse_folder_of_images, refuse_inputs
+from microgan.cli.targets import refuse_folder_of_images, refuse_inputs, refuse_links, refuse_misplaced
+from microgan.core.atomic import must_be_writable
 from microgan.core.errors import UserError
 
 # Parameters of the library whose option has another name
@@ -42,6 +43,16 @@ GreyScale = Annotated[
         "(percentiles 0.5 and 99.5) are mapped to those of the scan.",
     ),
 ]
+FollowOutside = Annotated[
+    bool, typer.Option("--follow-outside", help="Read also files that the scan names outside of its folder.")
+]
+LargestPlane = Annotated[
+    int, typer.Option(min=1, help="Most pixels of a plane that a far smaller file unfolds to.")
+]
+DataSet = Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")]
+Shape = Annotated[tuple[int, int, int] | None, typer.Option(help="Raw files: planes, rows, columns.")]
+DType = Annotated[str | None, typer.Option(help="Raw files: uint8, uint16, float32 ...")]
+ByteOrder = Annotated[Literal["little", "big"], typer.Option(help="Raw files: order of the bytes.")]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, help="Of all random numbers: same seed, same result.")
 ]
@@ -69,7 +80,10 @@ def check_paths(read: Iterable[Path], **written: tuple[Path | None, *tuple[str, 
     Raises
     ------
     UserError
-        If a path is missing, or a target's name promises another kind of file, or is what is read.
+        If a path is missing, or a target's name promises another kind of file, is what is read, is a link, or
+        is a folder where a file is to be written.
+    OSError
+        If a target cannot be written.
     """
     read = list(read)
     for option, (path, *suffixes) in written.items():
@@ -79,27 +93,45 @@ def check_paths(read: Iterable[Path], **written: tuple[Path | None, *tuple[str, 
     for path in read:
         if not path.exists():
             raise UserError(path, "missing", "the file or folder must exist")
-    for option, (path, *_) in written.items():
+    for option, (path, *suffixes) in written.items():
         if path is not None and option == "overlay":
             refuse_folder_of_images("--overlay", path, read)
         elif path is not None:
             refuse_inputs(f"--{option}", path, read)
+            refuse_links(f"--{option}", path)
+        if path is not None:
+            refuse_misplaced(f"--{option}", path, is_folder=not suffixes)
+    must_be_writable(*(path for path, *_ in written.values() if path is not None))  # rather now than later
+
+
+def check_new(out: Path) -> None:
+    """Refuse a new folder, ``--out``, that cannot be written, or is a link."""
+    refuse_links("--out", out)
+    refuse_misplaced("--out", out, is_folder=True)
+    if not out.exists():
+        must_be_writable(out)
 
 
 def as_typed(error: UserError, command: Sequence[str]) -> UserError:
-    """Name the option of ``command`` as it is typed, where an error names its parameter: train.steps.
+    """Name options of ``command`` as they are typed, where an error names their parameters: train.steps.
 
-    The library knows the names of parameters alone.
+    The library knows the names of parameters alone: also in what it says to do, ``follow_outside: true``.
     """
     where, value, rule = error.args
     path = where if isinstance(where, str) and re.fullmatch(r"[a-z]\w*(\.\w+)*", where) else ""
     parts = [part for part in path.split(".") if not part.isdigit()]
     known = getattr(typer.main.get_command(app), "commands", {}).get("".join(command))
-    if not parts or known is None:
+    if known is None:
         return error
     options = {param.name for param in known.params}
+    for name in sorted(options & set(re.findall(r"\w+_\w+(?=: )", rule))):
+        option = f"--{name}".replace("_", "-")
+        rule = re.sub(rf"\b{name}: true\b", option, rule)
+        rule = re.sub(rf"(set )?\b{name}: (?=\d)", f"give {option} ", rule)
+    if not parts:
+        return UserError(where, value, rule)
     name = next((name for name in (parts[-1], PARAMETERS.get(parts[-1])) if name in options), None)
-    return error if name is None else UserError(f"--{name}".replace("_", "-"), value, rule)
+    return UserError(where if name is None else f"--{name}".replace("_", "-"), value, rule)
 
 
 def print_result(result: Mapping[str, Any], words: str, as_json: bool) -> None:

@@ -8,25 +8,30 @@ import typer
 from microgan.cli.app import app
 from microgan.cli.options import (
     TIFF,
+    ByteOrder,
     Csv,
+    DataSet,
+    DType,
+    FollowOutside,
     Images,
     Json,
+    LargestPlane,
     Overlay,
     Polarity,
     Seed,
+    Shape,
+    check_new,
     check_paths,
     check_radius,
     print_result,
 )
-from microgan.core.errors import UserError
+from microgan.core.domain import must_be_window_px
+from microgan.core.errors import UserError, escaped
 from microgan.core.words import counted
 from microgan.scan.allowed import LARGEST_PLANE_PX
 
-FollowOutside = Annotated[
-    bool, typer.Option("--follow-outside", help="Read also files that the scan names outside of its folder.")
-]
-LargestPlane = Annotated[
-    int, typer.Option(min=1, help="Most pixels of a plane that a far smaller file unfolds to.")
+Exclude = Annotated[
+    list[str] | None, typer.Option(help="Name or pattern of files that are no slices; may be repeated.")
 ]
 
 
@@ -55,22 +60,16 @@ def inspect_command(
     planes: Annotated[
         str | None, typer.Option(help='Planes to read, a range as in Python: "10:200:4".')
     ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Name or pattern of files that are no slices; may be repeated.")
-    ] = None,
+    exclude: Exclude = None,
     voxel_size_um: Annotated[
         float | None, typer.Option(help="Side of a pixel, micrometres, whatever the file says.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    dataset: DataSet = None,
     follow_outside: FollowOutside = False,
     largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
-    shape: Annotated[
-        tuple[int, int, int] | None, typer.Option(help="Raw files: planes, rows, columns.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="Raw files: uint8, uint16, float32 ...")] = None,
-    byte_order: Annotated[
-        Literal["little", "big"], typer.Option(help="Raw files: order of the bytes.")
-    ] = "little",
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     as_json: Json = False,
 ) -> None:
     """Look at a scan: what it is, and how it may be read.
@@ -113,6 +112,7 @@ def simulate_command(
     as_json: Json = False,
 ) -> None:
     """Simulate a tomogram of discs, with the true circles."""
+    check_new(out)
     from microgan.commands.simulate import simulate
     from microgan.scan.simulate import SimulateConfig
 
@@ -134,7 +134,7 @@ def simulate_command(
     ratio = result["signal_to_noise"]
     noise = "unknown: no disc has a core" if ratio is None else f"{ratio:.1f}"
     words = f"{found}, volume fraction {result['volume_fraction']:.3f}, signal-to-noise ratio {noise}"
-    print_result(result, f"{words}, written to {out}", as_json)
+    print_result(result, f"{words}, written to {escaped(out)}", as_json)
 
 
 @app.command("detect")
@@ -144,6 +144,12 @@ def detect_command(
     out: Csv,
     polarity: Polarity = "bright",
     overlay: Overlay = None,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     as_json: Json = False,
 ) -> None:
     """Find the discs of images.
@@ -154,10 +160,20 @@ def detect_command(
     check_paths(images, out=(out, ".csv"), overlay=(overlay,))
     from microgan.commands.detect import detect
     from microgan.detection.detector import Detector
+    from microgan.scan.config import Reading
 
-    result = detect(images, Detector(radius, polarity), out, overlay)
-    words = f"{counted(result['discs'], 'disc')} in {counted(result['images'], 'image')}, written to {out}"
-    print_result(result, words, as_json)
+    reading = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    read = Reading.from_mapping(reading, "scan")
+    result = detect(images, Detector(radius, polarity), out, overlay, read)
+    words = f"{counted(result['discs'], 'disc')} in {counted(result['images'], 'image')}"
+    print_result(result, f"{words}, written to {escaped(out)}", as_json)
 
 
 @app.command("calibrate")
@@ -178,9 +194,13 @@ def calibrate_command(
         float | None, typer.Option(help="Side of a pixel, micrometres. Default: as the file says.")
     ] = None,
     planes: Annotated[str | None, typer.Option(help='Planes to read, a range: "10:200:4".')] = None,
-    dataset: Annotated[str | None, typer.Option(help="HDF5, Zarr: name of the data set.")] = None,
+    exclude: Exclude = None,
+    dataset: DataSet = None,
     follow_outside: FollowOutside = False,
     largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     false_rejection_budget: Annotated[
         float, typer.Option(help="Fraction of real windows that all rules together may reject.")
     ] = 0.05,
@@ -198,22 +218,26 @@ def calibrate_command(
     """
     check_radius(radius)
     check_paths([scan])
+    check_new(out)
     from microgan.commands.calibrate import calibrate
     from microgan.scan.config import ScanConfig
     from microgan.validity.calibration import CalibrationConfig
     from microgan.validity.rules import LEARNT_FAULT
 
-    if window_px < 16 or window_px % 8:
-        raise UserError("--window-px", window_px, "must be a multiple of 8, at least 16")
+    must_be_window_px("--window-px", window_px)
     parts = {"calibration": _part("--calibration", calibration), "held_out": _part("--held-out", held_out)}
     values = {
         "radius_px": radius,
         "polarity": polarity,
         "voxel_size_um": voxel_size_um,
         "planes": planes,
+        "exclude": exclude or [],
         "dataset": dataset,
         "follow_outside": follow_outside,
         "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
         "split": parts | {"margin_px": margin_px},
     }
     rules = {
@@ -230,7 +254,7 @@ def calibrate_command(
     )
     worst = sorted(result["detection_rates"].items(), key=lambda item: item[1])[:3]
     words += f" planted defects are rejected least: {', '.join(f'{name} {rate:.0%}' for name, rate in worst)}"
-    print_result(result, f"{words}; written to {out}", as_json)
+    print_result(result, f"{words}; written to {escaped(out)}", as_json)
 
 
 def _part(option: str, text: str) -> str | float:
@@ -254,13 +278,28 @@ def windows_command(
         Literal["train", "calibration", "held_out"] | None,
         typer.Option(help="Of data/planes: the part to draw from. Default: held_out."),
     ] = None,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Cut real windows out of a scan, at random places of its field of view: for `compare`."""
     check_paths([scan], out=(out, *TIFF))
     from microgan.commands.windows import windows
+    from microgan.scan.config import Reading
 
-    result = windows(scan, count, size, seed, out, part)
-    words = f"{counted(count, 'window')} of {size} x {size} px written to {out}"
+    reading = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    result = windows(scan, count, size, seed, out, part, Reading.from_mapping(reading, "scan"))
+    words = f"{counted(count, 'window')} of {size} x {size} px written to {escaped(out)}"
     print_result(result, words, as_json)

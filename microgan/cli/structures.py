@@ -9,20 +9,28 @@ from microgan.cli.app import app
 from microgan.cli.options import (
     TIFF,
     AllowOwnRules,
+    ByteOrder,
     Csv,
+    DataSet,
+    DType,
+    FollowOutside,
     GreyScale,
     Images,
     Json,
+    LargestPlane,
     Overlay,
     Periodic,
     ReferenceFile,
     Seed,
+    Shape,
+    check_new,
     check_paths,
     print_result,
 )
-from microgan.cli.targets import refuse_inputs
-from microgan.core.errors import UserError
+from microgan.cli.targets import refuse_inputs, refuse_links
+from microgan.core.errors import UserError, escaped
 from microgan.core.words import counted
+from microgan.scan.allowed import LARGEST_PLANE_PX
 
 
 @app.command("train")
@@ -42,6 +50,7 @@ def train_command(
 ) -> None:
     """Train a generator. After Ctrl-C the same command goes on where it was."""
     check_paths([scan, *([] if init_from is None else [init_from])])
+    check_new(out)
     from microgan.commands.train import train
     from microgan.gan.config import TrainConfig
 
@@ -57,7 +66,7 @@ def train_command(
     words = f"{result['steps']} steps in {result['seconds'] / 60:.1f} minutes"
     if result["kept"]:
         words += f"; kept: step {result['kept']['step']:.0f}, score {result['kept']['score']:.2f}"
-    print_result(result, f"{words}; written to {out}", as_json)
+    print_result(result, f"{words}; written to {escaped(out)}", as_json)
 
 
 @app.command("sample")
@@ -104,9 +113,10 @@ def sample_command(
             raise UserError(
                 option, "without --repair", "needs --repair REFERENCE, as only then images are judged"
             )
-    check_paths([] if repair is None else [repair], out=(out, *TIFF))
-    refuse_inputs("--out", out, [Path(model)])
+    of_model = [Path(model)] if Path(model).exists() else []  # else it is a name, or missing
+    check_paths([*of_model, *([] if repair is None else [repair])], out=(out, *TIFF))
     refuse_inputs("--out", out.with_suffix(".json"), [] if repair is None else [repair])  # its card
+    refuse_links("--out", out.with_suffix(".json"))
     from microgan.commands.images import ReferenceFile
     from microgan.commands.sample import Repair, sample
     from microgan.core.domain import Domain
@@ -117,11 +127,13 @@ def sample_command(
     if repair is not None:
         asked = Repair(ReferenceFile(repair, allow_own_rules), RepairConfig(rounds=rounds))
     result = sample(model, SampleConfig(count=count, seed=seed), Domain(size, periodic), out, asked)
-    words = f"{counted(count, 'image')} of {size[0]} x {size[1]} px written to {out}"
+    words = f"{counted(count, 'image')} of {size[0]} x {size[1]} px written to {escaped(out)}"
     repaired = result["repaired"]
     if repaired:
         verb = "is" if repaired["valid"] == 1 else "are"
         valid = f"{repaired['valid']} {verb} valid as a whole"
+        if repaired["valid_by_stricter_limit"] != repaired["valid"]:
+            valid += f" ({repaired['valid_by_stricter_limit']} by the stricter limit of overlap in repair)"
         words += f"; {valid}, {repaired['changed']:.1%} of the latent is new"
     print_result(result, words, as_json)
     if strict and repaired and repaired["valid"] < count:
@@ -140,6 +152,12 @@ def validate_command(
     grey_scale: GreyScale = "scan",
     periodic: Periodic = False,
     allow_own_rules: AllowOwnRules = False,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if an image is invalid.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -151,20 +169,35 @@ def validate_command(
     check_paths([*images, reference], out=(out, ".csv"), keep=(keep, *TIFF), overlay=(overlay,))
     if keep is not None:
         refuse_inputs("--keep", keep.with_suffix(".json"), [reference])  # its card
+        refuse_links("--keep", keep.with_suffix(".json"))
     from microgan.commands.images import ReferenceFile
     from microgan.commands.validate import validate
+    from microgan.scan.config import Reading
 
     rules = ReferenceFile(reference, allow_own_rules)
-    result = validate(images, rules, grey_scale, periodic, out=out, overlay=overlay, keep=keep)
+    reading = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    read = Reading.from_mapping(reading, "scan")
+    result = validate(images, rules, grey_scale, periodic, out=out, overlay=overlay, keep=keep, reading=read)
     valid = f"{result['valid']} of {counted(result['images'], 'image')}"
     most = ", ".join(f"{name} {count}" for name, count in list(result["rejected_by"].items())[:3])
     words = f"{valid} valid ({result['pass_rate']:.1%}){most and f', rejected for {most}'}"
-    words += f"; verdicts written to {out}"
+    words += f"; verdicts written to {escaped(out)}"
     if result["large"]:
         large = f"{counted(result['large'], 'image')} larger than a window"
         words += f"; {large}: measures left empty, as those are of windows"
     if keep is not None:
-        kept = f"valid images to {keep}" if result["valid"] else f"none is valid: {keep} was not written"
+        kept = (
+            f"valid images to {escaped(keep)}"
+            if result["valid"]
+            else f"none is valid: {escaped(keep)} was not written"
+        )
         words += f", {kept}"
     print_result(result, words, as_json)
     if strict and result["valid"] < result["images"]:
@@ -182,6 +215,12 @@ def compare_command(
     seed: Seed = 0,
     grey_scale: GreyScale = "scan",
     allow_own_rules: AllowOwnRules = False,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a descriptor differs.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -194,10 +233,20 @@ def compare_command(
     from microgan.commands.images import ReferenceFile
     from microgan.evaluation.homogenisation import PropertiesConfig
     from microgan.evaluation.real_statistics import FidelityConfig
+    from microgan.scan.config import Reading
 
     rules = ReferenceFile(reference, allow_own_rules)
     config, properties = FidelityConfig(seed=seed), PropertiesConfig(count=solve)
-    result = compare(images, real, rules, grey_scale, config, properties, out=out, plot=plot)
+    reading = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    read = Reading.from_mapping(reading, "scan")
+    result = compare(images, real, rules, grey_scale, config, properties, out=out, plot=plot, reading=read)
     print_result(result, in_words(result), as_json)
     if strict and result["differing"]:
         raise typer.Exit(1)
@@ -254,6 +303,12 @@ def export_command(
         bool | None,
         typer.Option(help="Whether opposite borders fit together. Default: as in the samples' card, or not."),
     ] = None,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
     allow_own_rules: AllowOwnRules = False,
     as_json: Json = False,
 ) -> None:
@@ -267,6 +322,7 @@ def export_command(
     from microgan.commands.export import export, in_words, materials_of
     from microgan.commands.images import ReferenceFile
     from microgan.exporters.export import ExportConfig
+    from microgan.scan.config import Reading
 
     values = {
         "formats": format,
@@ -282,5 +338,14 @@ def export_command(
     config = ExportConfig.from_mapping(values, "export")
     rules = None if reference is None else ReferenceFile(reference, allow_own_rules)
     elastic = materials_of(disc_material, matrix_material, config.phases, config.formats)
-    result = export(images, rules, grey_scale, periodic, out, config, elastic)
+    reading = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    read = Reading.from_mapping(reading, "scan")
+    result = export(images, rules, grey_scale, periodic, out, config, elastic, read)
     print_result(result, in_words(result), as_json)

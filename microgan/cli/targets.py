@@ -1,5 +1,6 @@
 """What a command may not write: a file that it reads, also through a link or another spelling of its path."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -36,6 +37,38 @@ def refuse_inputs(option: str, target: Path, read: Iterable[Path]) -> None:
                 raise UserError(option, target, f"holds {path}: {rule}")
         elif any(target.samefile(file) for file in _files_of(path)):
             raise UserError(option, target, rule)
+
+
+def refuse_links(option: str, target: Path) -> None:
+    """Refuse to write in the place of a link, which would be lost, with what it is for: a larger disk, say.
+
+    What it leads to is not written either: it may be in DVC's cache, of which all versions would change.
+
+    Raises
+    ------
+    UserError
+        Names what the link leads to.
+    """
+    if target.is_symlink():
+        rule = f"is a link, which would be replaced: name {target.readlink()} itself, or remove the link"
+        raise UserError(option, target, rule)
+
+
+def refuse_misplaced(option: str, target: Path, *, is_folder: bool) -> None:
+    """Refuse a file in the place of a folder, a folder in that of a file, and anything inside of a file.
+
+    Raises
+    ------
+    UserError
+        Names what is there.
+    """
+    if not is_folder and target.is_dir():
+        raise UserError(option, target, "is a folder: must be the name of a file")
+    if is_folder and target.is_file():
+        raise UserError(option, target, "is a file: must be the name of a folder")
+    there = next(parent for parent in target.absolute().parents if os.path.lexists(parent))
+    if not there.is_dir():
+        raise UserError(option, target, f"must be in a folder, and {there.name} is none")
 
 
 def refuse_folder_of_images(option: str, target: Path, read: Iterable[Path]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from microgan.commands.images import ReferenceFile, must_be_named, must_be_window, written
-from microgan.core.errors import UserError
+from microgan.core.atomic import atomic_together
+from microgan.core.errors import UserError, escaped
 from microgan.core.json_files import write_json
 from microgan.detection.detect import detect_all
 from microgan.evaluation import fidelity
@@ -15,6 +16,7 @@ from microgan.evaluation.descriptors import DESCRIPTORS, Descriptor
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages
 from microgan.report.figures.curves import descriptor_sheet
+from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import stack
 from microgan.scan.planes import to_unit_range
@@ -36,6 +38,7 @@ def compare(
     *,
     out: Path | None = None,
     plot: Path | None = None,
+    reading: Reading = AS_IT_SAYS,
 ) -> dict[str, Any]:
     """Compare two sets of images, and write the figures to ``out`` and the curves to ``plot``."""
     must_be_named("--out", out, ".json")
@@ -44,13 +47,13 @@ def compare(
         raise UserError(real, "is the first set too", "must be another file or folder")
     reference = reference_file.load()
 
-    sets = {path: stack([path]) for path in (images, real)}
+    sets = {path: stack([path], reading) for path in (images, real)}
     for names, pages in sets.values():
         must_be_window(names[0], pages.shape[1:], reference.window_px, reference_file)
 
     def measured(path: Path) -> MeasuredImages:
         pages = sets[path][1]
-        window = intensity_window([path], reference.scan, grey_scale)
+        window = intensity_window([path], reference.scan, grey_scale, reading)
         grey = torch.from_numpy(to_unit_range(pages, window))[:, None]
         circles = detect_all(grey, reference.detector)
         return MeasuredImages.of(grey, circles, reference, config, properties)
@@ -65,14 +68,15 @@ def compare(
         ],
         "n": {str(images): len(samples.structure), str(real): len(held_out.structure)},
     }
-    if out is not None:
-        write_json(out, figures)
-    if plot is not None:
-        structures = {"held_out": held_out.structure, "after": samples.structure}
-        tables = fidelity.curves(structures, comparison.envelopes)
-        voxel_um = reference.scan.voxel_size_um
-        first, second = (images.name, real.name) if images.name != real.name else (str(images), str(real))
-        descriptor_sheet({first: tables}, DESCRIPTORS, voxel_um, plot, compared_with=second)
+    with atomic_together([path for path in (out, plot) if path is not None]) as drafts:
+        if out is not None:
+            write_json(drafts[0], figures)
+        if plot is not None:
+            structures = {"held_out": held_out.structure, "after": samples.structure}
+            tables = fidelity.curves(structures, comparison.envelopes)
+            voxel_um = reference.scan.voxel_size_um
+            first, second = (images.name, real.name) if images.name != real.name else (str(images), str(real))
+            descriptor_sheet({first: tables}, DESCRIPTORS, voxel_um, drafts[-1], compared_with=second)
     return {"files": written(figures=out, plot=plot), **figures}
 
 
@@ -88,7 +92,8 @@ def in_words(figures: Mapping[str, Any]) -> str:
     first, second = figures["n"]
     return "\n".join(
         [
-            f"{first} ({figures['n'][first]} images) against {second} ({figures['n'][second]} images)",
+            f"{escaped(first)} ({figures['n'][first]} images) "
+            f"against {escaped(second)} ({figures['n'][second]} images)",
             *lines,
             ERROR_IN_WORDS,
             f"tested together, at {fidelity.LEVEL:.0%} in all: {counted_ones or 'none'}",

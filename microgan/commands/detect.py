@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from microgan.commands.images import magnification, must_be_named, overlay_name, written
+from microgan.commands.images import magnification, must_be_named, overlay_name, overlays_in, written
 from microgan.core.errors import UserError
+from microgan.core.files import atomic
 from microgan.core.notes import warn
 from microgan.core.tables import write_csv
 from microgan.detection.circles import Circles
@@ -16,6 +17,7 @@ from microgan.detection.detect import detect as detect_discs
 from microgan.detection.detector import Detector, check_band_fits
 from microgan.inspection.proposal import other_polarity_is_better
 from microgan.report.figures.windows import circle_overlay
+from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.field_of_view import specimen
 from microgan.scan.images import batches, stretch
 from microgan.validity.usefulness import radius_doubts
@@ -24,16 +26,22 @@ PATCH_PX = 256  # side of the part in which the other polarity is tried
 FEWEST_DISCS = 50  # from which on the distribution of their radii says something
 
 
-def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path | None) -> dict[str, Any]:
+def detect(
+    images: Sequence[Path],
+    detector: Detector,
+    out: Path,
+    overlay: Path | None,
+    reading: Reading = AS_IT_SAYS,
+) -> dict[str, Any]:
     """Find the discs of images, and draw their circles into pictures in the folder ``overlay``."""
     must_be_named("--out", out, ".csv")
     pages = discs = 0
     is_other_polarity = False
     radii: list[np.ndarray] = []
 
-    def rows() -> Iterator[tuple[object, ...]]:
+    def rows(pictures: Path | None) -> Iterator[tuple[object, ...]]:
         nonlocal pages, discs, is_other_polarity
-        for names, batch in batches(images, "detect", with_outside=True):
+        for names, batch in batches(images, "detect", reading=reading, with_outside=True):
             check_band_fits(detector.radius_px, batch.shape[1:], "--radius")
             inside = [specimen(page) for page in batch]
             _must_show_something(names, batch, inside)
@@ -41,8 +49,8 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
             detected = detect_discs(torch.from_numpy(grey)[:, None], detector)
             for name, image, mask, all_circles in zip(names, grey, inside, detected, strict=True):
                 circles = _centred_in(all_circles, mask)
-                if overlay is not None:
-                    picture = overlay / overlay_name(pages, name)
+                if pictures is not None:
+                    picture = pictures / overlay_name(pages, name)
                     circle_overlay(image, circles, picture, magnification(image))
                 if not pages:
                     is_other_polarity = _warn_of_other_polarity(name, image, mask, detector)
@@ -50,7 +58,8 @@ def detect(images: Sequence[Path], detector: Detector, out: Path, overlay: Path 
                 radii.append(circles.radius_px)
                 yield from ((name, *(round(float(value), 4) for value in row)) for row in circles.table())
 
-    write_csv(out, ("image", "row", "col", "radius", "score"), rows())
+    with atomic(out) as table, overlays_in(overlay) as pictures:
+        write_csv(table, ("image", "row", "col", "radius", "score"), rows(pictures))
     if discs >= FEWEST_DISCS and not is_other_polarity:  # radii of what are no discs say nothing
         for doubt in radius_doubts(np.concatenate(radii), detector.radius_px):
             warn(f"--radius: {doubt.removeprefix('radius_px: ')}")

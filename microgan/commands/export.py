@@ -8,16 +8,17 @@ import numpy as np
 import torch
 
 from microgan.commands.images import ReferenceFile, must_contain_window, must_have_effect, written
-from microgan.core.errors import UserError
+from microgan.core.errors import UserError, escaped
 from microgan.core.json_files import read_json
 from microgan.core.notes import warn
 from microgan.core.words import counted
 from microgan.evaluation.homogenisation import MATERIALS, PhaseProperties
-from microgan.exporters.export import FORMATS, ExportConfig
+from microgan.exporters.export import MESHES, ExportConfig
 from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
 from microgan.exporters.structure import Elastic
 from microgan.samples.card import SampleCard, source_of
+from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import image_files, stack, voxel_size_um
 from microgan.scan.planes import to_unit_range
@@ -26,7 +27,6 @@ from microgan.validity.large_images import judge_any_size
 # Of export.json, printed with --json.
 FIGURES = ("structures", "judged", "judged_valid", "rows", "cols", "voxel_size_um", "length_unit")
 EXTRUDED = {"vti", "vtk", "hdf5", "nrrd", "inp"}  # formats that have planes
-MESHES = {name for name, format in FORMATS.items() if format.is_mesh}
 WITH_MATERIALS = {"inp"}
 DEFAULT_CONDUCTIVITY = {"conductivity_w_mk": 1.0}  # which no format holds
 SEAM = 1.5  # step of grey values from one border to the opposite over that between neighbours: no seam
@@ -40,6 +40,7 @@ def export(
     out: Path,
     config: ExportConfig,
     materials: Mapping[str, Elastic] | None = None,
+    reading: Reading = AS_IT_SAYS,
 ) -> dict[str, Any]:
     """Write images as files that solvers read.
 
@@ -48,7 +49,7 @@ def export(
     images' files, then the reference.
     """
     _options_must_have_effect(config, reference_file, grey_scale)
-    names, pages = stack(images)
+    names, pages = stack(images, reading)
     cards = {path: SampleCard.beside(path) for path in image_files(images)}
     if periodic is None:
         periodic = bool(_common_value("periodic", cards))
@@ -61,14 +62,14 @@ def export(
     }
     reference = None if reference_file is None else reference_file.load()
     config = _with_voxel_size(
-        config, images, cards, None if reference is None else reference.scan.voxel_size_um
+        config, images, cards, None if reference is None else reference.scan.voxel_size_um, reading
     )
     if reference is None or reference_file is None:
         phase = _phase_of(pages, ", ".join(map(str, images)))
         inputs = ExportInput(phase, sources=names, periodic=periodic)
     else:
         must_contain_window(names[0], pages[0].shape, reference.window_px, reference_file)
-        window = intensity_window(images, reference.scan, grey_scale)
+        window = intensity_window(images, reference.scan, grey_scale, reading)
         grey = torch.from_numpy(to_unit_range(pages, window))[:, None]
         verdicts = judge_any_size(grey, reference, periodic, progress=False)
         provenance |= {"reference_sha256": reference_file.sha256, "intensity_window": window}
@@ -136,7 +137,7 @@ def _needs(formats: Iterable[str]) -> str:
 
 def in_words(figures: Mapping[str, Any]) -> str:
     """Return one line: how many were written, and how many were judged valid."""
-    structures, folder = figures["structures"], figures["files"]["folder"]
+    structures, folder = figures["structures"], escaped(figures["files"]["folder"])
     judged, valid = figures["judged"], figures["judged_valid"]
     if not judged:
         return f"{counted(structures, 'structure')} written to {folder}"
@@ -150,13 +151,15 @@ def _with_voxel_size(
     images: Sequence[Path],
     cards: Mapping[Path, SampleCard | None],
     of_reference_um: float | None,
+    reading: Reading,
 ) -> ExportConfig:
     """Take the voxel size that stands nearest to the images, and say where others contradict it."""
     given_um = config.voxel_size_um
     stated = {
         "--voxel-size-um": given_um,
         "the sample's card": None if given_um else _common_value("voxel_size_um", cards),
-        f"{images[0]}": voxel_size_um(images) if given_um is None else _first_voxel_size_um(images),
+        # with --voxel-size-um, one for all, the files may differ
+        f"{images[0]}": voxel_size_um(images if given_um is None else image_files(images)[:1], reading),
         "the reference": of_reference_um,
     }
     known = {name: size for name, size in stated.items() if size is not None}
@@ -167,11 +170,6 @@ def _with_voxel_size(
         if abs(other_um - size_um) > 0.01 * size_um:
             warn(f"voxel size: {size_um:g} um, as {used} says; {name} says {other_um:g} um")
     return config.or_voxel_size(size_um)
-
-
-def _first_voxel_size_um(images: Sequence[Path]) -> float | None:
-    """Return the voxel size of the first file: others may differ, as the user has given one for all."""
-    return voxel_size_um(image_files(images)[:1])
 
 
 def _borders_fit(pages: np.ndarray) -> bool:

@@ -1,11 +1,13 @@
 """What several commands share: the reference as a file, sizes of images, names of overlays."""
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from microgan.core.atomic import files_into
 from microgan.core.errors import UserError
 from microgan.core.files import file_sha256
 from microgan.core.notes import warn
@@ -88,6 +90,11 @@ def written(**files: Path | None) -> dict[str, str]:
 def overlay_name(number: int, page: str) -> str:
     """Name the overlay of a page: its number first, as files of several folders may have one name."""
     return f"{number:05d}_{re.sub(r'[^A-Za-z0-9_-]+', '_', Path(page).name).strip('_')}.png"
+
+
+def overlays_in(folder: Path | None) -> AbstractContextManager[Path | None]:
+    """Return a context of a folder whose pictures all come into ``folder`` at the end; none without one."""
+    return nullcontext() if folder is None else files_into(folder)
 
 
 def magnification(image: np.ndarray) -> int:

@@ -1,6 +1,5 @@
 """`microgan inspect`: what a scan is, how it may be read, and its entry in params.yaml."""
 
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +8,15 @@ from typing import Any, Literal
 import numpy as np
 
 from microgan.commands.images import must_be_named, written
-from microgan.core.errors import UserError
+from microgan.core.atomic import atomic_together
+from microgan.core.errors import UserError, escaped
 from microgan.core.files import atomic, free_bytes
 from microgan.core.notes import warn
 from microgan.core.words import counted, in_bytes
 from microgan.inspection.entry import add_entry, entry_of, must_be_free
 from microgan.inspection.inspection import Inspection
 from microgan.inspection.inspection import inspect as inspect_scan
+from microgan.inspection.params_file import params_text, window_px_in
 from microgan.report.figures.proposal import proposal_figure
 from microgan.scan.config import ScanConfig
 from microgan.scan.formats.zarr import is_zarr
@@ -43,9 +44,10 @@ def inspect(
     inspection = inspect_scan(path, options, _window_px(), polarity, radius_px)
     for warning in inspection.warnings:
         warn(warning)
-    if picture is not None:
-        proposal_figure(inspection.proposal, picture)
-    added = None if add is None else _add(add, inspection)
+    with atomic_together([] if picture is None else [picture]) as drafts:
+        for draft in drafts:
+            proposal_figure(inspection.proposal, draft)
+        added = None if add is None else _add(add, inspection)
     return {"files": written(picture=picture), **figures_of(inspection), "added": added}
 
 
@@ -84,7 +86,7 @@ def in_words(figures: Mapping[str, Any]) -> str:
     size_um = figures["voxel_size_um"]
     read = ", ".join(map(str, figures["planes_read"]))
     lines = {
-        "scan": f"{figures['path']}, {counted(figures['number_of_files'], 'file')}",
+        "scan": f"{escaped(figures['path'])}, {counted(figures['number_of_files'], 'file')}",
         "planes": f"{counted(planes, 'plane')} of {rows} x {cols} px, {figures['dtype']}",
         "voxel size": "unknown; state it with --voxel-size-um"
         if size_um is None
@@ -100,7 +102,7 @@ def in_words(figures: Mapping[str, Any]) -> str:
     text = [f"{name + ':':15}{words}" for name, words in lines.items()]
     text += [f"{'doubt:':15}{doubt}" for doubt in figures["doubts"]]
     if figures["files"]:
-        text.append(f"{'picture:':15}{figures['files']['picture']}")
+        text.append(f"{'picture:':15}{escaped(figures['files']['picture'])}")
     added = figures["added"]
     if added is not None:
         copied = f"; {added['copied']} copied to {added['folder']}" if added["copied"] else ""
@@ -134,9 +136,8 @@ def _split_in_words(figures: Mapping[str, Any]) -> str:
 
 def _window_px() -> int:
     """Return the side of windows that params.yaml names, where there is one."""
-    text = PARAMS.read_text(encoding="utf-8") if PARAMS.is_file() else ""
-    match = re.search(r"(?m)^window_px:[ \t]*(\d+)", text)
-    return int(match[1]) if match else WINDOW_PX
+    side_px = window_px_in(params_text(PARAMS), PARAMS) if PARAMS.is_file() else None
+    return WINDOW_PX if side_px is None else side_px
 
 
 # Into the project --------------------------------------------------------------------------------------

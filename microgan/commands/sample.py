@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from microgan.commands.images import TIFF, ReferenceFile, must_be_named, written
+from microgan.core.atomic import atomic_together
 from microgan.core.domain import Domain
 from microgan.core.files import write_tiff_in_bands
 from microgan.core.notes import warn
@@ -20,6 +21,7 @@ from microgan.samples.card import SampleCard, SampleConfig, card_path, must_be_f
 from microgan.samples.model_store import model_folder
 from microgan.samples.repair import RepairConfig, Repaired, sample_and_repair
 from microgan.scan.planes import ScanInfo
+from microgan.validity.large_images import judge_any_size
 
 # Of the card, printed with --json.
 FIGURES = ("count", "rows", "cols", "seed", "periodic", "voxel_size_um", "repaired", "weights_sha256")
@@ -48,12 +50,13 @@ def sample(
         side = f"{learnt_px} x {learnt_px} px, the windows that the generator has learnt"
         warn(f"--size: {given} is smaller than {side}: no rule judges such images")
     repaired = None
-    if repair is None:
-        sample_to_tiff(generator, out, info, config.count, domain, config.seed)
-    else:
-        repaired = _sample_repaired(generator, info, config, domain, out, repair)
-    card = SampleCard.of(out, about, config, domain, repaired=repaired)
-    card.write(card_path(out))
+    with atomic_together([out, card_path(out)]) as (images, card_file):
+        if repair is None:
+            sample_to_tiff(generator, images, info, config.count, domain, config.seed)
+        else:
+            repaired = _sample_repaired(generator, info, config, domain, images, repair)
+        card = SampleCard.of(images, about, config, domain, repaired=repaired)
+        card.write(card_file)
     figures = card.model_dump()
     return {
         "files": written(images=out, card=card_path(out)),
@@ -64,26 +67,33 @@ def sample(
 def _sample_repaired(
     generator: Generator, info: ScanInfo, config: SampleConfig, domain: Domain, out: Path, repair: Repair
 ) -> dict[str, Any]:
-    """Write repaired images as they are drawn; return how many are valid, and means of what repair does."""
+    """Write repaired images as they are drawn; return how many are valid, and means of what repair does.
+
+    Repair aims at a stricter limit of the overlap. Whether an image is valid, the reference itself says, as
+    `microgan validate` does.
+    """
+    reference = repair.reference.load()
     draw = partial(
         sample_and_repair,
         generator,
         config.seed,
         domain=domain,
-        reference=repair.reference.load(),
+        reference=reference,
         config=repair.config,
         as_stored=lambda images: torch.from_numpy(info.normalise(info.denormalise(images.numpy()))),
     )
     results: list[dict[str, float]] = []
-    valid = 0
+    valid = strictly_valid = 0
 
     def bands() -> Iterator[np.ndarray]:
-        nonlocal valid
+        nonlocal valid, strictly_valid
         for index in range(config.count):
             repaired: Repaired = draw(index)
             yield info.denormalise(repaired.image[0, 0].numpy())
-            results.append(repaired.figures())
-            valid += repaired.after.valid
+            (verdict,) = judge_any_size(repaired.image, reference, domain.periodic, progress=False)
+            results.append({**repaired.figures(), "invalid_windows_after": verdict.invalid_windows})
+            valid += verdict.valid
+            strictly_valid += repaired.after.valid
 
     shape = (config.count, *domain.size_px)
     write_tiff_in_bands(out, bands(), shape, np.dtype(info.dtype), info.voxel_size_um)
@@ -92,5 +102,6 @@ def _sample_repaired(
         "reference_sha256": repair.reference.sha256,
         "most_rounds": repair.config.rounds,
         "valid": valid,
+        "valid_by_stricter_limit": strictly_valid,
         **means,
     }

@@ -39,10 +39,13 @@ def atomic(path: str | Path, durable: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_together(paths: Sequence[str | Path], durable: bool = False) -> Iterator[list[Path]]:
+def atomic_together(
+    paths: Sequence[str | Path], durable: bool = False, may_lack: bool = False
+) -> Iterator[list[Path]]:
     """Yield temporary paths that replace ``paths`` together, or not at all; see `atomic`.
 
-    Ctrl-C and SIGTERM wait until all are in place.
+    Ctrl-C and SIGTERM wait until all are in place. Where they ``may_lack``, one that was not made leaves what
+    is at its place.
     """
     with ExitStack() as stack:
         drafts: list[_Draft] = []
@@ -50,6 +53,8 @@ def atomic_together(paths: Sequence[str | Path], durable: bool = False) -> Itera
             for path in paths:
                 drafts.append(stack.enter_context(_draft(Path(path))))
             yield [draft.path for draft in drafts]
+            if may_lack:
+                drafts = [draft for draft in drafts if os.path.lexists(draft.path)]
             if durable:
                 for draft in drafts:
                     _flush(draft.path)
@@ -59,6 +64,36 @@ def atomic_together(paths: Sequence[str | Path], durable: bool = False) -> Itera
                     _flush_entry(draft.place.parent)
         except OSError as error:
             if (named := _named(error, paths, drafts)) is error:
+                raise
+            raise named from error
+        except UserError as error:
+            where, value, rule = error.args
+            for draft in drafts:
+                if where in (draft.path, str(draft.path)):
+                    raise UserError(draft.place, value, rule) from error
+            raise
+
+
+@contextmanager
+def files_into(folder: str | Path) -> Iterator[Path]:
+    """Yield an empty folder whose files are moved into ``folder`` together at the end; others there stay."""
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    with _draft(Path(os.path.realpath(place))) as draft:
+        try:
+            draft.path.mkdir()
+            yield draft.path
+            files = sorted(draft.path.iterdir())
+            for name in (file.name for file in files):
+                if (place / name).is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place / name))
+            with signals_held():
+                draft.place.mkdir(exist_ok=True)
+                for file in files:
+                    file.replace(place / file.name)
+        except OSError as error:
+            if (named := _named(error, [place], [draft])) is error:
                 raise
             raise named from error
 

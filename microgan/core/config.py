@@ -1,13 +1,24 @@
 """The base of every parameter class. Each class lives beside the code that it configures."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from microgan.core.errors import UserError, shortened, shortened_name
 
 LONGEST_VALUE = 80  # characters of a value in an error
+VOXEL_UM = (1e-5, 1e6)  # sides of a pixel, um: from a tenth of an atom to a metre
+
+
+def _is_voxel_size(side_um: float) -> float:
+    least, most = VOXEL_UM
+    if not least <= side_um <= most:
+        raise ValueError(f"must be from {least:g} to {most:g} um: is it in another unit?")
+    return side_um
+
+
+VoxelSizeUm = Annotated[float, AfterValidator(_is_voxel_size)]  # wherever a voxel size is stated
 
 
 class Config(BaseModel):
@@ -38,7 +49,7 @@ class Config(BaseModel):
         if not isinstance(values, Mapping | None):
             raise UserError(where, shortened(values, LONGEST_VALUE), "must be a section of named values")
         try:
-            return cls.model_validate(dict(values or {}))
+            config = cls.model_validate(dict(values or {}))
         except ValidationError as error:
             first = error.errors()[0]
             path = ".".join([where, *(shortened_name(part) for part in first["loc"])])
@@ -48,6 +59,25 @@ class Config(BaseModel):
                 rule = f"unknown parameter, known are {', '.join(sorted(cls.model_fields))}"
             value = "missing" if first["type"] == "missing" else _in_words(first["input"])
             raise UserError(path, value, rule) from None
+        if (place := _truth_as_number(values or {}, config)) is not None:
+            raise UserError(".".join([where, *place]), "true or false", "must be a number")
+        return config
+
+
+def _truth_as_number(given: object, taken: object) -> list[str] | None:
+    """Return where a truth value was taken for 1 or 0; none where it was not."""
+    if isinstance(given, bool):
+        return None if isinstance(taken, bool) or not isinstance(taken, int | float) else []
+    inner: list[tuple[object, object, object]] = []
+    if isinstance(given, Mapping):
+        fields = taken if isinstance(taken, Mapping) else vars(taken) if isinstance(taken, BaseModel) else {}
+        inner = [(name, value, fields.get(name)) for name, value in given.items()]
+    elif isinstance(given, list | tuple) and isinstance(taken, list | tuple) and len(given) == len(taken):
+        inner = [(index, *pair) for index, pair in enumerate(zip(given, taken, strict=True))]
+    for name, value, read in inner:
+        if (place := _truth_as_number(value, read)) is not None:
+            return [shortened_name(name), *place]
+    return None
 
 
 def _in_words(value: object) -> str:

@@ -2,6 +2,24 @@
 
 from dataclasses import dataclass
 
+from microgan.core.errors import UserError
+
+WINDOW_PX = (16, 1024)  # smallest and largest side of a window
+
+
+def must_be_window_px(where: object, side: object) -> int:
+    """Return the side of a window, px, if it is one.
+
+    Raises
+    ------
+    UserError
+        If it is no multiple of 8 or out of range.
+    """
+    least, most = WINDOW_PX
+    if type(side) is not int or not least <= side <= most or side % 8:
+        raise UserError(where, side, f"must be a multiple of 8, from {least} to {most}")
+    return side
+
 
 @dataclass(frozen=True)
 class Domain:

@@ -77,7 +77,18 @@ def printable(text: str) -> str:
     """Return ``text`` as one line of bounded length without what a terminal would take for a command."""
     line = " ".join(text.split())
     line = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 4]} ..."
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    return escaped(line)
+
+
+def escaped(text: object) -> str:
+    r"""Return text without what would begin a line or be a command to a terminal: ``\n``, ``\x1b``.
+
+    Examples
+    --------
+    >>> print(escaped("a\nb  c"))
+    a\nb  c
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
 
 
 def memory_is_full(error: BaseException) -> str | None:

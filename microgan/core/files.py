@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ from microgan.core.errors import UserError
 from microgan.core.words import in_bytes
 
 SHA256 = "^[0-9a-f]{64}$"  # of a digest as JSON holds it
+LARGEST_TEXT_BYTES = 1 << 28  # of JSON and YAML: the largest, of planes by the thousand, have some megabytes
+LARGEST_RATIONAL = 2**32 - 1  # of a tag of TIFF
 BIGTIFF_BYTES = 1 << 26  # of grey values: 8192 x 8192 of one byte
 
 
@@ -72,6 +75,38 @@ def write_tiff_in_bands(
         writer.write(chunks, shape=shape, dtype=native, **_tags(voxel_size_um))
 
 
+def must_be_regular(path: str | Path) -> None:
+    """Refuse a device, a pipe or a folder, of which reading would wait or never end.
+
+    Raises
+    ------
+    UserError
+        If there is something at ``path`` that is no file; a missing one is left to who opens it.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        if Path(path).is_dir():
+            raise UserError(path, "is a folder", "must be a file")
+        rule = "must be a file: save what comes out of it as one"
+        raise UserError(path, "is a device or a pipe", rule)
+
+
+def read_small(path: str | Path) -> bytes:
+    """Return the bytes of a file of text, of which none is large.
+
+    Raises
+    ------
+    UserError
+        If it is no file, or has more than `LARGEST_TEXT_BYTES`.
+    """
+    must_be_regular(path)
+    with Path(path).open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > LARGEST_TEXT_BYTES:
+            rule = f"must be of at most {in_bytes(LARGEST_TEXT_BYTES)}: is it another file?"
+            raise UserError(path, in_bytes(size), rule)
+        return stream.read(size + 1)
+
+
 def free_bytes(path: Path) -> int:
     """Return how much room there is for a file or folder that may not be there yet."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -94,14 +129,15 @@ def _must_have_room(path: Path, size_bytes: int) -> None:
 
 def _tags(voxel_size_um: float | None) -> dict[str, Any]:
     tags: dict[str, Any] = {"photometric": "minisblack"}
-    if voxel_size_um is not None:
-        pixels_per_cm = 1e4 / voxel_size_um
+    pixels_per_cm = 1e4 / voxel_size_um if voxel_size_um else 0.0
+    if 0 < pixels_per_cm < LARGEST_RATIONAL:  # of pixels finer than that a tag can state no size
         tags |= {"resolution": (pixels_per_cm, pixels_per_cm), "resolutionunit": "CENTIMETER"}
     return tags
 
 
 def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hex digits, the same as ``sha256sum`` prints."""
+    must_be_regular(path)
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -115,6 +151,7 @@ def fingerprint(*parts: bytes | str | Path) -> str:
     sha = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
+            must_be_regular(part)
             with part.open("rb") as stream:
                 while chunk := stream.read(1 << 20):
                     sha.update(chunk)

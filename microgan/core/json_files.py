@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from microgan.core.errors import UserError, one_line, shortened, shortened_name
-from microgan.core.files import atomic
+from microgan.core.files import atomic, read_small
 from microgan.core.notes import warn
 
 T = TypeVar("T")
@@ -31,15 +32,19 @@ def read_json(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If the file is missing or broken, or has what no file of microgan has: NaN and infinity, numbers of
-        more than 64 bits, more than `DEEPEST` objects and lists inside of each other.
+        If the file is missing or broken, no file but a pipe or a device, or has what no file of microgan
+        has: NaN and infinity, numbers of more than 64 bits, a name twice in an object, more than `DEEPEST`
+        objects and lists inside of each other.
     """
     try:
-        content = json.loads(Path(path).read_bytes(), object_hook=lambda fields: _Fields(path, fields))
+        text = read_small(path)
+        content = json.loads(text, object_pairs_hook=lambda pairs: _Fields(path, pairs))
     except FileNotFoundError:
         raise UserError(path, "missing", "file must exist") from None
     except RecursionError:
         raise UserError(path, "unreadable", "too many brackets inside of each other") from None
+    except UserError:
+        raise
     except (ValueError, OSError) as error:
         raise UserError(path, "unreadable", f"must hold a JSON object ({_reason(error)})") from None
     if not isinstance(content, dict):
@@ -73,8 +78,11 @@ def read_numbers(path: str | Path) -> dict[str, float | None]:
 class _Fields(dict[str, Any]):
     """The fields of a JSON object; one that is missing is told with the file."""
 
-    def __init__(self, path: str | Path, fields: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | Path, fields: Sequence[tuple[str, Any]]) -> None:
         super().__init__(fields)
+        if len(self) < len(fields):
+            twice = next(name for name, count in Counter(name for name, _ in fields).items() if count > 1)
+            raise UserError(f"{path}: {shortened_name(twice)}", "stands there twice", "must be there once")
         self._path = path
 
     def __missing__(self, name: str) -> Any:

@@ -36,6 +36,38 @@ def signals_noted() -> Iterator[Callable[[], int]]:
 
 
 @contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as an error does, so that what is half-written is removed.
+
+    Raises
+    ------
+    SystemExit
+        With the status that a shell gives to a program that the signal ended: 143 and 129.
+    """
+    numbers = [
+        number for number in ENDING if number != signal.SIGINT
+    ]  # of which Python makes an error itself
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # a second one would end the tidying
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    try:
+        for number in before:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def signals_held() -> Iterator[None]:
     """Let signals wait until the end of the block, where they do what they would have done at once."""
     with signals_noted() as received:

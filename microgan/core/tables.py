@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from microgan.core.errors import UserError, one_line, shortened
-from microgan.core.files import atomic
+from microgan.core.files import atomic, must_be_regular
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what begins a formula
 Cell = Callable[[str], Any]  # makes a value of a cell, or raises ValueError with the rule
@@ -114,6 +114,7 @@ def read_table(
 
 
 def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
+    must_be_regular(path)
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             header, *rows = csv.reader(stream, strict=True)

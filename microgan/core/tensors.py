@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from microgan.core.errors import UserError, one_line
+from microgan.core.files import must_be_regular
 
 NUMBERS = (torch.float16, torch.float32, torch.float64, torch.int32, torch.int64, torch.uint8, torch.bool)
 
@@ -39,6 +40,7 @@ def read_tensors(path: Path, rule: str) -> tuple[dict[str, Tensor], dict[str, st
     """
     if not path.exists():
         raise UserError(path, "missing", "file must exist")
+    must_be_regular(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

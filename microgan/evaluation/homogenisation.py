@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from scipy import fft, sparse
 from scipy.sparse.linalg import LinearOperator, cg
 from skfem import Basis, BilinearForm, Element, ElementQuad1, ElementVector, LinearForm, MeshQuad
@@ -39,7 +39,16 @@ from microgan.statistics.phase_descriptors import volume_fraction
 RESIDUAL, MAX_CONTRAST = 1e-6, 1000
 ROUNDING = 1e-13  # forces below this fraction of one pixel's are rounding: a homogeneous image has no others
 
+# What solids have: from a soft gel to beyond diamond, from an aerogel to beyond graphene
+YOUNG_GPA, CONDUCTIVITY_W_MK = (1e-6, 2000.0), (1e-3, 1e4)
+
 Interval = tuple[np.ndarray, np.ndarray]
+
+
+def _within(value: float, limits: tuple[float, float], unit: str) -> float:
+    if not limits[0] <= value <= limits[1]:
+        raise ValueError(f"must be from {limits[0]:g} to {limits[1]:g} {unit}")
+    return value
 
 
 class PhaseProperties(Config):
@@ -49,9 +58,19 @@ class PhaseProperties(Config):
     ratio: the error is of the order of (transverse / axial modulus) x (axial Poisson's ratio)^2.
     """
 
-    young_modulus_gpa: float = Field(gt=0)
+    young_modulus_gpa: float
     poisson_ratio: float = Field(gt=-1, le=0.45)  # near 0.5 bilinear elements lock
-    conductivity_w_mk: float = Field(gt=0)
+    conductivity_w_mk: float
+
+    @field_validator("young_modulus_gpa")
+    @classmethod
+    def _is_in_gpa(cls, modulus: float) -> float:
+        return _within(modulus, YOUNG_GPA, "GPa: is it in Pa or MPa? 1 GPa is 1e9 Pa")
+
+    @field_validator("conductivity_w_mk")
+    @classmethod
+    def _is_in_w_mk(cls, conductivity: float) -> float:
+        return _within(conductivity, CONDUCTIVITY_W_MK, "W/(m K): is it in another unit?")
 
     @property
     def shear_gpa(self) -> float:

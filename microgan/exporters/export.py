@@ -32,7 +32,8 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from microgan import __version__
-from microgan.core.config import Config
+from microgan.core.config import Config, VoxelSizeUm
+from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.core.files import atomic, file_sha256
 from microgan.core.json_files import read_json, write_json
@@ -42,7 +43,7 @@ from microgan.exporters.export_input import ExportInput
 from microgan.exporters.formats.abaqus import ABAQUS
 from microgan.exporters.formats.format import Format, JointFormat
 from microgan.exporters.formats.hdf5 import HDF5
-from microgan.exporters.formats.mesh import ELEMENT_SIZE, LARGEST_SIZE, MSH, VTU
+from microgan.exporters.formats.mesh import ELEMENT_SIZE, LARGEST_SIZE, MSH, VTU, must_be_few_triangles
 from microgan.exporters.formats.nrrd import NRRD
 from microgan.exporters.formats.tables import CSV, JSON
 from microgan.exporters.formats.tiff import TIFF
@@ -65,6 +66,7 @@ FORMATS: dict[str, Format] = {
     "msh": MSH,
     "vtu": VTU,
 }
+MESHES = {name for name, format in FORMATS.items() if format.is_mesh}
 JOINT_FORMATS: dict[str, JointFormat] = {"tiff": TIFF, "csv": CSV, "json": JSON}
 
 
@@ -102,7 +104,7 @@ class ExportConfig(Config):
     formats: Annotated[tuple[FormatName, ...], AfterValidator(_distinct)] = Field(
         default=("vti", "tiff", "csv"), min_length=1
     )
-    voxel_size_um: float | None = Field(default=None, gt=0)
+    voxel_size_um: VoxelSizeUm | None = None
     length_unit: LengthUnit = "um"
     phase_from: Literal["grey", "circles"] = "grey"
     refinement: int = Field(default=1, ge=1, le=64)
@@ -241,6 +243,11 @@ def _check_size(config: ExportConfig, inputs: ExportInput) -> None:
         name = "extrude_voxels" if config.extrude_voxels > 1 else "refinement"
         rule = f"a structure would have {voxels:.1e} voxels, must have at most {MOST_VOXELS:.0e}: lower it"
         raise UserError(f"export.{name}", getattr(config, name), rule)
+    if inputs.circles is not None and any(name in MESHES for name in config.formats):
+        for circles in inputs.circles:
+            must_be_few_triangles(
+                circles, Domain((rows, cols), inputs.periodic), config.element_size, "export.element_size"
+            )
 
 
 def _structure(

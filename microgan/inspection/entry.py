@@ -14,6 +14,7 @@ from microgan.core.errors import UserError
 from microgan.core.files import atomic
 from microgan.core.words import PLAIN_NAME, PLAIN_NAME_RULE
 from microgan.inspection.inspection import Inspection
+from microgan.inspection.params_file import must_be_plain, params_text
 from microgan.scan.config import ScanConfig
 
 # Of the options of reading, those that an entry has only where they differ from the default.
@@ -73,9 +74,8 @@ def add_entry(params: Path, name: str, values: Mapping[str, Any]) -> None:
     UserError
         If the file is missing, has no such section, or has an entry of that name.
     """
-    before = params.read_bytes().decode("utf-8")
-    after = with_entry(before, name, values, params)
-    with atomic(params) as draft:
+    after = with_entry(params_text(params), name, values, params)
+    with atomic(params.resolve()) as draft:  # a link stays one
         draft.write_bytes(after.encode("utf-8"))
 
 
@@ -84,7 +84,7 @@ def must_be_free(params: Path, name: str) -> None:
     must_be_name(name)
     if not params.is_file():
         raise UserError(params, "missing", "--add writes into params.yaml: run it in the project's folder")
-    with_entry(params.read_bytes().decode("utf-8"), name, {}, params)
+    with_entry(params_text(params), name, {}, params)
 
 
 def with_entry(text: str, name: str, values: Mapping[str, Any], where: object) -> str:
@@ -101,6 +101,7 @@ def with_entry(text: str, name: str, values: Mapping[str, Any], where: object) -
     <BLANKLINE>
     seed: 0
     """
+    must_be_plain(text, where)
     newline = "\r\n" if "\r\n" in text else "\n"
     lines = text.split(newline)
     heads = [number for number, line in enumerate(lines) if re.match(r"scans[ \t]*:", line)]

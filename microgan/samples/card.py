@@ -11,11 +11,12 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from microgan import __version__
-from microgan.core.config import Config
+from microgan.core.config import Config, VoxelSizeUm
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.core.files import SHA256, file_sha256
 from microgan.core.json_files import read_json, read_sealed_json, write_sealed_json
+from microgan.core.notes import warn
 
 KIND: Literal["microgan-samples-1"] = "microgan-samples-1"
 OWN_FIELDS = {"kind", "sha256", "weights_sha256", "packing_sha256", "periodic"}  # by which a card is known
@@ -68,7 +69,7 @@ class SampleCard(Config):
     cols: int = Field(ge=1)
     seed: int = Field(ge=0)
     periodic: bool
-    voxel_size_um: float | None = Field(gt=0)
+    voxel_size_um: VoxelSizeUm | None
     repaired: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
     model: dict[str, Any]
@@ -122,7 +123,7 @@ class SampleCard(Config):
         ------
         UserError
             If the card is broken or was changed by hand, or the file has changed since the card was written.
-            A JSON file of another kind is no card.
+            A JSON file of another kind is no card; of the card of a file of another name a warning says so.
         """
         path = card_path(file)
         if path == file or not path.exists() or not _may_be_card(read_json(path)):
@@ -135,7 +136,21 @@ class SampleCard(Config):
             raise UserError(
                 path, "card of another file", f"must be the card of {file.name}; delete it or sample anew"
             )
+        owner = file.with_name(Path(card.file).name)
+        if card_path(owner) != path or not owner.is_file():  # else new.tif has it, beside new.png
+            words = f"is the card of another file, {card.file} (by its SHA-256), and is not used"
+            warn(f"{path}: {words}: if {file.name} has been changed, it is no sample any more")
         return None
+
+    @classmethod
+    def stale_beside(cls, file: Path) -> Path | None:
+        """Return the card beside a finished file where it is that of an earlier file of this name."""
+        path = card_path(file)
+        if not path.is_file() or not _is_card(path):
+            return None
+        content = read_json(path)
+        is_stale = content.get("file") == file.name and content.get("sha256") != file_sha256(file)
+        return path if is_stale else None
 
     @classmethod
     def load(cls, file: Path) -> Self:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from microgan.core.config import Config
+from microgan.core.config import Config, VoxelSizeUm
 from microgan.core.errors import UserError
 from microgan.scan.allowed import LARGEST_PLANE_PX
 from microgan.scan.planes import GREY_DTYPES
@@ -133,19 +133,41 @@ def _numbers(part: list[int] | str, count: int, where: str) -> set[int]:
     return set(planes)
 
 
-class ScanConfig(Config):
-    """How to read one scan, an entry under ``scans:``."""
+class Reading(Config):
+    """How to read a file that does not say all by itself, and what reading may do."""
 
-    path: str = "."
-    planes: str | None = None
-    exclude: tuple[str, ...] = ()
     dataset: str | None = None
     follow_outside: bool = False
     largest_plane_px: int = Field(default=LARGEST_PLANE_PX, ge=1)
     shape: tuple[int, int, int] | None = None
     dtype: str | None = None
     byte_order: Literal["little", "big"] = "little"
-    voxel_size_um: float | None = Field(default=None, gt=0)
+
+    @field_validator("shape")
+    @classmethod
+    def _shape_is_positive(cls, shape: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+        if shape is not None and min(shape) < 1:
+            raise ValueError("planes, rows and columns must be at least 1")
+        return shape
+
+    @field_validator("dtype")
+    @classmethod
+    def _dtype_is_known(cls, dtype: str | None) -> str | None:
+        if dtype is not None and dtype not in GREY_DTYPES:
+            raise ValueError(f"must be one of {', '.join(GREY_DTYPES)}")
+        return dtype
+
+
+AS_IT_SAYS = Reading()  # files that say all by themselves
+
+
+class ScanConfig(Reading):
+    """How to read one scan, an entry under ``scans:``."""
+
+    path: str = "."
+    planes: str | None = None
+    exclude: tuple[str, ...] = ()
+    voxel_size_um: VoxelSizeUm | None = None
     polarity: Literal["bright", "dark"] = "bright"
     radius_px: tuple[float, float]
     region: tuple[int, int, int, int] | None = None
@@ -183,17 +205,3 @@ class ScanConfig(Config):
         if not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError("must be (low, high) with 0 <= low < high <= 100")
         return percentiles
-
-    @field_validator("shape")
-    @classmethod
-    def _shape_is_positive(cls, shape: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
-        if shape is not None and min(shape) < 1:
-            raise ValueError("planes, rows and columns must be at least 1")
-        return shape
-
-    @field_validator("dtype")
-    @classmethod
-    def _dtype_is_known(cls, dtype: str | None) -> str | None:
-        if dtype is not None and dtype not in GREY_DTYPES:
-            raise ValueError(f"must be one of {', '.join(GREY_DTYPES)}")
-        return dtype

@@ -13,6 +13,7 @@ import numpy as np
 
 from microgan.core.errors import UserError
 from microgan.core.notes import warn
+from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.images import image_files
 from microgan.scan.planes import ScanInfo
 from microgan.scan.readers import open_image
@@ -27,7 +28,9 @@ OWN = "for images saved on another scale, --grey-scale own maps their values to 
 DOUBTFUL_OUTSIDE = 0.1  # fraction of the values beyond the window; in the scan itself about 0.01
 
 
-def intensity_window(paths: Sequence[Path], scan: ScanInfo, scale: GreyScale) -> tuple[float, float]:
+def intensity_window(
+    paths: Sequence[Path], scan: ScanInfo, scale: GreyScale, reading: Reading = AS_IT_SAYS
+) -> tuple[float, float]:
     """Return the raw grey values of images that become -1 and 1.
 
     Parameters
@@ -39,6 +42,8 @@ def intensity_window(paths: Sequence[Path], scan: ScanInfo, scale: GreyScale) ->
     scale
         ``scan``: the images must be on the scale of the scan, and its window is returned. ``own``: the 0.5th
         and the 99.5th percentile of the images themselves.
+    reading
+        How to read files that do not say so by themselves.
 
     Raises
     ------
@@ -46,7 +51,7 @@ def intensity_window(paths: Sequence[Path], scan: ScanInfo, scale: GreyScale) ->
         If the images are on another scale than the scan, or all of one value where their own scale is asked
         for.
     """
-    values, dtype = _grey_values(paths)
+    values, dtype = _grey_values(paths, reading)
     if scale == "scan":
         _must_fit(values, dtype, scan, paths)
         return scan.intensity_window
@@ -74,11 +79,11 @@ def _must_fit(values: np.ndarray, dtype: np.dtype, scan: ScanInfo, paths: Sequen
         warn(f"{paths[0]}: {given}: {beyond}; {OWN}")
 
 
-def _grey_values(paths: Sequence[Path]) -> tuple[np.ndarray, np.dtype]:
+def _grey_values(paths: Sequence[Path], reading: Reading) -> tuple[np.ndarray, np.dtype]:
     """Return evenly spaced grey values of all pages, and the type of the first."""
     files, parts, dtypes = image_files(paths), [], []
     for path in files:
-        with open_image(path) as images:
+        with open_image(path, reading) as images:
             dtypes.append(images.dtype)
             pages, rows, cols = images.shape
             step = 1 + len(files) * pages * rows * cols // SAMPLE_VALUES

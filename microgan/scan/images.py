@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from microgan.core.errors import UserError
+from microgan.core.errors import UserError, escaped
 from microgan.core.notes import warn
+from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.field_of_view import must_be_finite, nan_note, nan_outside, without_nan
 from microgan.scan.formats.zarr import is_zarr
 from microgan.scan.readers import open_image
@@ -33,13 +34,17 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     )
 
 
-def pages(paths: Sequence[Path], *, with_outside: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+def pages(
+    paths: Sequence[Path], *, reading: Reading = AS_IT_SAYS, with_outside: bool = False
+) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each page of each file with its name: ``scan.png``, or ``stack.tif[3]`` of several.
 
     Parameters
     ----------
     paths
         Files and folders.
+    reading
+        How to read files that do not say so by themselves.
     with_outside
         Whether NaN outside of the reconstruction is allowed, as it reaches the border; inside it never is.
 
@@ -51,7 +56,7 @@ def pages(paths: Sequence[Path], *, with_outside: bool = False) -> Iterator[tupl
     is_told = False
     for path in image_files(paths):
         file = _printable(path)
-        with open_image(path) as scan:
+        with open_image(path, reading) as scan:
             for index in range(scan.shape[0]):
                 name = file if scan.shape[0] == 1 else f"{file}[{index}]"
                 page = scan.plane(index)
@@ -64,24 +69,29 @@ def pages(paths: Sequence[Path], *, with_outside: bool = False) -> Iterator[tupl
 
 
 def _printable(path: Path) -> str:
-    """Return a path as text; of a name that is not UTF-8, the bytes as hex."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """Return a path as text on one line; of a name that is not UTF-8, the bytes as hex."""
+    return escaped(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def batches(
-    paths: Sequence[Path], what: str, *, with_outside: bool = False
+    paths: Sequence[Path], what: str, *, reading: Reading = AS_IT_SAYS, with_outside: bool = False
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yield names and pages (N, rows, cols) of all files, beside a progress bar of pages called ``what``.
 
     The pages of a batch have one size, and are few enough that memory does not grow with their number. All
     files are opened once before, to count their pages, to find the missing ones early, and to warn of what is
-    doubtful. ``with_outside`` as in `pages`.
+    doubtful. ``reading`` and
+    ``with_outside`` as in `pages`.
     """
-    total = _checked(paths)
+    total = _checked(paths, reading)
     names: list[str] = []
     batch: list[np.ndarray] = []
     for name, page in tqdm(
-        pages(paths, with_outside=with_outside), desc=what, total=total, unit="img", disable=None
+        pages(paths, reading=reading, with_outside=with_outside),
+        desc=what,
+        total=total,
+        unit="img",
+        disable=None,
     ):
         if batch and (page.shape != batch[0].shape or (len(batch) + 1) * page.size > BATCH_PX):
             yield names, np.stack(batch)
@@ -92,7 +102,7 @@ def batches(
         yield names, np.stack(batch)
 
 
-def voxel_size_um(paths: Sequence[Path]) -> float | None:
+def voxel_size_um(paths: Sequence[Path], reading: Reading = AS_IT_SAYS) -> float | None:
     """Return the side of a pixel that all files state, to within 1 %; none where none or only some do.
 
     Raises
@@ -102,7 +112,7 @@ def voxel_size_um(paths: Sequence[Path]) -> float | None:
     """
     sizes: dict[Path, float | None] = {}
     for path in image_files(paths):
-        with open_image(path) as scan:
+        with open_image(path, reading) as scan:
             sizes[path] = scan.voxel_size_um
     stated = {path: size for path, size in sizes.items() if size is not None}
     if len(stated) < len(sizes):
@@ -115,7 +125,7 @@ def voxel_size_um(paths: Sequence[Path]) -> float | None:
     return size_um
 
 
-def stack(paths: Sequence[Path]) -> tuple[list[str], np.ndarray]:
+def stack(paths: Sequence[Path], reading: Reading = AS_IT_SAYS) -> tuple[list[str], np.ndarray]:
     """Return the names and pages (N, rows, cols) of files.
 
     Raises
@@ -123,8 +133,8 @@ def stack(paths: Sequence[Path]) -> tuple[list[str], np.ndarray]:
     UserError
         If they are not all of one size.
     """
-    _checked(paths)
-    names, images = zip(*pages(paths), strict=True)
+    _checked(paths, reading)
+    names, images = zip(*pages(paths, reading=reading), strict=True)
     for name, page in zip(names, images, strict=True):
         if page.shape != images[0].shape:
             shape = "{} x {} px".format(*images[0].shape)
@@ -151,7 +161,7 @@ def stretch(image: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
     return np.clip(2 * (finite.astype(np.float32) - low) / (high - low) - 1, -1, 1).astype(np.float32)
 
 
-def _checked(paths: Sequence[Path]) -> int:
+def _checked(paths: Sequence[Path], reading: Reading) -> int:
     """Return the number of pages; warn of what is doubtful, once for files of which the same is said."""
     total = 0
     said: dict[str, list[Path]] = {}
@@ -160,7 +170,7 @@ def _checked(paths: Sequence[Path]) -> int:
             for note in doubts_of_images(folder, images_of(folder)):
                 warn(note)
     for path in image_files(paths):
-        with open_image(path) as scan:
+        with open_image(path, reading) as scan:
             total += scan.shape[0]
             for note in scan.notes:
                 said.setdefault(note.removeprefix(f"{path}: "), []).append(path)

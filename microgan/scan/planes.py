@@ -11,8 +11,9 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from microgan.core.config import Config
+from microgan.core.config import Config, VoxelSizeUm
 from microgan.core.errors import UserError, one_line
+from microgan.core.files import must_be_regular
 from microgan.core.json_files import read_json
 
 GREY_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
@@ -42,7 +43,7 @@ class ScanInfo(Config):
     source_digest: str
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     dtype: str
-    voxel_size_um: float | None = Field(gt=0)
+    voxel_size_um: VoxelSizeUm | None
     polarity: Literal["bright", "dark"]
     radius_px: tuple[float, float]
     intensity_window: tuple[float, float]
@@ -163,6 +164,7 @@ class Planes:
 
 
 def _stored(path: Path, dtype: type[np.generic], shape: tuple[int, int, int]) -> np.ndarray:
+    must_be_regular(path)
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # noqa: BLE001  what numpy raises on a broken header has no end

@@ -12,7 +12,7 @@ import numpy as np
 
 from microgan.core.errors import UserError
 from microgan.scan.allowed import Allowed
-from microgan.scan.config import GREY_DTYPES, ScanConfig, planes_in_range
+from microgan.scan.config import AS_IT_SAYS, GREY_DTYPES, Reading, ScanConfig, planes_in_range
 from microgan.scan.formats import arrays, dicom, hdf5, metaimage, nrrd, pictures, tiff, zarr
 from microgan.scan.slices import slices_of
 from microgan.scan.stack import Scan, as_user_error
@@ -51,22 +51,25 @@ def open_scan(folder: Path, config: ScanConfig) -> Scan:
         raise
 
 
-def open_image(path: Path) -> Scan:
-    """Open one file that says by itself how to read it: all formats but raw; HDF5 and Zarr with one data set.
+def open_image(path: Path, reading: Reading = AS_IT_SAYS) -> Scan:
+    """Open one file; by default it must say by itself how to read it.
+
+    That do all formats but raw; HDF5 and Zarr with one data set.
 
     Raises
     ------
     UserError
         As `open_scan` does.
     """
-    config = ScanConfig(path=path.name, radius_px=(1, 2))  # the band is not used
-    allowed = Allowed(path.parent)
+    config = ScanConfig(path=path.name, radius_px=(1, 2), **reading.model_dump())  # the band is not used
+    allowed = Allowed(None if config.follow_outside else path.parent, config.largest_plane_px)
     return _checked(_opened(path, config, allowed), path, None, allowed)
 
 
 def _opened(path: Path, config: ScanConfig, allowed: Allowed) -> Scan:
     if not path.exists():
         raise UserError(path, "missing", "the scan's file or folder must exist")
+    _options_must_have_effect(path, config)
     if zarr.is_zarr(path):
         with as_user_error(path):
             return zarr.open_zarr(path, config.dataset)
@@ -75,6 +78,21 @@ def _opened(path: Path, config: ScanConfig, allowed: Allowed) -> Scan:
     if not path.is_file():
         raise UserError(path, "neither a file nor a folder", "must be a file of images or a folder of slices")
     return _open_file(path, config, allowed)
+
+
+def _options_must_have_effect(path: Path, config: ScanConfig) -> None:
+    """Refuse what the format of the file has no use for: whoever states it expects that it is used."""
+    suffix = "" if path.is_dir() else path.suffix.lower()
+    of_format = {
+        "raw": (suffix in arrays.RAW, ("shape", "dtype", "byte_order")),
+        "HDF5 or Zarr": (suffix in hdf5.SUFFIXES or zarr.is_zarr(path), ("dataset",)),
+    }
+    for format, (is_it, names) in of_format.items():
+        for name in names:
+            value = getattr(config, name)
+            if not is_it and value != ScanConfig.model_fields[name].default:
+                rule = f"has no effect, as {path.name or path} is no {format} file: leave it out"
+                raise UserError(name, value, rule)
 
 
 def _open_file(path: Path, config: ScanConfig, allowed: Allowed) -> Scan:

@@ -16,9 +16,10 @@ from scipy.spatial import cKDTree
 from skimage.transform import iradon
 from tqdm import tqdm
 
-from microgan.core.config import Config
+from microgan.core.config import Config, VoxelSizeUm
 from microgan.core.errors import UserError
 from microgan.core.files import atomic, write_tiff
+from microgan.core.memory import must_fit_into_memory
 from microgan.core.tables import write_csv
 from microgan.scan.disc_packing import place, relax
 
@@ -30,16 +31,16 @@ class SimulateConfig(Config):
 
     planes: int = Field(default=8, ge=1)
     size_px: int = Field(default=448, ge=32, le=4096)
-    voxel_size_um: float = Field(default=1.0, gt=0)
-    radius_px: float = Field(default=6.0, ge=2)
+    voxel_size_um: VoxelSizeUm = 1.0
+    radius_px: float = Field(default=6.0, ge=2, le=4096)
     radius_sd_px: float = Field(default=0.35, ge=0)
     volume_fraction: float = Field(default=0.55, gt=0, le=0.6)
-    min_gap_px: float = Field(default=0.5, ge=0)
-    matrix_attenuation_per_um: float = Field(default=0.001, gt=0)
-    disc_attenuation_per_um: float = Field(default=0.002, gt=0)
-    angles: int = Field(default=600, ge=16)
-    photons: float = Field(default=8000, gt=0, le=1e12)
-    beam_blur_px: float = Field(default=0.7, ge=0)
+    min_gap_px: float = Field(default=0.5, ge=0, le=4096)
+    matrix_attenuation_per_um: float = Field(default=0.001, gt=0, le=1e6)
+    disc_attenuation_per_um: float = Field(default=0.002, gt=0, le=1e6)
+    angles: int = Field(default=600, ge=16, le=10_000)
+    photons: float = Field(default=8000, ge=1, le=1e12)
+    beam_blur_px: float = Field(default=0.7, ge=0, le=100)
     ring_gain_sd: float = Field(default=0.0, ge=0, lt=0.2)
     filter: Literal["ramp", "shepp-logan", "cosine", "hamming", "hann"] = "hann"
     seed: int = Field(default=0, ge=0)
@@ -52,7 +53,18 @@ class SimulateConfig(Config):
             raise ValueError("disc_attenuation_per_um must differ from matrix_attenuation_per_um")
         if self.volume_fraction * (1 + self.min_gap_px / 2 / self.radius_px) ** 2 > 0.78:
             raise ValueError("discs with this min_gap_px jam, lower it or volume_fraction")
+        if self.photons * math.exp(-self._path_through_the_middle()) < 1:
+            raise ValueError(
+                "less than one photon comes through the specimen: lower voxel_size_um, size_px or the "
+                "attenuation, or raise photons"
+            )
         return self
+
+    def _path_through_the_middle(self) -> float:
+        """Return the attenuation along the longest ray, where discs are as frequent as everywhere."""
+        more = self.disc_attenuation_per_um - self.matrix_attenuation_per_um
+        mean_per_um = self.matrix_attenuation_per_um + self.volume_fraction * more
+        return 2 * _specimen_radius_px(self) * self.voxel_size_um * mean_per_um
 
 
 def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
@@ -76,6 +88,7 @@ def simulate_scan(config: SimulateConfig, out: Path) -> dict[str, Any]:
     UserError
         If the discs cannot be packed.
     """
+    must_fit_into_memory("simulate.planes", config.planes, 2 * config.planes * config.size_px**2)
     stack = np.zeros((config.planes, config.size_px, config.size_px), np.uint16)
     rows: list[tuple[float, ...]] = []
     signal_to_noise, fractions = [], []

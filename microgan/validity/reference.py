@@ -10,6 +10,7 @@ from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.files import SHA256
 from microgan.core.json_files import read_sealed_json, write_sealed_json
+from microgan.core.notes import warn
 from microgan.statistics.intervals import Interval
 from microgan.validity.learnt.learnt_rule import LearntFaults
 from microgan.validity.own_rules import OwnRule, import_own_rules
@@ -184,4 +185,8 @@ class Reference(Segmentation):
         if "limits" not in content:
             rule = "must be the reference.json that `microgan calibrate` or the pipeline wrote"
             raise UserError(path, "no limits in it", rule)
-        return cls.from_mapping(content, str(path))
+        reference = cls.from_mapping(content, str(path))
+        for name, limit in reference.limits.items():
+            if limit == (None, None):
+                warn(f"{path}: limits.{name}: allows every value, so that this rule rejects nothing")
+        return reference

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from microgan import cli
 from microgan.core.files import write_tiff
@@ -29,13 +30,65 @@ def _one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (("sample", "model"), "Missing option '--out'; see microgan sample --help"),
         (("sampel", "model"), "No such command 'sampel'"),
         (("sample", "model", "--out", "o.tif", "--colour"), "No such option: --colour"),
-        (("windows", "windows.tif", "--count", 10**12, "--out", "o.tif"), "memory is full: "),
+        (
+            ("windows", "windows.tif", "--count", 10**12, "--out", "o.tif"),
+            "--count: 1000000000000: would take 1.64e+04 TB of memory",
+        ),
         (("detect", "windows.tif", "--radius", 1, "inf", "--out", "o.csv"), "--radius: 1 inf"),
         (("detect", "windows.tif", "--radius", "nan", 8, "--out", "o.csv"), "--radius: nan 8"),
         (("calibrate", "windows.tif", "--radius", 1, "inf", "--out", "o"), "--radius: 1 inf"),
         (("inspect", "windows.tif", "--radius", 500, 900), "--radius: 500 900: must end at 32 or less"),
         (("inspect", "windows.tif", "--picture", "o.jpg"), "must be named *.png"),
-        (("simulate", "--planes", 10**12, "--out", "o"), "memory is full: "),
+        (
+            ("simulate", "--planes", 10**12, "--out", "o"),
+            "--planes: 1000000000000: would take 4.01e+05 TB of memory",
+        ),
+        (
+            ("simulate", "--voxel-size-um", 1e-9, "--out", "o"),
+            "--voxel-size-um: 1e-09: must be from 1e-05 to",
+        ),
+        (("simulate", "--voxel-size-um", 1e300, "--out", "o"), "--voxel-size-um: 1e+300: must be from 1e-05"),
+        (("simulate", "--voxel-size-um", 1e5, "--out", "o"), "less than one photon comes through"),
+        (("simulate", "--min-gap-px", 1e308, "--out", "o"), "--min-gap-px: 1e+308: "),
+        (("simulate", "--radius-px", 1e300, "--out", "o"), "--radius-px: 1e+300: "),
+        (("simulate", "--photons", 1e-300, "--out", "o"), "--photons: 1e-300: "),
+        (
+            ("export", "phase.tif", "--format", "inp", "--voxel-size-um", 1e308, "--out", "o"),
+            "--voxel-size-um: 1e+308: must be from 1e-05 to 1e+06 um: is it in another unit?",
+        ),
+        (
+            (
+                "export",
+                "phase.tif",
+                "--format",
+                "vti",
+                "--voxel-size-um",
+                1e-320,
+                "--length-unit",
+                "m",
+                "--out",
+                "o",
+            ),
+            "--voxel-size-um: ",
+        ),
+        (("inspect", "windows.tif", "--voxel-size-um", 1e7), "must be from 1e-05 to 1e+06 um"),
+        (
+            (
+                "export",
+                "windows.tif",
+                "--reference",
+                "reference.json",
+                "--format",
+                "msh",
+                "--voxel-size-um",
+                1,
+                "--element-size",
+                1e-9,
+                "--out",
+                "o",
+            ),
+            "--element-size: 1e-09: a structure would have more than 2e+06 triangles: raise it, to 0.0",
+        ),
         (
             ("export", "phase.tif", "--format", "vti", "--extrude-voxels", 10**9, "--out", "o"),
             "--extrude-voxels: 1000000000: a structure would have 4.1e+12 voxels",
@@ -132,3 +185,27 @@ def test_small_samples_are_told_from_windows(
     words = ("sample", material / "model", "--size", 4, 4, "--count", 1, "--out", tmp_path / "o.tif")
     assert run_command(monkeypatch, *words) == 0
     assert "--size: 4 x 4 px is smaller than 64 x 64 px, the windows" in capsys.readouterr().err
+
+
+def test_a_name_is_one_line_whatever_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In what is printed and in tables: a name is no way to write lines, nor commands to a terminal."""
+    monkeypatch.chdir(tmp_path)
+    write_tiff("a\n\x1b[31m.tif", np.arange(64 * 64, dtype=np.uint16).reshape(1, 64, 64) % 97)
+    words = ("detect", "a\n\x1b[31m.tif", "--radius", 4, 8, "--out", "b\n\x1b[31m.csv")
+    assert run_command(monkeypatch, *words) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and "written to b\\n\\x1b[31m.csv" in out
+    text = Path("b\n\x1b[31m.csv").read_text()
+    assert "\x1b" not in text and all(line.count(",") == 4 for line in text.splitlines())
+
+
+def test_an_animation_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [Image.fromarray(np.full((64, 64), 40 * number, np.uint8)) for number in range(3)]
+    images[0].save(tmp_path / "a.png", save_all=True, append_images=images[1:])
+    words = ("detect", tmp_path / "a.png", "--radius", 4, 8, "--out", tmp_path / "o.csv")
+    assert run_command(monkeypatch, *words) == 2
+    assert "a.png: an animation of 3 images: must hold one image" in capsys.readouterr().err

@@ -123,3 +123,38 @@ def test_a_range_beyond_the_planes_is_told(slices: Path) -> None:
         assert any("planes 1:99: the scan has 3 planes, so 2 are read" in note for note in scan.notes)
     with open_scan(slices.parent, config.model_copy(update={"planes": "1:"})) as scan:
         assert not any("planes" in note for note in scan.notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"# Gr\xf6\xdfe\nwindow_px: 64\nscans:\n",
+        b"window_px: 0\nscans:\n",
+        b"window_px: 0x40\nscans:\n",
+        b"window_px: " + 5000 * b"9" + b"\nscans:\n",
+        b"window_px: 64\nseed: 1\nseed: 2\nscans:\n",
+        b"window_px: 64\nx: !!python/name:os.system\nscans:\n",
+    ],
+)
+def test_a_params_yaml_that_cannot_be_read_gets_no_entry(
+    text: bytes,
+    slices: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes(text)
+    assert run_command(monkeypatch, "inspect", slices, "--add", "mine") == 2
+    assert capsys.readouterr().err.startswith("microgan: params.yaml")
+    assert Path("params.yaml").read_bytes() == text and not Path("data").exists()
+
+
+def test_a_params_yaml_behind_a_link_stays_one(
+    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shared.yaml").write_text("window_px: 64\nscans:\n")
+    Path("params.yaml").symlink_to("shared.yaml")
+    assert run_command(monkeypatch, "inspect", slices, "--add", "mine") == 0
+    assert Path("params.yaml").is_symlink() and "mine:" in Path("shared.yaml").read_text()

@@ -15,6 +15,7 @@ from microgan.samples import model_store
 from microgan.samples.repair import Repaired
 from microgan.validity.judging import Verdict
 from microgan.validity.large_images import LargeImageVerdict
+from microgan.validity.reference import Reference
 from tests.commands.helpers import csv_rows, json_result, run_command
 
 NO_CIRCLES = Circles.from_table(np.zeros((0, 4)))
@@ -77,14 +78,41 @@ def test_repaired_images_are_judged_as_they_are_written(
 def test_a_large_image_whose_discs_overlap_as_a_whole_is_not_counted_as_valid(
     material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    verdict = Verdict(True, (), {}, NO_CIRCLES)
+    large = LargeImageVerdict(np.array([0]), np.array([0]), [verdict], NO_CIRCLES, np.array([[0, 1]]))
+
     def overlaps_only(*_: object, **__: object) -> Repaired:
-        image, verdict = torch.zeros(1, 1, 64, 64), Verdict(True, (), {}, NO_CIRCLES)
-        overlap = np.array([[0, 1]])
-        large = LargeImageVerdict(np.array([0]), np.array([0]), [verdict], NO_CIRCLES, overlap)
+        image = torch.zeros(1, 1, 64, 64)
         return Repaired(image, image, image, large, large, Domain((64, 64), True), 1, 0.0, 0.0)
 
+    monkeypatch.setattr("microgan.commands.sample.judge_any_size", lambda *_, **__: [large])
     monkeypatch.setattr("microgan.commands.sample.sample_and_repair", overlaps_only)
     words = ("sample", material / "model", "--count", 1, "--repair", material / "reference.json")
     repaired = json_result(monkeypatch, capsys, *words, "--out", tmp_path / "a.tif")["repaired"]
     assert (repaired["valid"], repaired["invalid_windows_after"]) == (0, 0)
     assert run_command(monkeypatch, *words, "--out", tmp_path / "a.tif", "--strict") == 1
+
+
+def test_the_reference_itself_says_whether_a_repaired_image_is_valid(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Repair judges by a stricter limit of the overlap; `validate` and --strict do not."""
+    reference = Reference.load(material / "reference.json")
+    grey = reference.scan.normalise(tifffile.imread(material / "windows.tif")[:1])
+    image = torch.from_numpy(grey)[None]
+
+    def valid_by_the_reference(*_: object, **__: object) -> Repaired:
+        verdict = Verdict(False, ("overlap",), {}, NO_CIRCLES)
+        large = LargeImageVerdict(np.array([0]), np.array([0]), [verdict], NO_CIRCLES, np.empty((0, 2), int))
+        return Repaired(image, image, image, large, large, Domain((64, 64)), 1, 0.0, 0.0)
+
+    monkeypatch.setattr("microgan.commands.sample.sample_and_repair", valid_by_the_reference)
+    out = tmp_path / "a.tif"
+    words = ("sample", material / "model", "--count", 1, "--repair", material / "reference.json")
+    repaired = json_result(monkeypatch, capsys, *words, "--out", out)["repaired"]
+    assert (repaired["valid"], repaired["valid_by_stricter_limit"]) == (1, 0)
+    assert repaired["invalid_windows_after"] == 0
+    assert run_command(monkeypatch, *words, "--out", out, "--strict") == 0
+    assert "1 is valid as a whole (0 by the stricter limit" in capsys.readouterr().out
+    judged = ("validate", out, "--reference", material / "reference.json", "--out", tmp_path / "v.csv")
+    assert run_command(monkeypatch, *judged, "--strict") == 0

@@ -17,6 +17,7 @@ from microgan.core.json_files import read_json, read_sealed_json, write_json, wr
         ('{"a": ' + "[" * 100 + "]" * 100 + "}", "must have at most 32 brackets inside of each other"),
         ('{"a": ' + "7" * 5000 + "}", "Exceeds the limit (4300 digits)"),
         ('{"a": {"b": [1, ' + "7" * 4000 + "]}}", "a.b.1: a number of 13288 bits: must be below 2^63"),
+        ('{"a": {"b": 1, "b": 2}}', "b: stands there twice: must be there once"),
         ('{"a": NaN}', "a: nan: must be finite"),
         ('{"a": [1e999]}', "a.0: inf: must be finite"),
         ('[["a", 1]]', "[['a', 1]]: must hold a JSON object"),
@@ -38,7 +39,7 @@ def test_what_is_no_json_object_is_one_line(tmp_path: Path, content: str | bytes
 def test_missing_files_and_folders_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json: missing"):
         read_json(tmp_path / "none.json")
-    with pytest.raises(UserError, match="unreadable: must hold a JSON object"):
+    with pytest.raises(UserError, match="is a folder: must be a file"):
         read_json(tmp_path)
 
 

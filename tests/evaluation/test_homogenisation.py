@@ -260,7 +260,7 @@ def test_properties_scale_with_those_of_the_phases() -> None:
         return PhaseProperties(
             young_modulus_gpa=1e-6 * phase.young_modulus_gpa,
             poisson_ratio=phase.poisson_ratio,
-            conductivity_w_mk=1e6 * phase.conductivity_w_mk,
+            conductivity_w_mk=1e3 * phase.conductivity_w_mk,
         )
 
     phase = random_discs(4)
@@ -269,7 +269,7 @@ def test_properties_scale_with_those_of_the_phases() -> None:
         stiffness(phase, other_units), 1e-6 * stiffness(phase, CONFIG), rtol=1e-9, atol=1e-15
     )
     np.testing.assert_allclose(
-        conductivity(phase, other_units), 1e6 * conductivity(phase, CONFIG), rtol=1e-9, atol=1e-3
+        conductivity(phase, other_units), 1e3 * conductivity(phase, CONFIG), rtol=1e-9, atol=1e-6
     )
 
 
@@ -312,11 +312,15 @@ def test_bad_input_is_refused() -> None:
         PropertiesConfig.from_mapping(
             {"discs": {"young_modulus_gpa": 1, "poisson_ratio": 0.5, "conductivity_w_mk": 1}}, "properties"
         )
-    fibre = {"young_modulus_gpa": 4e3, "poisson_ratio": 0.2, "conductivity_w_mk": 1}
+    fibre = {"young_modulus_gpa": 1500, "poisson_ratio": 0.2, "conductivity_w_mk": 1}
     with pytest.raises(
         UserError, match="young_modulus_gpa of discs and matrix must differ by a factor of 1000"
     ):
-        PropertiesConfig.from_mapping({"discs": fibre}, "properties")
+        PropertiesConfig.from_mapping(
+            {"discs": fibre, "matrix": fibre | {"young_modulus_gpa": 1}}, "properties"
+        )
+    with pytest.raises(UserError, match=r"young_modulus_gpa: 7\d+\.0: must be from .* is it in Pa or MPa"):
+        PhaseProperties.from_mapping(fibre | {"young_modulus_gpa": 70e9}, "steel.json")
 
 
 def test_the_benchmark_draws_what_it_says_and_counts_iterations() -> None:

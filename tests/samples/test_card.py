@@ -67,3 +67,18 @@ def test_a_card_that_was_changed_is_told_with_what_to_do(samples: Path) -> None:
         UserError, match=r"changed since it was written: .*: delete it or sample new\.tif anew"
     ):
         SampleCard.beside(samples)
+
+
+def test_a_card_that_belongs_to_other_bytes_is_told(samples: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = samples.with_name("other.tif")
+    other.write_bytes(samples.read_bytes() + b" ")
+    card_path(other).write_bytes(card_path(samples).read_bytes())
+    assert SampleCard.beside(other) is None
+    (record,) = caplog.records
+    assert (
+        "other.json: is the card of another file, new.tif (by its SHA-256), and is not used"
+        in record.getMessage()
+    )
+    caplog.clear()
+    samples.with_suffix(".png").write_bytes(b"of no sample, beside one")
+    assert SampleCard.beside(samples.with_suffix(".png")) is None and not caplog.records

@@ -233,7 +233,7 @@ def test_folder_without_slices(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["scan.tif", "scan.png", "scan.h5", "scan.npy", "scan.raw"])
 def test_empty_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    config = config_for(name, shape=SHAPE, dtype="uint8")
+    config = config_for(name, **{"shape": SHAPE, "dtype": "uint8"} if name == "scan.raw" else {})
     assert line_of(tmp_path, config) == f"{tmp_path / name}: 0 bytes: must not be empty"
 
 
@@ -347,7 +347,7 @@ def test_wrong_number_of_dimensions_and_type(tmp_path: Path) -> None:
         ({"radius_px": (4, float("nan"))}, "input should be a finite number"),
         ({"radius_px": 4}, "scans.s.radius_px: 4: input should be a valid tuple"),
         ({"intensity_percentiles": (99, 1)}, "must be (low, high) with 0 <= low < high <= 100"),
-        ({"voxel_size_um": 0}, "scans.s.voxel_size_um: 0: input should be greater than 0"),
+        ({"voxel_size_um": 0}, "scans.s.voxel_size_um: 0: must be from 1e-05 to 1e+06 um"),
         ({"dtype": "uint12"}, "must be one of uint8,"),
         ({"shape": (0, 4, 4)}, "must be at least 1"),
         ({"path": "../other/scan.tif"}, "must be relative to the scan's folder and stay inside it"),

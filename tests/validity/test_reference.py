@@ -56,7 +56,7 @@ def test_fields_of_a_reference_are_checked(path: Path, field: str, value: object
         ("dtype", "bool", "must be the type of grey values: uint8"),
         ("dtype", "complex64", "must be the type of grey values"),
         ("dtype", "object", "must be the type of grey values"),
-        ("voxel_size_um", 0, "voxel_size_um: 0: input should be greater than 0"),
+        ("voxel_size_um", 0, "voxel_size_um: 0: must be from 1e-05 to 1e+06 um"),
         ("radius_px", [8, 4], "must be the smallest and the largest radius"),
         ("shape", [0, 16, 16], "shape.0: 0: input should be greater than 0"),
         ("regions", {"train": [[7, 0, 1, 0, 1]]}, "must be inside of the planes"),
@@ -70,3 +70,13 @@ def test_fields_of_the_scan_in_it_are_checked(path: Path, field: str, value: obj
     with pytest.raises(UserError) as error:
         Reference.load(path)
     assert "reference.json" in str(error.value) and line in str(error.value)
+
+
+def test_a_limit_that_allows_every_value_is_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = {name: held for name, held in read_json(path).items() if name != "digest"}
+    write_sealed_json(path, content | {"limits": content["limits"] | {"overlap": [None, None]}})
+    assert Reference.load(path).limits["overlap"] == (None, None)
+    assert "limits.overlap: allows every value, so that this rule rejects nothing" in caplog.text
+    write_sealed_json(path, content | {"limits": content["limits"] | {"overlap": [None, True]}})
+    with pytest.raises(UserError, match=r"limits\.overlap\.1: true or false: must be a number"):
+        Reference.load(path)

@@ -31,6 +31,7 @@ ELEMENT_SIZE = 0.25  # side of a triangle at the edge of a disc, over the radius
 LARGEST_SIZE = 0.8
 LEAST_GAP = 0.02  # least distance of two edges, or of an edge and the border, over the radius: else needles
 MOST_PUSHES = 500
+MOST_TRIANGLES = 2_000_000  # of one structure: some minutes, some gigabytes
 MESH_OPTIONS = {"Mesh.Algorithm": 6, "Mesh.MshFileVersion": 4.1, "Mesh.RandomSeed": 1}
 WHOLE = 2 * np.pi
 TRANSLATION = (3, 7, 11)  # entries of a matrix (4, 4), row by row
@@ -61,6 +62,7 @@ def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SI
         raise UserError(unknown, "unknown", "must be known: a mesh follows circles, in a unit of length")
     if not 0 < element_size <= LARGEST_SIZE:
         raise UserError("element_size", element_size, f"must be above 0 and at most {LARGEST_SIZE}")
+    must_be_few_triangles(structure.circles, structure.domain, element_size, "element_size")
     per_disc = 3 * int(np.ceil(WHOLE / 3 / element_size))
     discs = polygon_discs(structure.circles, structure.domain, per_disc)
     with gmsh_session() as gmsh:
@@ -94,6 +96,34 @@ def write_vtu(structure: Structure, path: Path, element_size: float = ELEMENT_SI
         path,
         meshio.Mesh(mesh.points, [("triangle", triangles)], cell_data={"material": [phase.astype(np.int32)]}),
     )
+
+
+def must_be_few_triangles(circles: Discs, domain: Domain, element_size: float, where: str) -> None:
+    """Refuse a mesh so fine that it would take hours and all memory, by an estimate of its triangles.
+
+    Parameters
+    ----------
+    circles, domain, element_size
+        As of the structure and in `write_msh`.
+    where
+        Name of the parameter, for the error.
+
+    Raises
+    ------
+    UserError
+        Names the number of triangles.
+    """
+    visible = visible_discs(circles, domain)
+    if not len(visible) or not 0 < element_size <= LARGEST_SIZE:
+        return
+    # equilateral ones, of the side that they have at the mean edge
+    side_px = element_size * float(visible[:, 2].mean())
+    largest = 0.25 * np.sqrt(3) * side_px**2 * MOST_TRIANGLES
+    if domain.pixels > largest:
+        least = element_size * np.sqrt(domain.pixels / largest) if largest > 0 else LARGEST_SIZE
+        fix = f"raise it, to {least:.2g} at least" if least <= LARGEST_SIZE else "take smaller images"
+        rule = f"a structure would have more than {MOST_TRIANGLES:.0e} triangles: {fix}"
+        raise UserError(where, element_size, rule)
 
 
 # From circles to discs that can be meshed --------------------------------------------------------------

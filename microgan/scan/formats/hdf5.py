@@ -27,7 +27,7 @@ def open_hdf5(path: Path, name: str | None, allowed: Allowed) -> Scan:
     """Open the data set ``name``, or the only one that holds images."""
     file = h5py.File(path, "r")
     with closed_on_error(file):
-        data = _dataset(file, path, name)
+        data = _dataset(file, path, name, allowed)
         _must_be_images(data, path)
         lacking = must_have_values(data, path, allowed)
         _must_have_filters(data, path)
@@ -53,56 +53,79 @@ def _must_be_images(data: h5py.Dataset, path: Path) -> None:
         raise UserError(path, f"{data.name}: {what}", "must be a data set of numbers")
 
 
-def _dataset(file: h5py.File, path: Path, name: str | None) -> h5py.Dataset:
+def _dataset(file: h5py.File, path: Path, name: str | None, allowed: Allowed) -> h5py.Dataset:
     if name is not None:
-        data = _at(file, name, path)
+        data = _at(file, name, path, allowed)
         if isinstance(data, h5py.Dataset):
             return data
     stacks: dict[object, str] = {}
-    away: list[str] = []
+    away: list[tuple[str, h5py.ExternalLink]] = []
     for place, item in _items(file, set()):
         if isinstance(item, h5py.Dataset):
             if len(kept_axes(item.shape or ())) in (2, 3) and item.dtype.kind in "biufc":
                 stacks.setdefault(_identity(item), place)
-        elif isinstance(item, str):
-            away.append(f"{place} is in {item}, which cannot be opened")
+        elif isinstance(item, h5py.ExternalLink):
+            away.append((place, item))
     if name is None and len(stacks) == 1:
         return file[next(iter(stacks.values()))]
     if name is None and not stacks and away:
-        raise UserError(path, away[0], "the file that it links to must be there: copy it beside this one")
+        raise _cannot_be_opened(path, *away[0], allowed)
     known = f"must name one of {', '.join(sorted(stacks.values()))}"
     raise UserError("dataset", name, known if stacks else f"{file.filename} holds no 2D or 3D data set")
 
 
-def _at(file: h5py.File, name: str, path: Path) -> object:
+def _cannot_be_opened(path: Path, place: str, link: h5py.ExternalLink, allowed: Allowed) -> UserError:
+    """Return the error of a link to another file that leads nowhere, or raise that it may not be followed."""
+    target = _linked(path, link)
+    rule = "the file that it links to must be there: copy it beside this one"
+    if target.exists():
+        allowed.must_be_inside(target, path)
+        rule = f"must be an HDF5 file that has {link.path}"
+    return UserError(path, f"{place} is in {link.filename}, which cannot be opened", rule)
+
+
+def _linked(path: Path, link: h5py.ExternalLink) -> Path:
+    """Return the file that HDF5 looks for: beside the one with the link, else by its name alone."""
+    places = [path.parent / link.filename, path.parent / Path(link.filename).name, Path(link.filename)]
+    return next((place for place in places if place.exists()), places[0])
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _at(file: h5py.File, name: str, path: Path, allowed: Allowed) -> object:
     """Return what ``name`` stands for, None where nothing does; a link to a file that is away is an error."""
     link = file.get(name, getlink=True) if name.strip("/") else None
     if link is None:
         return None
     try:
+        if isinstance(link, h5py.ExternalLink) and _is_special(_linked(path, link)):
+            raise OSError  # a pipe, say, of which opening it would wait
         return file[name]
     except (KeyError, OSError):
         if isinstance(link, h5py.ExternalLink):
-            what = f"{name} is in {link.filename}, which cannot be opened"
-            rule = "the file that it links to must be there: copy it beside this one"
-            raise UserError(path, what, rule) from None
+            raise _cannot_be_opened(path, name, link, allowed) from None
         return None
 
 
 def _items(group: h5py.Group, seen: set[object], above: str = "") -> Iterator[tuple[str, object]]:
     """Yield the place and the data set of all that ``group`` holds, hard links first.
 
-    For an external link that leads nowhere: the name of the file.
+    For an external link that leads nowhere: the link.
     """
     seen.add(_identity(group))
     links = {name: group.get(name, getlink=True) for name in group}
     for name, link in sorted(links.items(), key=lambda entry: not isinstance(entry[1], h5py.HardLink)):
         place = f"{above}{name}"
+        is_external = isinstance(link, h5py.ExternalLink)
         try:
+            if is_external and _is_special(_linked(Path(group.file.filename), link)):
+                raise OSError  # a pipe, say, of which opening it would wait
             item = group[name]
         except (KeyError, OSError):  # a link that leads nowhere
-            if isinstance(link, h5py.ExternalLink):
-                yield place, link.filename
+            if is_external:
+                yield place, link
             continue
         if isinstance(item, h5py.Dataset):
             yield place, item

@@ -32,6 +32,10 @@ def open_pictures(paths: Sequence[Path], allowed: Allowed) -> Scan:
             dtype = _GREY.get(picture.mode)
             if dtype is None and picture.mode not in _COLOUR:
                 raise UserError(path, f"colour mode {picture.mode}", "must be 8- or 16-bit grey, not colour")
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1:
+                rule = "must hold one image: save each of them as a file, or all as pages of a TIFF"
+                raise UserError(path, f"an animation of {frames} images", rule)
             size = (picture.height, picture.width)
             if 0 in size:
                 raise UserError(path, "{} x {} px".format(*size), "must have at least one pixel")
