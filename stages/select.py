@@ -43,7 +43,7 @@ from stages.stage import (
 
 IGNORE = RAW / IGNORED
 TRAIN_BESIDES_MINUTES = 0.5  # of each training: real windows are measured before it, samples after it
-OTHER_MINUTES = 15  # of all stages but the training, on two cores
+OTHER_MINUTES = 20  # of all stages but the training, on two cores
 KINDS: dict[str, type[Config]] = {
     "simulate": SimulateConfig,
     "calibrate": CalibrationConfig,
