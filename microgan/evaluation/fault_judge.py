@@ -1,0 +1,257 @@
+"""A judge of faults that took no part: a small network that filter, training and checkpoint selection never use.
+
+What is optimised against is no longer a measure. So this network is another one than that of the rule
+``learnt_fault``: it classifies a window as a whole, learns from other windows, and from faults that were made by
+another brush (`microgan.evaluation.judge_lessons`). It says how many of the accepted samples look faulty, beside
+real windows that nobody learnt from.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, cross_entropy, softplus
+from tqdm import tqdm
+
+from microgan.core.config import Config
+from microgan.core.errors import UserError
+from microgan.core.files import atomic, file_sha256
+from microgan.core.tensors import must_be_finite, must_be_like, read_tensors, write_tensors
+from microgan.detection.detect import detect_all
+from microgan.detection.detector import Polarity
+from microgan.evaluation.judge_lessons import KINDS, JudgeLessons
+from microgan.scan.planes import Planes
+from microgan.scan.symmetries import SYMMETRIES, TURNS_FIRST, turned_tensor
+from microgan.scan.windows import Windows
+from microgan.validity.random_packing import RandomPacking
+from microgan.validity.segmentation import Segmentation
+
+FALSE_ALARMS = 0.05  # fraction of calibration windows that are flagged, by which the limit is set
+LIMIT_WINDOWS = 1000  # of the calibration part, for the limit
+STREAM = 26  # of random numbers, that no other part of the library draws windows from
+CONTRAST, BRIGHTNESS = (0.8, 1.25), (-0.15, 0.15)  # factor and grey by which training changes its images
+SOFTNESS, NOISE = (
+    (-0.3, 0.5),
+    (0.0, 0.05),
+)  # fraction of a 3 x 3 mean mixed in, below 0 taken out; sd of noise
+PLACE_SD_PX = 2.5  # of the Gaussian that smooths the gradient
+AT_ONCE = 128  # images: bounds memory
+RULE = "must hold the judge that `fault_judge` wrote"
+
+
+class JudgeConfig(Config):
+    """What the judge learns from, and its size."""
+
+    windows: int = Field(default=600, ge=4)
+    packings: int = Field(default=300, ge=4)
+    channels: int = Field(default=20, ge=2, le=256)
+    steps: int = Field(default=1200, ge=1)
+    batch: int = Field(default=32, ge=4)
+    learning_rate: float = Field(default=3e-3, gt=0)
+
+
+class JudgeNetwork(nn.Module):
+    """Windows of bright discs (N, 1, H, W) in [-1, 1], at least 16 px -> logits (N, 1 + kinds), sound first.
+
+    Plain convolutions, then mean and maximum over all places: the maximum responds to a single fault, the mean
+    to what is common in the window.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.maps = nn.Sequential(
+            *_block(1, channels, 5, 2),
+            *_block(channels, channels, 3, 1),
+            *_block(channels, 2 * channels, 3, 2),
+            *_block(2 * channels, 2 * channels, 3, 1),
+            *_block(2 * channels, 3 * channels, 3, 1),
+            *_block(3 * channels, 4 * channels, 3, 2),
+        )
+        self.said = nn.Sequential(
+            nn.Linear(8 * channels, 3 * channels), nn.LeakyReLU(0.1), nn.Linear(3 * channels, 1 + len(KINDS))
+        )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.maps(images.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.said(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1))
+        return logits
+
+
+def _block(inputs: int, outputs: int, side: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1, inplace=True)]
+
+
+def evidence(logits: Tensor) -> Tensor:
+    """Return the log odds (N,) of any fault against none."""
+    return torch.logsumexp(logits[:, 1:], dim=1) - logits[:, 0]
+
+
+# Training -----------------------------------------------------------------------------------------------
+
+
+def train_judge(lessons: JudgeLessons, seed: int, config: JudgeConfig) -> JudgeNetwork:
+    """Train a network to tell faulty images from sound ones, and faults from each other; same seed, same bits."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = JudgeNetwork(config.channels).train()
+    optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, config.steps)
+    rng = np.random.default_rng([seed, STREAM])
+    faulty = lessons.kind.numpy() > 0
+    sets = [each for each in (np.flatnonzero(~faulty), np.flatnonzero(faulty)) if len(each)]
+    bar = tqdm(range(config.steps), "judge", unit="step", disable=None)
+    for _ in bar:
+        chosen = np.concatenate([rng.choice(each, config.batch // 2) for each in sets])
+        symmetry = TURNS_FIRST[rng.integers(SYMMETRIES)]
+        images = turned_tensor(_varied(lessons.images[chosen], rng), symmetry)
+        kind = lessons.kind[chosen]
+        logits = network(images)
+        right = torch.where(kind > 0, 1.0, -1.0)
+        loss = softplus(-right * evidence(logits)).mean() + 0.5 * cross_entropy(logits, kind)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        bar.set_postfix(loss=f"{loss.item():.3g}")
+    return network.eval()
+
+
+def _varied(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Change contrast, brightness, sharpness and noise of each image a little, as between planes."""
+    ends = (CONTRAST, BRIGHTNESS, SOFTNESS, NOISE)
+    low, high = (np.reshape(end, (len(ends), 1)) for end in zip(*ends, strict=True))
+    factors = torch.from_numpy(rng.uniform(low, high, (len(ends), len(images))).astype(np.float32))
+    contrast, brightness, softness, noise = factors[..., None, None, None]  # (B, 1, 1, 1) each
+    white = torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32))
+    smooth = avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+    return (contrast * torch.lerp(images, smooth, softness) + brightness + noise * white).clamp(-1, 1)
+
+
+# Use ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FaultJudge:
+    """The judge and its limit.
+
+    Attributes
+    ----------
+    network : trained
+    limit : score above which an image is flagged
+    polarity : of the discs
+    channels : of the network
+    """
+
+    network: JudgeNetwork
+    limit: float
+    polarity: Polarity
+    channels: int
+
+    @classmethod
+    def learn(
+        cls,
+        planes: Planes,
+        segmentation: Segmentation,
+        packing: RandomPacking,
+        seed: int,
+        config: JudgeConfig,
+    ) -> Self:
+        """Learn from the training part of a scan and from random packings; set the limit on calibration windows.
+
+        The limit flags `FALSE_ALARMS` of them.
+        """
+        side_px, sign = segmentation.window_px, -1.0 if segmentation.polarity == "dark" else 1.0
+        windows = Windows(planes, "train", side_px).draw(
+            np.random.default_rng([seed, STREAM]), config.windows
+        )
+        circles = detect_all(windows, segmentation.detector, progress=False)
+        lessons = JudgeLessons.of_windows(sign * windows, circles, seed + STREAM)
+        lessons += JudgeLessons.of_packing(packing, config.packings, side_px, seed + STREAM, sign)
+        judge = cls(train_judge(lessons, seed, config), 0.0, segmentation.polarity, config.channels)
+        unseen = Windows(planes, "calibration", side_px)
+        scores, _ = judge.judged(unseen.draw(np.random.default_rng([seed, STREAM, 1]), LIMIT_WINDOWS))
+        limit = float(np.quantile(scores, 1 - FALSE_ALARMS))
+        return cls(judge.network, limit, judge.polarity, judge.channels)
+
+    @torch.inference_mode()
+    def judged(self, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Judge images (N, 1, H, W) in [-1, 1].
+
+        Returns
+        -------
+        score : ndarray of shape (N,)
+            Log odds of a fault; above `limit` an image is flagged.
+        kind : ndarray of shape (N,)
+            Index into `KINDS` of what it looks like most.
+        """
+        if not len(images):
+            return np.zeros(0), np.zeros(0, int)
+        logits = torch.cat([self.network(self._bright(part)) for part in images.split(AT_ONCE)])
+        return evidence(logits).double().numpy(), logits[:, 1:].argmax(1).numpy()
+
+    def places(self, images: Tensor) -> list[tuple[float, float]]:
+        """Return row and column of what looks faulty in each image: where its grey changes the score most."""
+        found = []
+        for part in images.split(AT_ONCE):
+            with torch.enable_grad():
+                bright = self._bright(part).clone().requires_grad_()
+                evidence(self.network(bright)).sum().backward()
+            assert bright.grad is not None
+            for gradient in bright.grad[:, 0].abs().numpy():
+                smooth = gaussian_filter(gradient, PLACE_SD_PX, mode="constant")
+                row, col = np.unravel_index(int(smooth.argmax()), smooth.shape)
+                found.append((float(row), float(col)))
+        return found
+
+    def _bright(self, images: Tensor) -> Tensor:
+        return -images if self.polarity == "dark" else images
+
+    # Files ---------------------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> str:
+        """Write one safetensors file; return its SHA-256, which `load` asks for."""
+        card = _Card(
+            kinds=list(KINDS), channels=self.channels, limit=self.limit, polarity=self.polarity
+        ).model_dump_json()
+        with atomic(path) as draft:
+            write_tensors(draft, self.network.state_dict(), {"card": card})
+        return file_sha256(path)
+
+    @classmethod
+    def load(cls, path: Path, sha256: str) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            If the file is missing or damaged, or is not the one with this ``sha256``.
+        """
+        tensors, metadata = read_tensors(path, RULE)
+        if file_sha256(path) != sha256:
+            raise UserError(path, "changed", f"must have the SHA-256 {sha256}")
+        try:
+            card = _Card.model_validate(json.loads(metadata.get("card", "")))
+        except (ValueError, RecursionError, ValidationError):
+            raise UserError(path, "unusable", f"{RULE}, and its card") from None
+        if card.kinds != list(KINDS):
+            raise UserError(path, ", ".join(card.kinds)[:200], f"must know the kinds {', '.join(KINDS)}")
+        network = JudgeNetwork(card.channels)
+        must_be_like(path, tensors, network.state_dict(), RULE)
+        must_be_finite(path, tensors, RULE)
+        network.load_state_dict(tensors)
+        return cls(network.eval(), card.limit, card.polarity, card.channels)
+
+
+class _Card(Config):
+    kinds: list[str]
+    channels: int = Field(ge=2, le=256)
+    limit: float
+    polarity: Polarity
