@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, ValidationError
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, cross_entropy, softplus
+from torch.nn.functional import avg_pool2d, cross_entropy, pixel_unshuffle, softplus
 from tqdm import tqdm
 
 from microgan.core.config import Config
@@ -57,7 +57,7 @@ class JudgeConfig(Config):
 
 
 class JudgeNetwork(nn.Module):
-    """Windows of bright discs (N, 1, H, W) in [-1, 1], at least 16 px -> logits (N, 1 + kinds), sound first.
+    """Windows of bright discs (N, 1, H, W) in [-1, 1], sides even and at least 16 px -> logits (N, 1 + kinds), sound first.
 
     Plain convolutions, then mean and maximum over all places: the maximum responds to a single fault, the mean
     to what is common in the window.
@@ -66,12 +66,11 @@ class JudgeNetwork(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.maps = nn.Sequential(
-            *_block(1, channels, 5, 2),
-            *_block(channels, channels, 3, 1),
-            *_block(channels, 2 * channels, 3, 2),
-            *_block(2 * channels, 2 * channels, 3, 1),
-            *_block(2 * channels, 3 * channels, 3, 1),
-            *_block(3 * channels, 4 * channels, 3, 2),
+            *_block(4, channels, 1),
+            *_block(channels, 2 * channels, 2),
+            *_block(2 * channels, 2 * channels, 1),
+            *_block(2 * channels, 3 * channels, 2),
+            *_block(3 * channels, 4 * channels, 1),
         )
         self.said = nn.Sequential(
             nn.Linear(8 * channels, 3 * channels), nn.LeakyReLU(0.1), nn.Linear(3 * channels, 1 + len(KINDS))
@@ -79,13 +78,14 @@ class JudgeNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.maps(images.contiguous(memory_format=torch.channels_last))
+        quarters = pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last)
+        maps = self.maps(quarters)
         logits: Tensor = self.said(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1))
         return logits
 
 
-def _block(inputs: int, outputs: int, side: int, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
+def _block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
     return [convolution, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1, inplace=True)]
 
 

@@ -9,7 +9,7 @@ Discs are bright here. Coordinates are (row, col), pixel centres at integers.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import cv2
@@ -31,6 +31,7 @@ class DiscWindow:
     grey : float32 (H, W)
     discs : row, col, radius of each (n, 3), px
     whole : indices of the discs that the border does not cut and that are no doubtful detections
+    distance : of each pixel to the edge of each disc (n, H, W), negative inside
     matrix_grey, contrast : median grey of the matrix, and by how much that of the discs is above it
     noise_sd : standard deviation of the noise
     """
@@ -38,6 +39,7 @@ class DiscWindow:
     grey: np.ndarray
     discs: np.ndarray
     whole: np.ndarray
+    distance: np.ndarray
     matrix_grey: float
     contrast: float
     noise_sd: float
@@ -48,27 +50,38 @@ class DiscWindow:
         row, col, radius = discs.T
         inside = centres_inside(row, col, (grey.shape[0], grey.shape[1]), radius + 0.5)
         certain = circles.score >= min(0.5, np.median(circles.score)) if len(discs) else np.zeros(0, bool)
-        nearest = outside(grey.shape, discs)
+        distance = distances(grey.shape, discs)
+        nearest = distance.min(0, initial=np.inf)
         matrix, core = grey[nearest > 1.5], grey[nearest < -1.5]
         matrix_grey = float(np.median(matrix)) if len(matrix) else float(grey.min())
         disc_grey = float(np.median(core)) if len(core) else float(grey.max())
         # The second differences of white noise have 6 times its variance; edges are few.
         second = grey[:, 2:] - 2 * grey[:, 1:-1] + grey[:, :-2]
         noise_sd = 1.4826 * float(np.median(np.abs(second))) / math.sqrt(6)
-        return cls(
-            grey, discs, np.flatnonzero(inside & certain), matrix_grey, disc_grey - matrix_grey, noise_sd
-        )
+        whole = np.flatnonzero(inside & certain)
+        return cls(grey, discs, whole, distance, matrix_grey, disc_grey - matrix_grey, noise_sd)
+
+    def after(self, grey: np.ndarray) -> Self:
+        """Return the window after a change; discs that it touched are left alone from then on."""
+        changed = np.abs(grey - self.grey) > 0.02
+        touched = (changed & (self.distance[self.whole] < -1)).any((1, 2))
+        return replace(self, grey=grey, whole=self.whole[~touched])
 
     def others(self, *index: int) -> np.ndarray:
         """Distance of each pixel to the nearest of all discs but these (H, W)."""
-        return outside(self.grey.shape, np.delete(self.discs, index, axis=0))
+        return np.delete(self.distance, index, axis=0).min(0, initial=np.inf)
 
 
-def outside(shape: tuple[int, ...], discs: np.ndarray) -> np.ndarray:
-    """Distance of each pixel to the edge of the nearest disc (H, W), negative inside; infinite without discs."""
+def distances(shape: tuple[int, ...], discs: np.ndarray) -> np.ndarray:
+    """Distance of each pixel to the edge of each disc (n, H, W), negative inside."""
     rows, cols = np.ogrid[: shape[0], : shape[1]]
     row, col, radius = discs.T[..., None, None]
-    return (np.hypot(rows - row, cols - col) - radius).min(0, initial=np.inf)
+    return (np.hypot(rows - row, cols - col) - radius).astype(np.float32)
+
+
+def disc_distance(shape: tuple[int, ...], row: float, col: float, radius_px: float) -> np.ndarray:
+    """Distance of each pixel to the edge of a disc (H, W)."""
+    return distances(shape, np.array([[row, col, radius_px]]))[0]
 
 
 def soft(distance: np.ndarray, edge_px: float = EDGE_PX) -> np.ndarray:
@@ -97,7 +110,9 @@ def copied(
 def inpainted(window: DiscWindow, hole: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Fill a hole (bool, H, W) as matrix from its edges, with noise."""
     method = cv2.INPAINT_TELEA if rng.random() < 0.5 else cv2.INPAINT_NS
-    filled = cv2.inpaint(window.grey, hole.astype(np.uint8), FILL_PX, method)
+    low, high = float(window.grey.min()), float(window.grey.max())
+    levels = np.round((window.grey - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)
+    filled = cv2.inpaint(levels, hole.astype(np.uint8), FILL_PX, method) * ((high - low) / 255) + low
     filled = np.minimum(filled, window.matrix_grey + 0.3 * window.contrast)  # edges of discs must not spread
     noise = rng.standard_normal(filled.shape).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), 0.6)
@@ -106,7 +121,7 @@ def inpainted(window: DiscWindow, hole: np.ndarray, rng: np.random.Generator) ->
 
 def erased(window: DiscWindow, index: int, rng: np.random.Generator) -> np.ndarray:
     """Fill the place of a disc by inpainting; pixels of its neighbours stay."""
-    hole = (outside(window.grey.shape, window.discs[[index]]) < 2.0) & (window.others(index) > 0.8)
+    hole = (window.distance[index] < 2.0) & (window.others(index) > 0.8)
     return inpainted(window, hole, rng)
 
 
@@ -129,9 +144,8 @@ def overlap(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
     if not inside.any():
         return None
     third = window.others(int(lower))
-    shapes = [outside(window.grey.shape, np.array([[*place, own_radius]])) for place in places[inside]]
-    crossed = [int(((shape < 0) & (third < 0)).sum()) for shape in shapes]
-    best = int(np.argmin(crossed))
+    shapes = distances(window.grey.shape, np.column_stack([places, np.full(ANGLES, own_radius)])[inside])
+    best = int(((shapes < 0) & (third < 0)).sum((1, 2)).argmin())
     to = places[inside][best]
     copy = copied(window.grey, (own_row, own_col), (to[0], to[1]), angle=rng.uniform(0, 2 * math.pi))
     laid = window.grey + soft(shapes[best]) * (copy - window.grey)
@@ -169,13 +183,16 @@ def joined_pair(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | No
     if pair is None:
         return None
     (first, second), neck = pair
-    grey, angle = window.grey, rng.uniform(0, 2 * math.pi)
+    shape, angle = window.grey.shape, rng.uniform(0, 2 * math.pi)
+    row, col, radius = discs[first]
+    total, weights = np.zeros(shape), [np.zeros(shape)]
     for part in (0.25, 0.5, 0.75):
         to = discs[first, :2] + part * (discs[second, :2] - discs[first, :2])
-        copy = copied(window.grey, (discs[first, 0], discs[first, 1]), (to[0], to[1]), angle=angle)
-        shape = np.maximum(outside(grey.shape, np.array([[*to, discs[first, 2]]])), neck(grey.shape))
-        grey = np.maximum(grey, grey + soft(shape) * (copy - grey))
-    return grey
+        weights.append(soft(disc_distance(shape, to[0], to[1], radius)))
+        total += weights[-1] * copied(window.grey, (row, col), (to[0], to[1]), angle=angle)
+    between = soft(neck(shape)) * soft(-1.5 - window.distance.min(0), 1.5)  # the discs stay as they are
+    weight = np.max(weights, axis=0)
+    return window.grey + weight * between * (total / np.maximum(np.sum(weights, axis=0), 1e-6) - window.grey)
 
 
 def near_pair(
@@ -211,7 +228,7 @@ def wrong_radius(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | N
     scale = wrong_scale(rng)
     copy = copied(window.grey, (row, col), (row, col), scale)
     below = window.grey if scale > 1 else erased(window, index, rng)
-    return below + soft(outside(below.shape, np.array([[row, col, scale * radius]]))) * (copy - below)
+    return below + soft(disc_distance(below.shape, row, col, scale * radius)) * (copy - below)
 
 
 def wrong_scale(rng: np.random.Generator) -> float:
@@ -224,8 +241,7 @@ def wrong_contrast(window: DiscWindow, rng: np.random.Generator) -> np.ndarray |
     if not len(window.whole):
         return None
     index = int(rng.choice(window.whole))
-    shape = outside(window.grey.shape, window.discs[[index]])
-    return window.grey + (contrast_factor(rng) - 1) * window.contrast * soft(shape, 2.0)
+    return window.grey + (contrast_factor(rng) - 1) * window.contrast * soft(window.distance[index], 2.0)
 
 
 def contrast_factor(rng: np.random.Generator) -> float:
@@ -243,7 +259,7 @@ def put_back(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
     row, col, radius = window.discs[int(rng.choice(window.whole))]
     to = row + rng.uniform(-0.4, 0.4), col + rng.uniform(-0.4, 0.4)
     copy = copied(window.grey, (row, col), to)
-    return window.grey + soft(outside(window.grey.shape, np.array([[*to, radius]]))) * (copy - window.grey)
+    return window.grey + soft(disc_distance(window.grey.shape, *to, radius)) * (copy - window.grey)
 
 
 def replaced(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
@@ -257,7 +273,7 @@ def replaced(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
         window.grey, (own_row, own_col), (row, col), radius / own_radius, rng.uniform(0, 2 * math.pi)
     )
     below = erased(window, index, rng)
-    return below + soft(outside(below.shape, np.array([[row, col, radius]]))) * (copy - below)
+    return below + soft(disc_distance(below.shape, row, col, radius)) * (copy - below)
 
 
 def missing(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
@@ -268,19 +284,19 @@ def missing(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
 def matrix_filled(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
     """Inpaint matrix where matrix was."""
     row, col = rng.uniform(0, window.grey.shape).tolist()
-    place = outside(window.grey.shape, np.array([[row, col, rng.uniform(4, 9)]])) < 0
+    place = disc_distance(window.grey.shape, row, col, rng.uniform(4, 9)) < 0
     hole = place & (window.others() > 1)
     return inpainted(window, hole, rng) if hole.any() else None
 
 
 def softened(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blur a little."""
-    return cv2.GaussianBlur(grey, (0, 0), rng.uniform(0.4, 0.7))
+    return cv2.GaussianBlur(grey, (0, 0), rng.uniform(0.35, 0.6))
 
 
 def sharpened(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sharpen a little, by an unsharp mask."""
-    return grey + rng.uniform(0.2, 0.5) * (grey - cv2.GaussianBlur(grey, (0, 0), 1.0))
+    return grey + rng.uniform(0.15, 0.4) * (grey - cv2.GaussianBlur(grey, (0, 0), 1.0))
 
 
 def denoised(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor
 from microgan.core.domain import Domain
 from microgan.detection.circles import Circles
 from microgan.evaluation import judge_brush as brush
-from microgan.evaluation.judge_brush import FAULTS, FILTERS, TRACES, DiscWindow, outside
+from microgan.evaluation.judge_brush import FAULTS, FILTERS, TRACES, DiscWindow
 from microgan.validity.random_packing import RandomPacking
 
 KINDS = tuple(FAULTS)
@@ -88,17 +88,8 @@ def _with_traces(window: DiscWindow, rng: np.random.Generator, most: int) -> Dis
     for _ in range(int(rng.integers(most + 1))):
         change = TRACES[int(rng.integers(len(TRACES)))](window, rng)
         if change is not None:
-            window = _after(window, change)
+            window = window.after(change)
     return window
-
-
-def _after(window: DiscWindow, grey: np.ndarray) -> DiscWindow:
-    changed = np.abs(grey - window.grey) > 0.02
-    touched = [
-        bool((changed & (outside(grey.shape, disc[None]) < -1)).any()) for disc in window.discs[window.whole]
-    ]
-    whole = window.whole[~np.array(touched, bool)]
-    return DiscWindow(grey, window.discs, whole, window.matrix_grey, window.contrast, window.noise_sd)
 
 
 def _filtered(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -132,7 +123,7 @@ def _drawn(
 
 
 def _coverage(discs: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
-    return np.clip(0.5 - outside(size_px, discs), 0, 1)
+    return np.clip(0.5 - brush.distances(size_px, discs).min(0, initial=np.inf), 0, 1)
 
 
 Drawing = Callable[[np.ndarray, np.ndarray, tuple[int, int], np.random.Generator], np.ndarray | None]
@@ -192,9 +183,8 @@ def _wrong_contrast(
         return None
     index = int(rng.choice(whole))
     own = _coverage(discs[[index]], size_px)
-    return np.maximum(_coverage(np.delete(discs, index, axis=0), size_px), 0) * (1 - own) + (
-        brush.contrast_factor(rng) * own
-    )
+    rest = _coverage(np.delete(discs, index, axis=0), size_px)
+    return rest * (1 - own) + brush.contrast_factor(rng) * own
 
 
 _DRAWN: dict[str, Drawing] = {
