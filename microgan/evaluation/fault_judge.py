@@ -1,9 +1,9 @@
-"""A judge of faults that took no part: a small network that filter, training and checkpoint selection never use.
+"""A judge of faults that took no part: filter, training and checkpoint selection never use it.
 
-What is optimised against is no longer a measure. So this network is another one than that of the rule
-``learnt_fault``: it classifies a window as a whole, learns from other windows, and from faults that were made by
-another brush (`microgan.evaluation.judge_lessons`). It says how many of the accepted samples look faulty, beside
-real windows that nobody learnt from.
+What is optimised against is no longer a measure. So this small network is another one than that of the rule
+``learnt_fault``: it classifies a window as a whole, learns from other windows, and from faults that were made
+by another brush (`microgan.evaluation.judge_lessons`). It says how many of the accepted samples look faulty,
+beside real windows that nobody learnt from.
 """
 
 import json
@@ -57,10 +57,10 @@ class JudgeConfig(Config):
 
 
 class JudgeNetwork(nn.Module):
-    """Windows of bright discs (N, 1, H, W) in [-1, 1], sides even and at least 16 px -> logits (N, 1 + kinds), sound first.
+    """Windows of bright discs (N, 1, H, W) in [-1, 1], sides even, 16 px or more -> logits (N, 1 + kinds).
 
-    Plain convolutions, then mean and maximum over all places: the maximum responds to a single fault, the mean
-    to what is common in the window.
+    The first logit is that of sound images.     Plain convolutions, then mean and maximum over all places:
+    the maximum responds to a single fault, the mean to what is common in the window.
     """
 
     def __init__(self, channels: int) -> None:
@@ -98,7 +98,7 @@ def evidence(logits: Tensor) -> Tensor:
 
 
 def train_judge(lessons: JudgeLessons, seed: int, config: JudgeConfig) -> JudgeNetwork:
-    """Train a network to tell faulty images from sound ones, and faults from each other; same seed, same bits."""
+    """Train a network to tell faulty images from sound ones, and which fault; same seed, same bits."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = JudgeNetwork(config.channels).train()
@@ -164,9 +164,9 @@ class FaultJudge:
         seed: int,
         config: JudgeConfig,
     ) -> Self:
-        """Learn from the training part of a scan and from random packings; set the limit on calibration windows.
+        """Learn from the training part of a scan and from random packings.
 
-        The limit flags `FALSE_ALARMS` of them.
+        The limit flags `FALSE_ALARMS` of the windows of the calibration part.
         """
         side_px, sign = segmentation.window_px, -1.0 if segmentation.polarity == "dark" else 1.0
         windows = Windows(planes, "train", side_px).draw(
@@ -199,8 +199,8 @@ class FaultJudge:
 
     def places(self, images: Tensor) -> list[tuple[float, float]]:
         """Return row and column of what looks faulty in each image: where its grey changes the score most."""
-        found = []
-        for part in images.split(AT_ONCE):
+        found: list[tuple[float, float]] = []
+        for part in images.split(AT_ONCE) if len(images) else ():
             with torch.enable_grad():
                 bright = self._bright(part).clone().requires_grad_()
                 evidence(self.network(bright)).sum().backward()

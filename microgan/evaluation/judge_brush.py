@@ -1,8 +1,8 @@
 """The brush of the judge: faults and sound changes made by copying and inpainting, with OpenCV.
 
-It shares nothing with `microgan.validity.planting`, from which the filter learns: nothing is painted here. Discs
-are copied with whatever is beside them, places are filled by inpainting, a disc is scaled as a picture is. So
-the judge knows other traces than the filter, and traces alone tell it nothing: the sound changes leave the same.
+It shares nothing with `microgan.validity.planting`, from which the filter learns: nothing is painted here.
+Discs are copied with whatever is beside them, places are filled by inpainting, a disc is scaled as a picture
+is. So the judge knows other traces than the filter. Traces alone mean no fault: sound changes leave the same.
 
 Discs are bright here. Coordinates are (row, col), pixel centres at integers.
 """
@@ -198,7 +198,7 @@ def joined_pair(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | No
 def near_pair(
     discs: np.ndarray, rng: np.random.Generator
 ) -> tuple[tuple[int, int], Callable[[tuple[int, ...]], np.ndarray]] | None:
-    """Choose two discs near each other; also return the distance to a neck between them, for a shape (H, W)."""
+    """Choose two discs near each other, and a neck between them: shape (H, W) -> distance to its edge."""
     if len(discs) < 2:
         return None
     radius = discs[:, 2]
@@ -312,7 +312,12 @@ FAULTS: dict[str, Change] = {
     "wrong_radius": wrong_radius,
     "wrong_contrast": wrong_contrast,
 }
-TRACES: tuple[Change, ...] = (put_back, replaced, missing, matrix_filled)
+TRACES: dict[str, Change] = {
+    "put_back": put_back,
+    "replaced": replaced,
+    "missing": missing,
+    "matrix_filled": matrix_filled,
+}
 FILTERS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "softened": softened,
     "sharpened": sharpened,

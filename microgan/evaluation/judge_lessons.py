@@ -1,7 +1,7 @@
 """What the judge learns from: sound images and the same with one fault, real ones and random packings.
 
-Faults of real windows are made by `microgan.evaluation.judge_brush`. Those of random packings are drawn: a disc
-that overlaps, is half there or too large is part of the drawing, before blur and noise, and leaves no trace.
+Faults of real windows are made by `microgan.evaluation.judge_brush`. Those of random packings are drawn: a
+disc that overlaps, is half there or too large is part of the drawing, before blur and noise. It has no trace.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -86,7 +86,7 @@ def _real(grey: np.ndarray, circles: Circles, rng: np.random.Generator) -> Itera
 def _with_traces(window: DiscWindow, rng: np.random.Generator, most: int) -> DiscWindow:
     """Make some sound changes; a disc that is touched is left alone afterwards."""
     for _ in range(int(rng.integers(most + 1))):
-        change = TRACES[int(rng.integers(len(TRACES)))](window, rng)
+        change = TRACES[str(rng.choice(list(TRACES)))](window, rng)
         if change is not None:
             window = window.after(change)
     return window

@@ -293,3 +293,55 @@ def _copies(images: Mapping[str, Any]) -> Cell:
     low, high = (100 * end for end in copies["excess_interval"])
     detail = f"{low:+.1f} to {high:+.1f} %, p: {p_value(copies['p_value'])}, n: {copies['samples']}"
     return Cell(percent(copies["excess"]), detail)
+
+
+# A judge of faults that took no part ---------------------------------------------------------------------
+
+
+def judged_models(models: Sequence[ModelResult]) -> list[ModelResult]:
+    """Return the models whose samples were judged by a judge that took no part in filter and training."""
+    return [model for model in models if "judge" in model.fidelity.get("images", {})]
+
+
+def judge_table(models: Sequence[ModelResult]) -> Table:
+    """Return the fractions of samples, real windows and controls that the judge flags, with intervals."""
+    judged = [model.fidelity["images"]["judge"] for model in models]
+    real = judged[0]  # what it says of real windows and controls is the same for all models
+    rows = [
+        Row(
+            "Accepted samples", [_flagged(each.get("after"), each["held_out"], bold=True) for each in judged]
+        ),
+        Row("All samples", [_flagged(each.get("before"), each["held_out"]) for each in judged]),
+        Row("Real, held-out windows", [_flagged(real["held_out"], {}) for _ in judged]),
+        Row(
+            "Accepted samples / held-out windows",
+            [
+                Cell(number(each["ratio"]), "" if real["qualified"] else "it does not judge")
+                for each in judged
+            ],
+        ),
+        Row("Sound controls, for scale", []),
+        *(
+            Row(name.replace("_", " "), [_flagged(control, {}) for _ in judged])
+            for name, control in real["controls"].items()
+        ),
+        Row("Held-out windows with a fault, for scale", []),
+        *(
+            Row(name.replace("_", " "), [_flagged(fault, {}) for _ in judged])
+            for name, fault in real["detects"].items()
+        ),
+    ]
+    return Table(names(models), rows)
+
+
+def _flagged(row: Mapping[str, Any] | None, real: Mapping[str, Any], bold: bool = False) -> Cell:
+    """A fraction with its interval; of samples, also the kind most in excess of real windows."""
+    if row is None:
+        return Cell(DASH)
+    detail = f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %, n: {row['n']}"
+    usual = real.get("by_kind", row["by_kind"])
+    excess = {kind: part for kind, part in row["by_kind"].items() if part > usual.get(kind, 0)}
+    if excess:
+        kind = max(excess, key=lambda name: excess[name] - usual.get(name, 0))
+        detail += f"; most in excess: {kind.replace('_', ' ')}, {percent(excess[kind])}"
+    return Cell(percent(row["flagged"]), detail, bold=bold)
