@@ -41,6 +41,7 @@ SOFTNESS, NOISE = (
     (0.0, 0.05),
 )  # fraction of a 3 x 3 mean mixed in, below 0 taken out; sd of noise
 PLACE_SD_PX = 2.5  # of the Gaussian that smooths the gradient
+CROPPED, CROP_PX = 0.6, 40  # fraction of the steps that see only the surroundings of a change, and how much
 AT_ONCE = 128  # images: bounds memory
 RULE = "must hold the judge that `fault_judge` wrote"
 
@@ -105,17 +106,14 @@ def train_judge(lessons: JudgeLessons, seed: int, config: JudgeConfig) -> JudgeN
     optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, config.steps)
     rng = np.random.default_rng([seed, STREAM])
-    faulty = lessons.kind.numpy() > 0
-    sets = [each for each in (np.flatnonzero(~faulty), np.flatnonzero(faulty)) if len(each)]
     bar = tqdm(range(config.steps), "judge", unit="step", disable=None)
-    for _ in bar:
-        chosen = np.concatenate([rng.choice(each, config.batch // 2) for each in sets])
-        symmetry = TURNS_FIRST[rng.integers(SYMMETRIES)]
-        images = turned_tensor(_varied(lessons.images[chosen], rng), symmetry)
-        kind = lessons.kind[chosen]
-        logits = network(images)
-        right = torch.where(kind > 0, 1.0, -1.0)
-        loss = softplus(-right * evidence(logits)).mean() + 0.5 * cross_entropy(logits, kind)
+    for step in bar:
+        cropped = step < CROPPED * config.steps
+        chosen = rng.integers(len(lessons.kind), size=config.batch if cropped else config.batch // 2)
+        pairs = _crops(lessons, chosen, rng) if cropped else lessons.images[chosen]
+        pairs = turned_tensor(_varied(pairs, rng), TURNS_FIRST[rng.integers(SYMMETRIES)])
+        logits = network(pairs.transpose(0, 1).reshape(-1, 1, *pairs.shape[2:]))  # all sound ones first
+        loss = _loss(logits, lessons.kind[chosen])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -124,15 +122,38 @@ def train_judge(lessons: JudgeLessons, seed: int, config: JudgeConfig) -> JudgeN
     return network.eval()
 
 
-def _varied(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Change contrast, brightness, sharpness and noise of each image a little, as between planes."""
+def _loss(logits: Tensor, kind: Tensor) -> Tensor:
+    """Cross-entropy of faulty against sound, of which fault, and of which one of a pair is faulty."""
+    sound, faulty = evidence(logits).chunk(2)
+    kinds = cross_entropy(logits[len(kind) :, 1:], kind)
+    return (softplus(sound) + softplus(-faulty) + softplus(sound - faulty)).mean() + 0.5 * kinds
+
+
+def _crops(lessons: JudgeLessons, chosen: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Cut out what is around the changes of each pair: a fault is learnt sooner in a small image."""
+    side_px = min(CROP_PX, lessons.images.shape[2])
+    most = lessons.images.shape[2] - side_px
+    off = rng.integers(-side_px // 4, side_px // 4 + 1, (len(chosen), 2, 2))
+    corner = np.clip(lessons.place[chosen] + off - side_px // 2, 0, most)
+    crops = [
+        [
+            lessons.images[index, half, row : row + side_px, col : col + side_px]
+            for half, (row, col) in enumerate(both)
+        ]
+        for index, both in zip(chosen.tolist(), corner.tolist(), strict=True)
+    ]
+    return torch.stack([torch.stack(pair) for pair in crops])
+
+
+def _varied(pairs: Tensor, rng: np.random.Generator) -> Tensor:
+    """Change contrast, brightness, sharpness and noise of each pair a little, as between planes."""
     ends = (CONTRAST, BRIGHTNESS, SOFTNESS, NOISE)
     low, high = (np.reshape(end, (len(ends), 1)) for end in zip(*ends, strict=True))
-    factors = torch.from_numpy(rng.uniform(low, high, (len(ends), len(images))).astype(np.float32))
+    factors = torch.from_numpy(rng.uniform(low, high, (len(ends), len(pairs))).astype(np.float32))
     contrast, brightness, softness, noise = factors[..., None, None, None]  # (B, 1, 1, 1) each
-    white = torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32))
-    smooth = avg_pool2d(images, 3, 1, 1, count_include_pad=False)
-    return (contrast * torch.lerp(images, smooth, softness) + brightness + noise * white).clamp(-1, 1)
+    white = torch.from_numpy(rng.standard_normal(pairs.shape, dtype=np.float32))
+    smooth = avg_pool2d(pairs, 3, 1, 1, count_include_pad=False)
+    return (contrast * torch.lerp(pairs, smooth, softness) + brightness + noise * white).clamp(-1, 1)
 
 
 # Use ----------------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def overlap(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
     lower, upper = rng.choice(window.whole, 2)
     row, col, radius = window.discs[lower]
     own_row, own_col, own_radius = window.discs[upper]
-    reach_px = (1 - rng.uniform(0.12, 0.45)) * (radius + own_radius)
+    reach_px = (1 - rng.uniform(0.15, 0.45)) * (radius + own_radius)
     angles = rng.uniform(0, 2 * math.pi) + np.arange(ANGLES) * 2 * math.pi / ANGLES
     places = np.stack([row + reach_px * np.sin(angles), col + reach_px * np.cos(angles)], 1)
     inside = (
@@ -204,11 +204,11 @@ def near_pair(
     radius = discs[:, 2]
     reach = np.linalg.norm(discs[:, None, :2] - discs[:, :2], axis=2)
     gap = (reach - radius[:, None] - radius) / np.minimum(radius[:, None], radius)
-    pairs = np.argwhere(np.triu((gap > 0.05) & (gap < 1.0), 1))
+    pairs = np.argwhere(np.triu((gap > 0.2) & (gap < 1.2), 1))
     if not len(pairs):
         return None
     first, second = rng.permutation(pairs[rng.integers(len(pairs))]).tolist()
-    half_px = rng.uniform(0.45, 1.0) * min(radius[first], radius[second])
+    half_px = rng.uniform(0.55, 1.0) * min(radius[first], radius[second])
     start, way = discs[first, :2], discs[second, :2] - discs[first, :2]
 
     def neck(shape: tuple[int, ...]) -> np.ndarray:

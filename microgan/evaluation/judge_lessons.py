@@ -1,4 +1,4 @@
-"""What the judge learns from: sound images and the same with one fault, real ones and random packings.
+"""What the judge learns from: sound images beside the same with one fault, real ones and random packings.
 
 Faults of real windows are made by `microgan.evaluation.judge_brush`. Those of random packings are drawn: a
 disc that overlaps, is half there or too large is part of the drawing, before blur and noise. It has no trace.
@@ -6,36 +6,39 @@ disc that overlaps, is half there or too large is part of the drawing, before bl
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from microgan.core.domain import Domain
+from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.evaluation import judge_brush as brush
 from microgan.evaluation.judge_brush import FAULTS, FILTERS, TRACES, DiscWindow
 from microgan.validity.random_packing import RandomPacking
 
 KINDS = tuple(FAULTS)
-SOUND_IMAGES, FAULTY_IMAGES = 2, 3  # made of each window
-MOST_TRACES = 2  # sound changes in an image; one less where a fault follows
-FILTERED = 0.4  # fraction of the images that are softened, sharpened or denoised
+PAIRS = 3  # made of each window
+TRACED = 0.5  # fraction of the sound images that have a sound change, and of the windows that had one before
+FILTERED = 0.3  # fraction of the pairs that are softened, sharpened or denoised
 PAD_PX = 8  # around a drawn packing, so that what is cut off at the border is blurred as the rest
 
 
 @dataclass(frozen=True)
 class JudgeLessons:
-    """Images of bright discs, and what is wrong with them.
+    """Pairs of images of bright discs: a sound one, and the same window with one fault.
 
     Attributes
     ----------
-    images : Tensor (n, 1, S, S), float32, in [-1, 1]
-    kind : Tensor (n,), int64; 0: sound, k: `KINDS` [k - 1]
+    images : Tensor (n, 2, S, S), float32, in [-1, 1]; the sound one first
+    place : int64 (n, 2, 2), row and column of the sound change and of the fault, px
+    kind : Tensor (n,), int64; index of the fault into `KINDS`
     """
 
     images: Tensor
+    place: np.ndarray
     kind: Tensor
 
     @classmethod
@@ -50,76 +53,113 @@ class JudgeLessons:
     @classmethod
     def of_packing(cls, packing: RandomPacking, count: int, side_px: int, seed: int, sign: float) -> Self:
         """Draw random packings with faults; ``sign`` -1 turns dark discs into bright ones."""
-        images, circles = packing.sample(count, Domain((side_px, side_px)), seed)
-        return cls._of(
-            (sign * grey, kind)
+        _, circles = packing.sample(count, Domain((side_px, side_px)), seed)
+        pairs = cls._of(
+            pair
             for index, discs in enumerate(circles)
-            for grey, kind in _drawn(
-                packing, images[index, 0].numpy(), discs, np.random.default_rng([seed, index, 1])
-            )
+            for pair in _drawn(packing, side_px, discs, np.random.default_rng([seed, index, 1]))
         )
+        return cls(sign * pairs.images, pairs.place, pairs.kind)
 
     @classmethod
-    def _of(cls, pairs: Iterator[tuple[np.ndarray, int]]) -> Self:
-        greys, kinds = zip(*pairs, strict=True)
-        images = np.clip(np.stack(greys), -1, 1).astype(np.float32)
-        return cls(torch.from_numpy(images)[:, None], torch.tensor(kinds))
+    def _of(cls, pairs: Iterator["_Pair"]) -> Self:
+        every = list(pairs)
+        if not every:
+            raise UserError("windows", "no disc", "must have discs that are whole, to make faults of")
+        images = np.stack([[pair.sound, pair.faulty] for pair in every])
+        places = np.array([[_place(pair.sound_change), _place(pair.fault_change)] for pair in every])
+        kind = torch.tensor([pair.kind for pair in every])
+        return cls(torch.from_numpy(np.clip(images, -1, 1).astype(np.float32)), places, kind)
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(torch.cat([self.images, other.images]), torch.cat([self.kind, other.kind]))
+        return type(self)(
+            torch.cat([self.images, other.images]),
+            np.concatenate([self.place, other.place]),
+            torch.cat([self.kind, other.kind]),
+        )
+
+
+class _Pair(NamedTuple):
+    sound: np.ndarray
+    faulty: np.ndarray
+    sound_change: np.ndarray
+    fault_change: np.ndarray
+    kind: int
+
+
+def _place(change: np.ndarray) -> tuple[int, int]:
+    """Return row and column of the middle of a change (H, W)."""
+    weight = np.abs(change)
+    rows, cols = np.indices(change.shape)
+    total = max(float(weight.sum()), 1e-9)
+    return round(float((rows * weight).sum()) / total), round(float((cols * weight).sum()) / total)
 
 
 # Real windows -------------------------------------------------------------------------------------------
 
 
-def _real(grey: np.ndarray, circles: Circles, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, int]]:
-    window = DiscWindow.of(grey, circles)
-    yield window.grey, 0
-    for _ in range(SOUND_IMAGES - 1):
-        yield _filtered(_with_traces(window, rng, MOST_TRACES).grey, rng), 0
-    for turn in rng.permutation(len(KINDS))[:FAULTY_IMAGES].tolist():
-        faulty = FAULTS[KINDS[turn]](_with_traces(window, rng, MOST_TRACES - 1), rng)
-        if faulty is not None:
-            yield _filtered(faulty, rng), 1 + turn
+def _real(grey: np.ndarray, circles: Circles, rng: np.random.Generator) -> Iterator[_Pair]:
+    original = DiscWindow.of(grey, circles)
+    for turn in rng.permutation(len(KINDS))[:PAIRS].tolist():
+        window = original
+        before = _traced(window, rng)
+        if before is not None:
+            window = window.after(before)
+        faulty, sound = FAULTS[KINDS[turn]](window, rng), _traced(window, rng)
+        if faulty is None:
+            continue
+        fault = faulty - window.grey
+        change = fault if sound is None else sound - window.grey
+        yield _filtered(window.grey if sound is None else sound, faulty, change, fault, turn, rng)
 
 
-def _with_traces(window: DiscWindow, rng: np.random.Generator, most: int) -> DiscWindow:
-    """Make some sound changes; a disc that is touched is left alone afterwards."""
-    for _ in range(int(rng.integers(most + 1))):
-        change = TRACES[str(rng.choice(list(TRACES)))](window, rng)
-        if change is not None:
-            window = window.after(change)
-    return window
+def _traced(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
+    """Make a sound change, or none."""
+    if rng.random() > TRACED:
+        return None
+    return TRACES[str(rng.choice(list(TRACES)))](window, rng)
 
 
-def _filtered(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    if rng.random() >= FILTERED:
-        return grey
-    return FILTERS[str(rng.choice(list(FILTERS)))](grey.astype(np.float32), rng)
+def _filtered(
+    sound: np.ndarray,
+    faulty: np.ndarray,
+    sound_change: np.ndarray,
+    fault_change: np.ndarray,
+    kind: int,
+    rng: np.random.Generator,
+) -> _Pair:
+    """Return a pair, of which both may be filtered in the same way."""
+    if rng.random() < FILTERED:
+        change, seed = FILTERS[str(rng.choice(list(FILTERS)))], int(rng.integers(2**31))
+        sound, faulty = (
+            change(grey.astype(np.float32), np.random.default_rng(seed)) for grey in (sound, faulty)
+        )
+    return _Pair(sound, faulty, sound_change, fault_change, kind)
 
 
 # Drawn packings -----------------------------------------------------------------------------------------
 
 
 def _drawn(
-    packing: RandomPacking, image: np.ndarray, circles: Circles, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, int]]:
-    yield _filtered(image, rng), 0
-    appearance = packing.appearances[int(rng.integers(len(packing.appearances)))]
+    packing: RandomPacking, side_px: int, circles: Circles, rng: np.random.Generator
+) -> Iterator[_Pair]:
     discs = circles.table()[:, :3] + [PAD_PX, PAD_PX, 0]
-    size_px = image.shape[0] + 2 * PAD_PX, image.shape[1] + 2 * PAD_PX
+    size_px = side_px + 2 * PAD_PX, side_px + 2 * PAD_PX
     inside = ((discs[:, :2] > PAD_PX) & (discs[:, :2] < np.array(size_px) - 1 - PAD_PX)).all(1)
-    whole = np.flatnonzero(inside)
-
-    def finished(coverage: np.ndarray) -> np.ndarray:
-        grey = packing.grey_of(coverage, appearance, rng)[PAD_PX:-PAD_PX, PAD_PX:-PAD_PX]
-        return _filtered(grey, rng)
-
-    yield finished(_coverage(discs, size_px)), 0
-    for turn in rng.permutation(len(KINDS))[:FAULTY_IMAGES].tolist():
-        coverage = _DRAWN[KINDS[turn]](discs, whole, size_px, rng)
-        if coverage is not None:
-            yield finished(coverage), 1 + turn
+    whole, sound = np.flatnonzero(inside), _coverage(discs, size_px)
+    inner = np.s_[PAD_PX:-PAD_PX, PAD_PX:-PAD_PX]
+    for turn in rng.permutation(len(KINDS))[:PAIRS].tolist():
+        faulty = _DRAWN[KINDS[turn]](discs, whole, size_px, rng)
+        if faulty is None:
+            continue
+        appearance = packing.appearances[int(rng.integers(len(packing.appearances)))]
+        seed = int(rng.integers(2**31))
+        grey, faulty_grey = (
+            packing.grey_of(coverage, appearance, np.random.default_rng(seed))[inner]
+            for coverage in (sound, faulty)
+        )
+        change = (faulty - sound)[inner]
+        yield _filtered(grey, faulty_grey, change, change, turn, rng)
 
 
 def _coverage(discs: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
@@ -140,7 +180,7 @@ def _overlap(
     reach = np.linalg.norm(way, axis=1)
     gap = np.where(np.arange(len(discs)) == index, np.inf, reach - discs[:, 2])
     near = int(gap.argmin())
-    wanted = (1 - rng.uniform(0.12, 0.45)) * (discs[index, 2] + discs[near, 2])
+    wanted = (1 - rng.uniform(0.15, 0.45)) * (discs[index, 2] + discs[near, 2])
     moved = discs.copy()
     moved[index, :2] += way[near] * (1 - wanted / max(reach[near], 1e-6))
     return _coverage(moved, size_px)

@@ -138,8 +138,8 @@ class QualifiedJudge:
         -------
         dict
             That of `real`, with `flagged` of all samples (``before``) and of valid ones (``after``), each
-            left out for fewer than 20; and ``ratio``, the fraction of valid samples that are flagged over that of
-            held-out windows, None where the judge is not qualified.
+            left out for fewer than 20; and ``ratio``, the fraction of valid samples that are flagged over
+            that of held-out windows, None where the judge is not qualified.
         """
         sets = {"before": images, "after": images[torch.from_numpy(valid)]}
         judged = {name: flagged(self.judge, each) for name, each in sets.items() if len(each) >= LEAST}
