@@ -41,7 +41,7 @@ SOFTNESS, NOISE = (
     (0.0, 0.05),
 )  # fraction of a 3 x 3 mean mixed in, below 0 taken out; sd of noise
 PLACE_SD_PX = 2.5  # of the Gaussian that smooths the gradient
-CROPPED, CROP_PX = 0.6, 40  # fraction of the steps that see only the surroundings of a change, and how much
+CROPPED, CROP_PX = 0.7, 40  # fraction of the steps that see only the surroundings of a change, and how much
 AT_ONCE = 128  # images: bounds memory
 RULE = "must hold the judge that `fault_judge` wrote"
 
@@ -49,8 +49,8 @@ RULE = "must hold the judge that `fault_judge` wrote"
 class JudgeConfig(Config):
     """What the judge learns from, and its size."""
 
-    windows: int = Field(default=600, ge=4)
-    packings: int = Field(default=300, ge=4)
+    windows: int = Field(default=400, ge=4)
+    packings: int = Field(default=160, ge=4)
     channels: int = Field(default=20, ge=2, le=256)
     steps: int = Field(default=1200, ge=1)
     batch: int = Field(default=32, ge=4)
@@ -113,7 +113,7 @@ def train_judge(lessons: JudgeLessons, seed: int, config: JudgeConfig) -> JudgeN
         pairs = _crops(lessons, chosen, rng) if cropped else lessons.images[chosen]
         pairs = turned_tensor(_varied(pairs, rng), TURNS_FIRST[rng.integers(SYMMETRIES)])
         logits = network(pairs.transpose(0, 1).reshape(-1, 1, *pairs.shape[2:]))  # all sound ones first
-        loss = _loss(logits, lessons.kind[chosen])
+        loss = _loss(logits, lessons.kind[chosen], lessons.weight[chosen])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -122,11 +122,11 @@ def train_judge(lessons: JudgeLessons, seed: int, config: JudgeConfig) -> JudgeN
     return network.eval()
 
 
-def _loss(logits: Tensor, kind: Tensor) -> Tensor:
+def _loss(logits: Tensor, kind: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy of faulty against sound, of which fault, and of which one of a pair is faulty."""
     sound, faulty = evidence(logits).chunk(2)
     kinds = cross_entropy(logits[len(kind) :, 1:], kind)
-    return (softplus(sound) + softplus(-faulty) + softplus(sound - faulty)).mean() + 0.5 * kinds
+    return (softplus(sound) + weight * softplus(-faulty) + softplus(sound - faulty)).mean() + 0.5 * kinds
 
 
 def _crops(lessons: JudgeLessons, chosen: np.ndarray, rng: np.random.Generator) -> Tensor:

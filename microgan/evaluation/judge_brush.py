@@ -246,7 +246,7 @@ def wrong_contrast(window: DiscWindow, rng: np.random.Generator) -> np.ndarray |
 
 def contrast_factor(rng: np.random.Generator) -> float:
     """Draw a factor for the contrast of a disc that is much too faint or too bright."""
-    return float(rng.uniform(0.3, 0.6) if rng.random() < 0.5 else rng.uniform(1.35, 1.6))
+    return float(rng.uniform(0.25, 0.55) if rng.random() < 0.5 else rng.uniform(1.5, 1.8))
 
 
 # Sound changes ------------------------------------------------------------------------------------------

@@ -20,9 +20,9 @@ from microgan.evaluation.judge_brush import FAULTS, FILTERS, TRACES, DiscWindow
 from microgan.validity.random_packing import RandomPacking
 
 KINDS = tuple(FAULTS)
-PAIRS = 3  # made of each window
 TRACED = 0.5  # fraction of the sound images that have a sound change, and of the windows that had one before
 FILTERED = 0.3  # fraction of the pairs that are softened, sharpened or denoised
+DRAWN_WEIGHT = 0.25  # of a fault in a packing: what cannot be told there must count as sound
 PAD_PX = 8  # around a drawn packing, so that what is cut off at the border is blurred as the rest
 
 
@@ -35,11 +35,13 @@ class JudgeLessons:
     images : Tensor (n, 2, S, S), float32, in [-1, 1]; the sound one first
     place : int64 (n, 2, 2), row and column of the sound change and of the fault, px
     kind : Tensor (n,), int64; index of the fault into `KINDS`
+    weight : Tensor (n,), of the faulty image in training
     """
 
     images: Tensor
     place: np.ndarray
     kind: Tensor
+    weight: Tensor
 
     @classmethod
     def of_windows(cls, windows: Tensor, circles: Sequence[Circles], seed: int) -> Self:
@@ -59,7 +61,7 @@ class JudgeLessons:
             for index, discs in enumerate(circles)
             for pair in _drawn(packing, side_px, discs, np.random.default_rng([seed, index, 1]))
         )
-        return cls(sign * pairs.images, pairs.place, pairs.kind)
+        return cls(sign * pairs.images, pairs.place, pairs.kind, DRAWN_WEIGHT * pairs.weight)
 
     @classmethod
     def _of(cls, pairs: Iterator["_Pair"]) -> Self:
@@ -69,13 +71,15 @@ class JudgeLessons:
         images = np.stack([[pair.sound, pair.faulty] for pair in every])
         places = np.array([[_place(pair.sound_change), _place(pair.fault_change)] for pair in every])
         kind = torch.tensor([pair.kind for pair in every])
-        return cls(torch.from_numpy(np.clip(images, -1, 1).astype(np.float32)), places, kind)
+        images = np.clip(images, -1, 1).astype(np.float32)
+        return cls(torch.from_numpy(images), places, kind, torch.ones(len(every)))
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
             torch.cat([self.images, other.images]),
             np.concatenate([self.place, other.place]),
             torch.cat([self.kind, other.kind]),
+            torch.cat([self.weight, other.weight]),
         )
 
 
@@ -100,7 +104,7 @@ def _place(change: np.ndarray) -> tuple[int, int]:
 
 def _real(grey: np.ndarray, circles: Circles, rng: np.random.Generator) -> Iterator[_Pair]:
     original = DiscWindow.of(grey, circles)
-    for turn in rng.permutation(len(KINDS))[:PAIRS].tolist():
+    for turn in range(len(KINDS)):
         window = original
         before = _traced(window, rng)
         if before is not None:
@@ -148,7 +152,7 @@ def _drawn(
     inside = ((discs[:, :2] > PAD_PX) & (discs[:, :2] < np.array(size_px) - 1 - PAD_PX)).all(1)
     whole, sound = np.flatnonzero(inside), _coverage(discs, size_px)
     inner = np.s_[PAD_PX:-PAD_PX, PAD_PX:-PAD_PX]
-    for turn in rng.permutation(len(KINDS))[:PAIRS].tolist():
+    for turn in range(len(KINDS)):
         faulty = _DRAWN[KINDS[turn]](discs, whole, size_px, rng)
         if faulty is None:
             continue
