@@ -52,7 +52,7 @@ class JudgeConfig(Config):
     windows: int = Field(default=400, ge=4)
     packings: int = Field(default=160, ge=4)
     channels: int = Field(default=20, ge=2, le=256)
-    steps: int = Field(default=1200, ge=1)
+    steps: int = Field(default=1000, ge=1)
     batch: int = Field(default=32, ge=4)
     learning_rate: float = Field(default=3e-3, gt=0)
 

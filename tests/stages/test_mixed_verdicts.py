@@ -57,7 +57,7 @@ def mixed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Mixed:
     """Real windows as samples of a model, judged by the stage validate."""
     reference, planes = Reference.load(Path("reference/reference.json")), Planes.load(Path("data/planes"))
     rng = np.random.default_rng(0)
-    windows = Windows(planes, "train", reference.window_px).draw(rng, 32)
+    windows = Windows(planes, "train", reference.window_px).draw(rng, 64)
     mirrored = windows[:INVALID].clone()
     mirrored[..., : reference.window_px // 2] = mirrored[..., reference.window_px // 2 :].flip(-1)
     candidates = planes.info.denormalise(torch.cat([windows, mirrored])[:, 0].numpy())
