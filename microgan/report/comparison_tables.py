@@ -304,44 +304,30 @@ def judged_models(models: Sequence[ModelResult]) -> list[ModelResult]:
 
 
 def judge_table(models: Sequence[ModelResult]) -> Table:
-    """Return the fractions of samples, real windows and controls that the judge flags, with intervals."""
-    judged = [model.fidelity["images"]["judge"] for model in models]
-    real = judged[0]  # what it says of real windows and controls is the same for all models
-    rows = [
-        Row(
-            "Accepted samples", [_flagged(each.get("after"), each["held_out"], bold=True) for each in judged]
-        ),
-        Row("All samples", [_flagged(each.get("before"), each["held_out"]) for each in judged]),
-        Row("Real, held-out windows", [_flagged(real["held_out"], {}) for _ in judged]),
-        Row(
-            "Accepted samples / held-out windows",
-            [
-                Cell(number(each["ratio"]), "" if real["qualified"] else "it does not judge")
-                for each in judged
-            ],
-        ),
-        Row("Sound controls, for scale", []),
-        *(
-            Row(name.replace("_", " "), [_flagged(control, {}) for _ in judged])
-            for name, control in real["controls"].items()
-        ),
-        Row("Held-out windows with a fault, for scale", []),
-        *(
-            Row(name.replace("_", " "), [_flagged(fault, {}) for _ in judged])
-            for name, fault in real["detects"].items()
-        ),
-    ]
-    return Table(names(models), rows)
+    """Return the fraction of samples, real windows and controls that the judge flags, and of which kinds."""
+    judged = {model.name: model.fidelity["images"]["judge"] for model in models}
+    real = next(iter(judged.values()))  # what it says of real windows and controls is the same for all models
+    kinds = list(real["held_out"]["by_kind"])
+    rows = [Row("real, held-out windows", _flagged(real["held_out"], kinds))]
+    for name, each in judged.items():
+        ratio = each["ratio"]
+        rows.append(Row(f"{name}, accepted samples", _flagged(each.get("after"), kinds, ratio, bold=True)))
+        rows.append(Row(f"{name}, all samples", _flagged(each.get("before"), kinds)))
+    for title, key in (("Sound controls", "controls"), ("Held-out windows with a fault", "detects")):
+        rows.append(Row(title, []))
+        rows += [Row(name.replace("_", " "), _flagged(row, kinds)) for name, row in real[key].items()]
+    columns = ["Flagged", "n", "Over held-out", *(kind.replace("_", " ") for kind in kinds)]
+    return Table(columns, rows, "Images", [("", 3), ("looks most like", len(kinds))])
 
 
-def _flagged(row: Mapping[str, Any] | None, real: Mapping[str, Any], bold: bool = False) -> Cell:
-    """A fraction with its interval; of samples, also the kind most in excess of real windows."""
+def _flagged(
+    row: Mapping[str, Any] | None, kinds: Sequence[str], ratio: float | None = None, bold: bool = False
+) -> list[Cell]:
     if row is None:
-        return Cell(DASH)
-    detail = f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %, n: {row['n']}"
-    usual = real.get("by_kind", row["by_kind"])
-    excess = {kind: part for kind, part in row["by_kind"].items() if part > usual.get(kind, 0)}
-    if excess:
-        kind = max(excess, key=lambda name: excess[name] - usual.get(name, 0))
-        detail += f"; most in excess: {kind.replace('_', ' ')}, {percent(excess[kind])}"
-    return Cell(percent(row["flagged"]), detail, bold=bold)
+        return [Cell(DASH)] * (3 + len(kinds))
+    return [
+        Cell(percent(row["flagged"]), f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %", bold),
+        Cell(str(row["n"])),
+        Cell(number(ratio), bold=bold),
+        *(Cell(percent(row["by_kind"][kind])) for kind in kinds),
+    ]
