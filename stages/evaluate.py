@@ -18,8 +18,9 @@ from microgan.evaluation.image_metrics import (
     image_metrics,
 )
 from microgan.evaluation.memorisation import NearestCorrelation
+from microgan.evaluation.qualified_judge import QualifiedJudge, judge_headline
 from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages, RealStatistics
-from microgan.report.figures.windows import nearest_window_sheet
+from microgan.report.figures.windows import judge_sheet, nearest_window_sheet
 from microgan.scan.planes import Planes
 from stages.samples import DESCRIPTORS, NEAREST, read_samples
 from stages.stage import Stage, flatten, run
@@ -29,7 +30,7 @@ SHOWN = (".value", ".error", ".ratio", ".p")
 
 
 def main(stage: Stage) -> None:
-    """Write metrics/MODEL/headline.json, fidelity.json and curves.json, and reports/evaluate/MODEL.png."""
+    """Write metrics/MODEL/headline.json, fidelity.json and curves.json, and pictures in reports/evaluate."""
     name = stage.model_or_baseline
     config = stage.config("evaluate", FidelityConfig)
     properties = stage.config("properties", PropertiesConfig)
@@ -45,12 +46,16 @@ def main(stage: Stage) -> None:
     nearest = NearestCorrelation.load(folder / NEAREST)
     as_images = image_metrics(images, samples.valid, nearest, real_images, planes, image_config)
 
-    figures = fidelity_headline(fidelity.metrics) | image_headline(as_images.metrics)
+    judge = QualifiedJudge.load(Path("real_statistics"))
+    judged = judge.samples(images, samples.valid)
+    worst = judge.worst(images[torch.from_numpy(samples.valid)])
+
+    figures = fidelity_headline(fidelity.metrics) | image_headline(as_images.metrics) | judge_headline(judged)
     outputs = [f"metrics/{name}/{file}.json" for file in ("headline", "fidelity", "curves")]
-    outputs.append(f"reports/evaluate/{name}.png")
-    with stage.drafts(*outputs) as (short, summary, curves, picture):
+    outputs += [f"reports/evaluate/{name}.png", f"reports/evaluate/{name}_judge.png"]
+    with stage.drafts(*outputs) as (short, summary, curves, picture, worst_picture):
         write_json(short, figures)
-        write_json(summary, fidelity.metrics | {"images": as_images.metrics})
+        write_json(summary, fidelity.metrics | {"images": as_images.metrics | {"judge": judged}})
         write_json(curves, fidelity.curves)
         nearest_window_sheet(
             {
@@ -60,6 +65,7 @@ def main(stage: Stage) -> None:
             picture,
             voxel_size_um=planes.info.voxel_size_um,
         )
+        judge_sheet(worst, worst_picture, voxel_size_um=planes.info.voxel_size_um)
     stage.say(f"{name}: {found(figures)}")
     shown = {key: value for key, value in flatten(fidelity.metrics).items() if key.endswith(SHOWN)}
     stage.tracker.metrics({key: value for key, value in shown.items() if value is not None})
@@ -69,7 +75,13 @@ def main(stage: Stage) -> None:
 
 def found(figures: Mapping[str, float | None]) -> str:
     """Say the headline figures that are known."""
-    shown = ("flagged", "two_point_correlation.ratio", "stiffness.difference", "kernel_distance")
+    shown = (
+        "flagged",
+        "two_point_correlation.ratio",
+        "stiffness.difference",
+        "kernel_distance",
+        "judge_flagged",
+    )
     known = [f"{name} {figures[name]:.3g}" for name in shown if figures.get(name) is not None]
     return ", ".join(known) or "no valid samples to compare"
 

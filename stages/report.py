@@ -201,6 +201,7 @@ def result(name: str, info: ScanInfo) -> ModelResult:
             "contact_sheet": Path(f"reports/validate/{name}.png"),
             "rules": Path(f"reports/validate/{name}_rules.png"),
             "nearest_training_windows": Path(f"reports/evaluate/{name}.png"),
+            "judge": Path(f"reports/evaluate/{name}_judge.png"),
         },
         **({} if name == BASELINE else training(name)),
     )

@@ -10,6 +10,7 @@ homogenisation      `stiffness`, `conductivity` by finite elements; bounds; `Pro
 image_metrics       `image_metrics` of samples, `RealImageStatistics`, `ImageMetricsConfig`
 encoder             features of windows, for `feature_distances` (kernel distance, coverage ...)
 memorisation        `memorisation_test`, `nearest_training_windows`; the search is `nearest_windows`
+qualified_judge     `QualifiedJudge` of faults, which took no part in filter or training; `judge_headline`
 diversity           `diversity` of samples beside that of real windows
 =================== ===================================================================================
 

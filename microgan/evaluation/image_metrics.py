@@ -27,6 +27,7 @@ from microgan.evaluation.encoder import (
     save_encoder,
     train_encoder,
 )
+from microgan.evaluation.fault_judge import JudgeConfig
 from microgan.evaluation.feature_distances import FeatureDistancesConfig, compare_images
 from microgan.evaluation.memorisation import (
     NearestCorrelation,
@@ -51,6 +52,7 @@ class ImageMetricsConfig(Config):
     training_windows: int = Field(default=300, ge=10)
     encoder: EncoderConfig = EncoderConfig()
     measures: FeatureDistancesConfig = FeatureDistancesConfig()
+    judge: JudgeConfig = JudgeConfig()
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

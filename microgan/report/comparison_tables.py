@@ -293,3 +293,41 @@ def _copies(images: Mapping[str, Any]) -> Cell:
     low, high = (100 * end for end in copies["excess_interval"])
     detail = f"{low:+.1f} to {high:+.1f} %, p: {p_value(copies['p_value'])}, n: {copies['samples']}"
     return Cell(percent(copies["excess"]), detail)
+
+
+# A judge of faults that took no part ---------------------------------------------------------------------
+
+
+def judged_models(models: Sequence[ModelResult]) -> list[ModelResult]:
+    """Return the models whose samples were judged by a judge that took no part in filter and training."""
+    return [model for model in models if "judge" in model.fidelity.get("images", {})]
+
+
+def judge_table(models: Sequence[ModelResult]) -> Table:
+    """Return the fraction of samples, real windows and controls that the judge flags, and of which kinds."""
+    judged = {model.name: model.fidelity["images"]["judge"] for model in models}
+    real = next(iter(judged.values()))  # what it says of real windows and controls is the same for all models
+    kinds = list(real["held_out"]["by_kind"])
+    rows = [Row("real, held-out windows", _flagged(real["held_out"], kinds))]
+    for name, each in judged.items():
+        ratio = each["ratio"]
+        rows.append(Row(f"{name}, accepted samples", _flagged(each.get("after"), kinds, ratio, bold=True)))
+        rows.append(Row(f"{name}, all samples", _flagged(each.get("before"), kinds)))
+    for title, key in (("Sound controls", "controls"), ("Held-out windows with a fault", "detects")):
+        rows.append(Row(title, []))
+        rows += [Row(name.replace("_", " "), _flagged(row, kinds)) for name, row in real[key].items()]
+    columns = ["Flagged", "n", "Over held-out", *(kind.replace("_", " ") for kind in kinds)]
+    return Table(columns, rows, "Images", [("", 3), ("looks most like", len(kinds))])
+
+
+def _flagged(
+    row: Mapping[str, Any] | None, kinds: Sequence[str], ratio: float | None = None, bold: bool = False
+) -> list[Cell]:
+    if row is None:
+        return [Cell(DASH)] * (3 + len(kinds))
+    return [
+        Cell(percent(row["flagged"]), f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %", bold),
+        Cell(str(row["n"])),
+        Cell(number(ratio), bold=bold),
+        *(Cell(percent(row["by_kind"][kind])) for kind in kinds),
+    ]

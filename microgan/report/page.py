@@ -258,6 +258,7 @@ def _tables(
     properties = comparison_tables.effective_properties(models)
     bounded = [effective for effective in properties if effective.place != tables.DASH]
     compared = comparison_tables.compared_as_images(models)
+    judged = comparison_tables.judged_models(models)
     size_um = scan.get("voxel_size_um")
     return {
         "scan_table": run_tables.scan_table(scan, window_px),
@@ -271,6 +272,8 @@ def _tables(
         "bounded": bounded,
         "outside_bounds": [effective for effective in bounded if effective.place.startswith("outside")],
         "image_table": comparison_tables.image_table(compared) if compared else None,
+        "judge_table": comparison_tables.judge_table(judged) if judged else None,
+        "judge_doubt": judged[0].fidelity["images"]["judge"]["reason"] if judged else None,
         "detection_table": run_tables.detection_table(reference)
         if reference and reference.detection_rates
         else None,

@@ -167,9 +167,7 @@ class RandomPacking(Config):
         box_px = size_px[0] + margin_px, size_px[1] + margin_px
         coverage = _coverage(discs, box_px)
         corner = _corner(coverage, size_px, appearance.volume_fraction) if margin_px else (0, 0)
-        blurred = gaussian_filter(coverage, self.blur_px, mode="wrap")
-        contrast = appearance.disc_grey - appearance.matrix_grey
-        grey = appearance.matrix_grey + contrast * blurred + self._noise(rng, box_px)
+        grey = self.grey_of(coverage, appearance, rng)
         rows, cols = (
             np.arange(start, start + side) % of
             for start, side, of in zip(corner, size_px, box_px, strict=True)
@@ -179,7 +177,23 @@ class RandomPacking(Config):
         true = appearance.model_copy(update={"volume_fraction": float(coverage[window].mean())})
         return _Sample(image, _circles(discs, corner, size_px, margin_px), true)
 
-    def _noise(self, rng: np.random.Generator, box_px: tuple[int, int]) -> np.ndarray:
+    def grey_of(self, coverage: np.ndarray, appearance: Appearance, rng: np.random.Generator) -> np.ndarray:
+        """Return the image (rows, cols) of a periodic box, blurred and with noise; grey is not clipped.
+
+        Parameters
+        ----------
+        coverage
+            Fraction (rows, cols) of each pixel that is disc.
+        appearance
+            Grey of discs and of matrix.
+        rng
+            Of the noise.
+        """
+        blurred = gaussian_filter(coverage, self.blur_px, mode="wrap")
+        contrast = appearance.disc_grey - appearance.matrix_grey
+        return appearance.matrix_grey + contrast * blurred + self._noise(rng, coverage.shape)
+
+    def _noise(self, rng: np.random.Generator, box_px: tuple[int, ...]) -> np.ndarray:
         """Draw periodic Gaussian noise of the given autocovariance: white noise, filtered."""
         white = fft.fft2(rng.standard_normal(box_px))
         spectrum = _power_spectrum(np.array(self.noise_autocovariance), box_px)
@@ -217,7 +231,7 @@ def _corner(coverage: np.ndarray, size_px: tuple[int, int], volume_fraction: flo
     return int(row), int(col)
 
 
-def _power_spectrum(autocovariance: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _power_spectrum(autocovariance: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Power spectrum, of the given shape, of noise of `RandomPacking.noise_autocovariance`."""
     lag = np.arange(-NOISE_PX, NOISE_PX + 1)
     covariance = np.zeros(shape)

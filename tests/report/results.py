@@ -185,3 +185,24 @@ def image_metrics(number: int) -> dict[str, Any]:
         },
         "diversity": {"vendi_ratio": 0.98 - number / 10, "duplicates": 0.01 + number / 100},
     }
+
+
+def judge_metrics(number: int, reason: str | None = None) -> dict[str, Any]:
+    """Return what the judge of faults says of a model's samples."""
+
+    def flagged(part: float, count: int) -> dict[str, Any]:
+        kinds = {"overlap": part / 4, "partial_disc": 3 * part / 4}
+        return {"n": count, "flagged": part, "low": part - 0.01, "high": part + 0.01, "by_kind": kinds}
+
+    after = 0.12 + number / 10
+    return {
+        "limit": 1.5,
+        "qualified": reason is None,
+        "reason": reason,
+        "ratio": None if reason else after / 0.06,
+        "before": flagged(0.22 + number / 10, 1000 + number),
+        "after": flagged(after, 700 + number),
+        "held_out": flagged(0.06, 500),
+        "controls": {"random_packings": flagged(0.07, 200), "put_back": flagged(0.05, 199)},
+        "detects": {"overlap": flagged(0.81, 198), "partial_disc": flagged(0.74, 197)},
+    }

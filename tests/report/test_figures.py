@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from microgan.detection.circles import Circles
 from microgan.evaluation.descriptors import DESCRIPTORS
 from microgan.evaluation.memorisation import NearestCorrelation, NearestTrainingWindows
+from microgan.evaluation.qualified_judge import WorstSamples
 from microgan.report.figures.curves import (
     circle_histograms,
     descriptor_sheet,
@@ -18,8 +19,15 @@ from microgan.report.figures.curves import (
     two_point_curves,
 )
 from microgan.report.figures.rules import calibration_sheet, rejection_bars
+from microgan.report.figures.sheet import PLACE_PX
 from microgan.report.figures.style import model_colours
-from microgan.report.figures.windows import cell_sheet, nearest_window_sheet, verdict_sheet, window_sheet
+from microgan.report.figures.windows import (
+    cell_sheet,
+    judge_sheet,
+    nearest_window_sheet,
+    verdict_sheet,
+    window_sheet,
+)
 from microgan.report.page import draw_figures
 from microgan.validity.judging import Verdict
 from tests.report.results import curves, reference, result
@@ -55,6 +63,29 @@ def test_nearest_samples_are_above_their_training_windows(
     above, below, none = rows.values()
     assert above[0] is images and below[0] is windows and not len(none[0])
     assert below[1] == ["training 0.90\ncalibration 0.40", "training 0.50\ncalibration 0.45"]
+
+
+def test_the_worst_samples_are_large_with_a_square_at_the_place(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    worst = WorstSamples(
+        images=np.zeros((5, 64, 64)),
+        kinds=["overlap", "partial_disc", "overlap", "overlap", "overlap"],
+        above=[True, True, True, True, False],
+        places=[(10.0, 20.0), (30.0, 40.0), (5.0, 5.0), (5.0, 6.0), (50.0, 8.0)],
+    )
+    judge_sheet(worst, tmp_path / "judge.png")
+    judge_sheet(WorstSamples(np.zeros((0, 64, 64)), [], [], []), tmp_path / "none.png")
+    (panel,) = figures[0].axes
+    words = [text.get_text() for text in panel.texts]
+    assert words.count("overlap") == 3 and {"partial disc", "overlap, below the limit"} <= set(words)
+    squares = [patch.get_bbox() for patch in panel.patches if patch.get_width() == PLACE_PX]
+    images = [image.get_extent() for image in panel.images]
+    assert len(squares) == len(images) == 5
+    for (left, _, _, top), square, (row, col) in zip(images, squares, worst.places, strict=True):
+        middle = (square.y0 + square.y1) / 2 - top - 0.5, (square.x0 + square.x1) / 2 - left - 0.5
+        assert middle == pytest.approx((row, col))
+    assert any("(none)" in text.get_text() for text in figures[1].axes[0].texts)
 
 
 def test_known_voxel_size_gives_micrometres(tmp_path: Path, figures: list[Figure]) -> None:

@@ -30,6 +30,7 @@ from tests.report.results import (
     bounds,
     comparison,
     image_metrics,
+    judge_metrics,
     reference,
     result,
 )
@@ -311,6 +312,32 @@ def with_images(name: str, number: int) -> ModelResult:
     """A result whose samples were compared as images too."""
     model = result(name, number)
     return replace(model, fidelity={**model.fidelity, "images": image_metrics(number)})
+
+
+def test_what_the_judge_of_faults_flags_is_beside_real_windows_and_controls(tmp_path: Path) -> None:
+    def judged(name: str, number: int, reason: str | None = None) -> ModelResult:
+        judge = judge_metrics(number, reason)
+        if name == "wgan_gp":
+            del judge["after"]  # too few samples are valid
+            judge["ratio"] = None
+        model = result(name, number)
+        return replace(model, fidelity={**model.fidelity, "images": {"judge": judge}})
+
+    models = [judged("dcgan", 0), judged("wgan_gp", 1)]
+    text = build_report(models, REAL, SCAN, {}, tmp_path / "report.html").read_text()
+    page = Page(text)
+    assert page.row("real, held-out windows") == ["6.0 %5.0 to 7.0 %", "500", DASH, "1.5 %", "4.5 %"]
+    accepted = ["12.0 %11.0 to 13.0 %", "700", "2.00", "3.0 %", "9.0 %"]
+    assert page.row("dcgan, accepted samples") == accepted
+    assert page.row("wgan_gp, accepted samples") == [DASH] * 5
+    assert page.row("wgan_gp, all samples")[:2] == ["32.0 %31.0 to 33.0 %", "1001"]
+    assert page.row("random packings")[0].startswith("7.0 %") and page.row("overlap")[0].startswith("81.0 %")
+    assert "it does not judge" not in text
+
+    models = [judged("dcgan", 0, "it flags 30% of softened, which are sound")]
+    text = build_report(models, REAL, SCAN, {}, tmp_path / "report.html").read_text()
+    assert "Here it does not judge: it flags 30% of softened, which are sound." in text
+    assert Page(text).row("dcgan, accepted samples")[2] == DASH
 
 
 def test_samples_as_images_are_beside_training_windows(tmp_path: Path, report: Path) -> None:

@@ -41,6 +41,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         edit(evaluate__windows=20, evaluate__floor_repeats=2, evaluate__resamples=19)
         edit(image_metrics__windows=20, image_metrics__training_windows=10, image_metrics__encoder__steps=2)
         edit(image_metrics__measures__permutations=19, image_metrics__measures__subset_size=10)
+        edit(image_metrics__judge__windows=10, image_metrics__judge__packings=4)
+        edit(image_metrics__judge__channels=4, image_metrics__judge__steps=2, image_metrics__judge__batch=4)
         edit(generate__count=24)
         monkeypatch.setattr(random_packing, "FITTED", 60)
         for stage in (

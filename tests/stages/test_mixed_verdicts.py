@@ -19,6 +19,7 @@ from microgan.evaluation.diversity import diversity
 from microgan.evaluation.fidelity import compare
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.evaluation.image_metrics import RealImageStatistics
+from microgan.evaluation.qualified_judge import QualifiedJudge, WorstSamples
 from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages, RealStatistics
 from microgan.samples.card import SampleCard, SampleConfig, card_path
 from microgan.scan.planes import Planes, ScanInfo
@@ -92,6 +93,13 @@ def _replace_figures(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validate, "calibration_sheet", lambda real, reference, path, samples: path.touch())
     monkeypatch.setattr(evaluate, "nearest_window_sheet", lambda rows, path, **_: path.touch())
 
+    def judge_sheet(worst: WorstSamples, path: Path, **_: object) -> None:
+        valid = {image.tobytes() for image in mixed.images[mixed.valid, 0].numpy()}
+        assert len(worst.images) == 16 and {image.tobytes() for image in worst.images} <= valid
+        path.touch()
+
+    monkeypatch.setattr(evaluate, "judge_sheet", judge_sheet)
+
 
 def test_each_sample_keeps_its_own_circles_and_verdict(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
     _verdicts_are_in_the_order_of_samples(mixed)
@@ -163,3 +171,8 @@ def _evaluated_are_the_valid_samples(mixed: Mixed) -> None:
     held_out = RealImageStatistics.load(Path("real_statistics")).held_out[:, 0].numpy()
     figures = diversity(mixed.images[solved, 0].numpy(), held_out)
     assert fidelity["images"]["diversity"] == pytest.approx(figures, rel=1e-3)
+    qualified, judged = QualifiedJudge.load(Path("real_statistics")), fidelity["images"]["judge"]
+    score, _ = qualified.judge.judged(mixed.images)
+    above = score > qualified.judge.limit
+    assert judged["before"]["flagged"] == pytest.approx(above.mean(), abs=1 / len(above))
+    assert judged["after"]["flagged"] == pytest.approx(above[mixed.valid].mean(), abs=1 / VALID)

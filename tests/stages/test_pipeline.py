@@ -80,8 +80,12 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     fidelity = json.loads(Path("metrics/dcgan/fidelity.json").read_text())
     assert fidelity["n"]["after"] == 20 and fidelity["after"]["stiffness"]["value"] > 3.35
     assert fidelity["images"]["memorisation"]["samples"] == 20
+    judged = fidelity["images"]["judge"]
+    assert judged["after"]["n"] == judged["before"]["n"] == 24 and judged["held_out"]["n"] == 20
     assert "after" not in json.loads(Path("metrics/wgan_gp/fidelity.json").read_text())["images"]
     headline = json.loads(Path("metrics/dcgan/headline.json").read_text())
+    flagged = judged["after"]["flagged"] if judged["qualified"] else None  # hardly trained, it may not judge
+    assert headline["judge_flagged"] == flagged
     assert headline["volume_fraction.ratio"] == fidelity["after"]["volume_fraction"]["ratio"]
     comparison = json.loads(Path("metrics/headline.json").read_text())  # of `dvc exp show`
     assert list(comparison) == ["real", "dcgan", "wgan_gp"]
@@ -107,6 +111,7 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     assert f"torch {version('torch')}" in about["software"]
     shown = {path.name for path in Path("reports/report").iterdir()}
     assert {"scan.png", "planted_defects.png", "contact_sheet_dcgan.png", "rules_dcgan.png"} <= shown
+    assert {"judge_dcgan.png", "judge_wgan_gp.png", "judge_random_packing.png"} <= shown
     assert {"checkpoint_selection.svg", "periodic_cells.svg"} <= shown
     assert Path("reports/calibrate/limits.svg").is_file()
 

@@ -41,7 +41,11 @@ class Row:
 
 
 def draw_sheet(
-    rows: Sequence[Row], columns: int, title: str = "", voxel_size_um: float | None = None
+    rows: Sequence[Row],
+    columns: int,
+    title: str = "",
+    voxel_size_um: float | None = None,
+    cell_in: float = CELL_IN,
 ) -> Figure:
     """Draw rows of images of one size, of each row at most ``columns``.
 
@@ -51,7 +55,7 @@ def draw_sheet(
     from matplotlib.figure import Figure
 
     height_px, width_px = next((row.images.shape[1:] for row in rows if len(row.images)), (1, 1))
-    width_in = min(CELL_IN * columns + NAME_IN, LARGEST_WIDTH_IN)
+    width_in = min(cell_in * columns + NAME_IN, LARGEST_WIDTH_IN)
     cell_in = (width_in - NAME_IN) / columns
     px_per_in = width_px / (cell_in - GAP_IN)
     heights = [height_px + px_per_in * (GAP_IN + LINE_IN * row.lines) for row in rows]

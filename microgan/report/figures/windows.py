@@ -24,12 +24,14 @@ from microgan.report.figures.style import (
 if TYPE_CHECKING:
     from microgan.detection.circles import Circles
     from microgan.evaluation.memorisation import NearestTrainingWindows
+    from microgan.evaluation.qualified_judge import WorstSamples
     from microgan.validity.detection_rate import Planted
     from microgan.validity.judging import Verdict
 
 LEARNT_FAULT = "learnt_fault"  # the reason that is said by what was seen
 VALID_BGR, REJECTED_BGR = (233, 180, 86), (0, 159, 230)  # VALID and REJECTED as OpenCV takes them
 POINTED_BGR, POINTED_PX = (0, 94, 213), 14.0  # POINTED, and the side of a square, px of the image
+LARGE_IN = 2.4  # side of an image that is shown large
 FRAME_PX, LINE_PX = 5, 16  # around an overlay, and for a line of words below
 
 Windows = tuple[np.ndarray, Sequence[str]]  # images (n, H, W) in [-1, 1] and a caption for each
@@ -69,6 +71,28 @@ def nearest_window_sheet(
             [f"training {training:.2f}\ncalibration {control:.2f}" for training, control in correlations],
         )
     window_sheet(rows, path, columns, voxel_size_um)
+
+
+def judge_sheet(
+    worst: WorstSamples, path: Path, columns: int = 4, voxel_size_um: float | None = None
+) -> None:
+    """Show the accepted samples that the judge of faults finds worst, large, with a square at the place."""
+    captions = [
+        f"{kind.replace('_', ' ')}{'' if above else ', below the limit'}"
+        for kind, above in zip(worst.kinds, worst.above, strict=True)
+    ]
+    rows = [
+        Row(
+            "" if first else "accepted samples",
+            worst.images[first : first + columns],
+            captions[first : first + columns],
+            places=[[place] for place in worst.places[first : first + columns]],
+        )
+        for first in range(0, max(len(worst.images), 1), columns)
+    ]
+    title = "Accepted samples that a judge finds worst, which took no part in filter and training"
+    figure = draw_sheet(rows, columns, title, voxel_size_um, cell_in=LARGE_IN)
+    save_figure(figure, path, few_colours=True)
 
 
 def verdict_sheet(
