@@ -238,10 +238,11 @@ def _lessons(
     seed: int,
     config: TrainingConfig,
 ) -> Lessons:
-    windows = halves.draw(half, config.windows, [seed, 1])
+    most = config.steps * config.batch  # a short training sees no more
+    windows = halves.draw(half, min(config.windows, most), [seed, 1])
     circles = detect_all(windows, segmentation.detector, progress=False)
     side = segmentation.window_px
-    packed, true = packing.sample(config.packings, Domain((side, side)), seed + 1 + half)
+    packed, true = packing.sample(min(config.packings, most), Domain((side, side)), seed + 1 + half)
     return Lessons.of(windows, circles, seed + half, segmentation.polarity) + Lessons.of(
         packed, _certain(true), seed + 2 + half, segmentation.polarity
     )
