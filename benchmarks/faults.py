@@ -1,9 +1,9 @@
-"""What finds faults, and what it takes for one: ``python -m benchmarks.faults [--count 200] [--out FILE.md]``.
+"""What finds faults, and what it takes for one: ``python -m benchmarks.faults``.
 
 For a project whose pipeline has run. Into held-out windows, which nothing has learnt from, one fault each is
 made in two ways: by the brush that taught the rule `learnt_fault` (`microgan.validity.planting`), and by that
-which taught the judge (`microgan.evaluation.judge_brush`). So each is an unseen way for the other. Sound images
-are controls: the traces of either brush, filtered windows, random packings. For each kind:
+which taught the judge (`microgan.evaluation.judge_brush`). So each is an unseen way for the other. Sound
+images are controls: the traces of either brush, filtered windows, random packings. For each kind:
 
 - circles: fraction that the rules of circles reject, at the limits of reference.json;
 - learnt: fraction that `learnt_fault` rejects; filter: by all rules together;
@@ -94,7 +94,7 @@ def _planted(name: str, windows: Tensor, circles: list[Circles], reference: Refe
 
 
 def _of_judge(
-    changes: Changes, windows: Tensor, circles: list[Circles], reference: Reference, of_image: bool = False
+    changes: Changes, windows: Tensor, circles: list[Circles], reference: Reference, *, of_image: bool = False
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the name and the images of each change by the judge's brush."""
     sign = -1 if reference.polarity == "dark" else 1
