@@ -64,7 +64,8 @@ def rows(count: int) -> Iterator[Row]:
     packings, _ = packing.sample(count, Domain((side, side)), SEED)
     sets = [("sound", "held-out windows", windows), ("sound", "random packings", packings)]
     sets += [
-        ("sound", name, images) for name, images in _of_judge(FILTERS, windows, circles, reference, True)
+        ("sound", name, images)
+        for name, images in _of_judge(FILTERS, windows, circles, reference, of_image=True)
     ]
     sets += [("trace, rule's brush", name, _planted(name, windows, circles, reference)) for name in CONTROLS]
     sets += [("trace, judge's brush", *each) for each in _of_judge(TRACES, windows, circles, reference)]

@@ -129,7 +129,7 @@ def duration(params: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> duration({"train": {"minutes": 10.0}, "models": {"a": {"time_factor": 1.5}, "b": {}}})
-    'training takes at most 26 minutes (train.minutes and half a minute each), the rest about 15 on two cores'
+    'training takes at most 26 minutes (train.minutes and half a minute each), the rest about 20 on two cores'
     """
     models = section(params, "models").values()
     minutes = section(params, "train")["minutes"] * sum(model.get("time_factor", 1.0) for model in models)

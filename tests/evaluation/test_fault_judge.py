@@ -314,7 +314,7 @@ def test_samples_are_beside_real_windows(judge: FaultJudge) -> None:
     valid = np.arange(40) >= 20
     qualified = _qualified(judge)
     metrics = qualified.samples(samples, valid)
-    assert metrics["before"]["flagged"] > 0.25 > metrics["after"]["flagged"]
+    assert metrics["before"]["flagged"] > metrics["after"]["flagged"] + 0.1
     assert metrics["ratio"] == metrics["after"]["flagged"] / 0.05
     assert sum(metrics["before"]["by_kind"].values()) == pytest.approx(metrics["before"]["flagged"])
     assert judge_headline(metrics) == {

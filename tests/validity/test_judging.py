@@ -13,11 +13,11 @@ from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.report.figures.rules import calibration_sheet
 from microgan.scan.planes import Planes, ScanInfo
+from microgan.scan.windows import Windows
 from microgan.validity.calibration import (
     CalibrationConfig,
     calibrate,
     held_out_windows,
-    real_windows,
     with_held_out,
 )
 from microgan.validity.judging import broken_rules, judge, pass_rate, rejected_by
@@ -42,7 +42,7 @@ def reference(planes: Planes) -> Reference:
 
 @pytest.fixture(scope="module")
 def real(planes: Planes) -> Tensor:
-    return real_windows(planes, ("held_out",), 64, 100, seed=1)
+    return Windows(planes, "held_out", 64).draw(np.random.default_rng(1), 100)
 
 
 def test_real_windows_pass_at_about_the_stated_rate(reference: Reference, real: Tensor) -> None:

@@ -10,10 +10,10 @@ from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect_all
 from microgan.detection.detector import DetectorConfig
-from microgan.evaluation import random_packing as packing_module
 from microgan.scan import disc_packing as hard_discs
 from microgan.scan.disc_packing import place, relax
 from microgan.scan.planes import ScanInfo
+from microgan.validity import random_packing as packing_module
 from microgan.validity.random_packing import NOISE_PX, Appearance, RandomPacking, fit_packing
 from microgan.validity.reference import Reference
 
