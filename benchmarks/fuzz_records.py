@@ -31,6 +31,9 @@ from microgan.gan.networks import Generator, NetworkConfig
 from microgan.samples.card import SampleCard, SampleConfig, card_path
 from microgan.scan.planes import Planes, ScanInfo, packed
 from microgan.validity.judging import Verdict
+from microgan.validity.learnt.learnt_rule import LearntFaults, Scale
+from microgan.validity.learnt.lessons import KINDS
+from microgan.validity.learnt.network import FaultNetwork, FaultNetworkConfig
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.reference import Reference
 from stages.samples import read_samples, read_stack, write_verdicts
@@ -122,6 +125,22 @@ def _model(folder: Path) -> Path:
 def _read_model(folder: Path) -> object:
     generator, card = load_model(folder)
     return card["weights_sha256"], [value.tolist() for value in generator.state_dict().values()]
+
+
+def _networks(folder: Path) -> Path:
+    """Write the networks of `learnt_fault`; fresh ones, as their values do not matter here."""
+    small = FaultNetworkConfig(fine=2, middle=2, coarse=2)
+    torch.manual_seed(0)
+    networks = (FaultNetwork(len(KINDS), small).eval(), FaultNetwork(len(KINDS), small).eval())
+    scale = Scale(median=-3.0, upper=-1.0)
+    path = folder / "learnt_faults.safetensors"
+    LearntFaults(networks, (scale, scale), "bright", small).save(path)
+    return path
+
+
+def _read_networks(path: Path) -> object:
+    learnt = LearntFaults.load(path)
+    return learnt.scales, [value.tolist() for net in learnt.networks for value in net.state_dict().values()]
 
 
 def _planes(folder: Path) -> Path:
@@ -220,6 +239,7 @@ TARGETS = (
     _target(
         "reference.json", _reference, lambda path: Reference.load(path).model_dump(), JSON, is_sealed=True
     ),
+    _target("learnt faults", _networks, _read_networks, TENSORS),
     _target("planes", _planes, _read_planes, {**TENSORS, "values": JSON["values"], "text": JSON["text"]}),
     _target("state of a training", _state, _read_state, TENSORS, is_sealed=True),
     _target("arrays", _arrays, _read_arrays, TENSORS),

@@ -28,7 +28,7 @@ from microgan.scan.halves import BOTH, Halves
 from microgan.scan.planes import Planes
 from microgan.validity.evidence import Evidence
 from microgan.validity.learnt.lessons import KINDS, Lessons
-from microgan.validity.learnt.network import PLACE_PX, FaultNetwork, NetworkConfig, fault_evidence
+from microgan.validity.learnt.network import PLACE_PX, FaultNetwork, FaultNetworkConfig, fault_evidence
 from microgan.validity.learnt.training import TrainingConfig, train_network
 from microgan.validity.random_packing import RandomPacking
 from microgan.validity.rules import LEARNT_FAULT, LEARNT_RULE, Rule
@@ -54,7 +54,7 @@ class Scale(Config):
 
 class _Card(Config):
     kinds: list[str]
-    network: NetworkConfig
+    network: FaultNetworkConfig
     polarity: Polarity
     scales: tuple[Scale, Scale]
 
@@ -107,7 +107,7 @@ class LearntFaults:
     networks: tuple[FaultNetwork, FaultNetwork]
     scales: tuple[Scale, Scale]
     polarity: Polarity
-    config: NetworkConfig
+    config: FaultNetworkConfig
     sha256: str = ""
 
     @classmethod

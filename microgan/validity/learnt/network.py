@@ -15,7 +15,7 @@ PLACE_PX = 4  # side of a place
 BLOCK_PX = 8  # the networks' maps need multiples of it
 
 
-class NetworkConfig(Config):
+class FaultNetworkConfig(Config):
     """Size of the network: channels of its maps at 2, 4 and 8 px."""
 
     fine: int = Field(default=16, ge=2, le=256)
@@ -29,9 +29,9 @@ class FaultNetwork(nn.Module):
     Sides that are no multiple of 8 px are continued by their last pixels.
     """
 
-    def __init__(self, kinds: int, config: NetworkConfig | None = None) -> None:
+    def __init__(self, kinds: int, config: FaultNetworkConfig | None = None) -> None:
         super().__init__()
-        config = config or NetworkConfig()
+        config = config or FaultNetworkConfig()
         fine, middle, coarse = config.fine, config.middle, config.coarse
         self.down = nn.Sequential(
             *_block(4, fine), *_block(fine, middle, 2), *_block(middle, middle), *_block(middle, middle)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from microgan.core.config import Config
 from microgan.scan.symmetries import SYMMETRIES, turned_tensor
 from microgan.validity.learnt.lessons import KINDS, Lessons
-from microgan.validity.learnt.network import PLACE_PX, FaultNetwork, NetworkConfig, fault_evidence
+from microgan.validity.learnt.network import PLACE_PX, FaultNetwork, FaultNetworkConfig, fault_evidence
 
 # Changes of whole images that differ between planes and mean no fault, each uniform between two ends.
 CONTRAST = (0.8, 1.25)  # factor
@@ -32,7 +32,7 @@ class TrainingConfig(Config):
     steps: int = Field(default=2000, ge=1)
     batch: int = Field(default=32, ge=2)
     learning_rate: float = Field(default=3e-3, gt=0)
-    network: NetworkConfig = NetworkConfig()
+    network: FaultNetworkConfig = FaultNetworkConfig()
 
 
 def train_network(lessons: Lessons, seed: int, config: TrainingConfig, name: str = "faults") -> FaultNetwork:

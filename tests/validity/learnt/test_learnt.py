@@ -18,7 +18,7 @@ from microgan.validity.judging import judge
 from microgan.validity.large_images import judge_large_image
 from microgan.validity.learnt.learnt_rule import LearntFaults
 from microgan.validity.learnt.lessons import KINDS, Lessons
-from microgan.validity.learnt.network import FaultNetwork, NetworkConfig, fault_evidence
+from microgan.validity.learnt.network import FaultNetwork, FaultNetworkConfig, fault_evidence
 from microgan.validity.learnt.training import TrainingConfig, train_network
 from microgan.validity.planted_defects import plant
 from microgan.validity.random_packing import Appearance, RandomPacking
@@ -105,7 +105,7 @@ def test_lessons_of_dark_discs_are_those_of_bright_ones(held_out: Tensor, segmen
 
 @pytest.mark.parametrize("side", [(64, 64), (32, 40), (50, 33), (130, 64)])
 def test_places_are_squares_of_4_px_of_an_image_of_any_size(side: tuple[int, int]) -> None:
-    logits = FaultNetwork(3, NetworkConfig(fine=2, middle=4, coarse=4)).eval()(torch.zeros(2, 1, *side))
+    logits = FaultNetwork(3, FaultNetworkConfig(fine=2, middle=4, coarse=4)).eval()(torch.zeros(2, 1, *side))
     assert logits.shape == (2, 4, -(-side[0] // 4), -(-side[1] // 4))
     assert fault_evidence(logits).shape == (2, *logits.shape[2:])
 
