@@ -53,7 +53,10 @@ def judge(images: Tensor, reference: Reference, *, progress: bool = True) -> lis
     UserError
         If ``reference`` has own rules and was loaded without allowing them, or one of them fails.
     """
-    measured = MeasuredWindows.of(images, reference, reference.rules, progress)
+    rules = {name: rule for name, rule in reference.rules.items() if name != LEARNT_FAULT}
+    measured = MeasuredWindows.of(images, reference, rules, progress)
+    if reference.networks is not None:  # many images at once, which is six times as fast
+        measured = measured.and_learnt(images, reference.networks)
     return with_faults(judge_measured(measured, reference), images, reference)
 
 
