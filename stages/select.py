@@ -43,7 +43,7 @@ from stages.stage import (
 
 IGNORE = RAW / IGNORED
 TRAIN_BESIDES_MINUTES = 0.5  # of each training: real windows are measured before it, samples after it
-OTHER_MINUTES = 20  # of all stages but the training, on two cores
+OTHER_MINUTES = 23  # of all stages but the training, on two cores
 KINDS: dict[str, type[Config]] = {
     "simulate": SimulateConfig,
     "calibrate": CalibrationConfig,
@@ -129,7 +129,7 @@ def duration(params: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> duration({"train": {"minutes": 10.0}, "models": {"a": {"time_factor": 1.5}, "b": {}}})
-    'training takes at most 26 minutes (train.minutes and half a minute each), the rest about 20 on two cores'
+    'training takes at most 26 minutes (train.minutes and half a minute each), the rest about 23 on two cores'
     """
     models = section(params, "models").values()
     minutes = section(params, "train")["minutes"] * sum(model.get("time_factor", 1.0) for model in models)
