@@ -12,10 +12,11 @@ from microgan.scan.images import pages
 from microgan.validity.judging import Verdict
 from microgan.validity.learnt.learnt_rule import SeenFault
 from microgan.validity.measuring import read_circles, read_image_table
+from microgan.validity.reference import LEARNT_FILE
 
 MEASURES, CIRCLES = "measures.csv", "circles.csv"  # by microgan's own rules, and what they rest on
 PACKING = Path("models/random_packing/packing.json")
-LEARNT = Path("reference/learnt_faults.safetensors")
+LEARNT = Path("reference") / LEARNT_FILE
 DESCRIPTORS, NEAREST = "descriptors.safetensors", "nearest_windows.csv"
 
 

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from microgan.cli.app import app
 from microgan.cli.targets import refuse_folder_of_images, refuse_inputs, refuse_links, refuse_misplaced
 from microgan.core.atomic import must_be_writable
 from microgan.core.errors import UserError
+
+if TYPE_CHECKING:
+    from microgan.scan.config import Reading
 
 # Parameters of the library whose option has another name
 PARAMETERS = {"window_px": "size", "formats": "format", "radius_px": "radius"}
@@ -110,6 +113,28 @@ def check_new(out: Path) -> None:
     refuse_misplaced("--out", out, is_folder=True)
     if not out.exists():
         must_be_writable(out)
+
+
+def reading(
+    dataset: str | None,
+    follow_outside: bool,
+    largest_plane_px: int,
+    shape: tuple[int, int, int] | None,
+    dtype: str | None,
+    byte_order: str,
+) -> "Reading":
+    """Return how images are to be read, by the options of reading that a command was given."""
+    from microgan.scan.config import Reading
+
+    values = {
+        "dataset": dataset,
+        "follow_outside": follow_outside,
+        "largest_plane_px": largest_plane_px,
+        "shape": shape,
+        "dtype": dtype,
+        "byte_order": byte_order,
+    }
+    return Reading.from_mapping(values, "scan")
 
 
 def as_typed(error: UserError, command: Sequence[str]) -> UserError:

@@ -24,6 +24,7 @@ from microgan.cli.options import (
     check_paths,
     check_radius,
     print_result,
+    reading,
 )
 from microgan.core.domain import must_be_window_px
 from microgan.core.errors import UserError, escaped
@@ -160,17 +161,8 @@ def detect_command(
     check_paths(images, out=(out, ".csv"), overlay=(overlay,))
     from microgan.commands.detect import detect
     from microgan.detection.detector import Detector
-    from microgan.scan.config import Reading
 
-    reading = {
-        "dataset": dataset,
-        "follow_outside": follow_outside,
-        "largest_plane_px": largest_plane_px,
-        "shape": shape,
-        "dtype": dtype,
-        "byte_order": byte_order,
-    }
-    read = Reading.from_mapping(reading, "scan")
+    read = reading(dataset, follow_outside, largest_plane_px, shape, dtype, byte_order)
     result = detect(images, Detector(radius, polarity), out, overlay, read)
     words = f"{counted(result['discs'], 'disc')} in {counted(result['images'], 'image')}"
     print_result(result, f"{words}, written to {escaped(out)}", as_json)
@@ -290,16 +282,8 @@ def windows_command(
     """Cut real windows out of a scan, at random places of its field of view: for `compare`."""
     check_paths([scan], out=(out, *TIFF))
     from microgan.commands.windows import windows
-    from microgan.scan.config import Reading
 
-    reading = {
-        "dataset": dataset,
-        "follow_outside": follow_outside,
-        "largest_plane_px": largest_plane_px,
-        "shape": shape,
-        "dtype": dtype,
-        "byte_order": byte_order,
-    }
-    result = windows(scan, count, size, seed, out, part, Reading.from_mapping(reading, "scan"))
+    read = reading(dataset, follow_outside, largest_plane_px, shape, dtype, byte_order)
+    result = windows(scan, count, size, seed, out, part, read)
     words = f"{counted(count, 'window')} of {size} x {size} px written to {escaped(out)}"
     print_result(result, words, as_json)

@@ -26,6 +26,7 @@ from microgan.cli.options import (
     check_new,
     check_paths,
     print_result,
+    reading,
 )
 from microgan.cli.targets import refuse_inputs, refuse_links
 from microgan.core.errors import UserError, escaped
@@ -172,18 +173,9 @@ def validate_command(
         refuse_links("--keep", keep.with_suffix(".json"))
     from microgan.commands.images import ReferenceFile
     from microgan.commands.validate import validate
-    from microgan.scan.config import Reading
 
     rules = ReferenceFile(reference, allow_own_rules)
-    reading = {
-        "dataset": dataset,
-        "follow_outside": follow_outside,
-        "largest_plane_px": largest_plane_px,
-        "shape": shape,
-        "dtype": dtype,
-        "byte_order": byte_order,
-    }
-    read = Reading.from_mapping(reading, "scan")
+    read = reading(dataset, follow_outside, largest_plane_px, shape, dtype, byte_order)
     result = validate(images, rules, grey_scale, periodic, out=out, overlay=overlay, keep=keep, reading=read)
     valid = f"{result['valid']} of {counted(result['images'], 'image')}"
     most = ", ".join(f"{name} {count}" for name, count in list(result["rejected_by"].items())[:3])
@@ -233,19 +225,10 @@ def compare_command(
     from microgan.commands.images import ReferenceFile
     from microgan.evaluation.homogenisation import PropertiesConfig
     from microgan.evaluation.real_statistics import FidelityConfig
-    from microgan.scan.config import Reading
 
     rules = ReferenceFile(reference, allow_own_rules)
     config, properties = FidelityConfig(seed=seed), PropertiesConfig(count=solve)
-    reading = {
-        "dataset": dataset,
-        "follow_outside": follow_outside,
-        "largest_plane_px": largest_plane_px,
-        "shape": shape,
-        "dtype": dtype,
-        "byte_order": byte_order,
-    }
-    read = Reading.from_mapping(reading, "scan")
+    read = reading(dataset, follow_outside, largest_plane_px, shape, dtype, byte_order)
     result = compare(images, real, rules, grey_scale, config, properties, out=out, plot=plot, reading=read)
     print_result(result, in_words(result), as_json)
     if strict and result["differing"]:
@@ -322,7 +305,6 @@ def export_command(
     from microgan.commands.export import export, in_words, materials_of
     from microgan.commands.images import ReferenceFile
     from microgan.exporters.export import ExportConfig
-    from microgan.scan.config import Reading
 
     values = {
         "formats": format,
@@ -338,14 +320,6 @@ def export_command(
     config = ExportConfig.from_mapping(values, "export")
     rules = None if reference is None else ReferenceFile(reference, allow_own_rules)
     elastic = materials_of(disc_material, matrix_material, config.phases, config.formats)
-    reading = {
-        "dataset": dataset,
-        "follow_outside": follow_outside,
-        "largest_plane_px": largest_plane_px,
-        "shape": shape,
-        "dtype": dtype,
-        "byte_order": byte_order,
-    }
-    read = Reading.from_mapping(reading, "scan")
+    read = reading(dataset, follow_outside, largest_plane_px, shape, dtype, byte_order)
     result = export(images, rules, grey_scale, periodic, out, config, elastic, read)
     print_result(result, in_words(result), as_json)

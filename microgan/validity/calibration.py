@@ -108,7 +108,7 @@ def calibrate_measured(
         scan.
     """
     imported = import_own_rules(config.own)
-    rules = {**RULES, **(learnt.rules() if learnt else {}), **imported}
+    rules = {**(KNOWN if learnt else RULES), **imported}
     info = segmentation.scan
     mismatch = np.mean([measures["one_minus_iou"] for measures in measured.measures])
     if mismatch > LARGEST_ONE_MINUS_IOU:

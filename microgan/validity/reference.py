@@ -127,8 +127,8 @@ class Reference(Segmentation):
             functions = ", ".join(rule.function for name, rule in self.own.items() if name in refused)
             rule = "would run Python code that the reference names: must be allowed, with --allow-own-rules"
             raise UserError("reference: own rules", functions, rule)
-        learnt = self._networks.rules() if self._networks else {}
-        return {**RULES, **learnt, **{name: self._imported[name] for name in self.own}}
+        known = KNOWN if self._networks else RULES
+        return {**known, **{name: self._imported[name] for name in self.own}}
 
     def with_own_rules(self, imported: Mapping[str, Rule]) -> Self:
         """Return this reference with its own rules allowed, already ``imported``."""

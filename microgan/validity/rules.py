@@ -2,9 +2,9 @@
 
 A rule measures with a pure function ``(evidence) -> float``. `RULES`, at the end, lists all of them with the
 reason that a rejected image is given and the side on which a value can be wrong; `KNOWN` adds the rule that
-is learnt from the scan. Limits are not set here:
-they come from real windows (`microgan.validity.calibration`) or from the user. A rule of the user's own
-(`microgan.validity.own_rules`) is one more such function.
+is learnt from the scan. Limits are not set here: they come from real windows
+(`microgan.validity.calibration`) or from the user. A rule of the user's own (`microgan.validity.own_rules`)
+is one more such function.
 """
 
 from collections.abc import Callable, Mapping
@@ -425,16 +425,17 @@ RULES: Mapping[str, Rule] = {
     "seam": Rule(seam, "seam", "too_large", "largest jump between rows or columns", weight=LIGHT),
 }
 
-# What a network has learnt (`microgan.validity.learnt`), where the scan has one: it measures then.
+# What networks have learnt (`microgan.validity.learnt`), where the scan has them. They measure many images at
+# once (`microgan.validity.measuring.MeasuredWindows.and_learnt`), not one by its evidence.
 LEARNT_FAULT = "learnt_fault"
 
 
-def _no_network(evidence: Evidence) -> float:
-    raise UserError(LEARNT_FAULT, "no network", "must be learnt from the scan first")
+def _by_networks(evidence: Evidence) -> float:
+    raise NotImplementedError("measured by MeasuredWindows.and_learnt")
 
 
 LEARNT_RULE = Rule(
-    _no_network,
+    _by_networks,
     LEARNT_FAULT,
     "too_large",
     "most suspicious place (1: as in a tenth of real windows)",

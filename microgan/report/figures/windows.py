@@ -20,6 +20,7 @@ from microgan.report.figures.style import (
     save_figure,
     scale_bar,
 )
+from microgan.validity.rules import LEARNT_FAULT
 
 if TYPE_CHECKING:
     from microgan.detection.circles import Circles
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from microgan.validity.detection_rate import Planted
     from microgan.validity.judging import Verdict
 
-LEARNT_FAULT = "learnt_fault"  # the reason that is said by what was seen
 VALID_BGR, REJECTED_BGR = (233, 180, 86), (0, 159, 230)  # VALID and REJECTED as OpenCV takes them
 POINTED_BGR, POINTED_PX = (0, 94, 213), 14.0  # POINTED, and the side of a square, px of the image
 LARGE_IN = 2.4  # side of an image that is shown large

@@ -26,12 +26,10 @@ from microgan.detection.detect import detect_all
 from microgan.detection.detector import Polarity
 from microgan.scan.halves import BOTH, Halves
 from microgan.scan.planes import Planes
-from microgan.validity.evidence import Evidence
 from microgan.validity.learnt.lessons import KINDS, Lessons
 from microgan.validity.learnt.network import PLACE_PX, FaultNetwork, FaultNetworkConfig, fault_evidence
 from microgan.validity.learnt.training import TrainingConfig, train_network
 from microgan.validity.random_packing import RandomPacking
-from microgan.validity.rules import LEARNT_FAULT, LEARNT_RULE, Rule
 from microgan.validity.segmentation import Segmentation
 
 SCALE_WINDOWS = 500  # of each half, for what sound windows score
@@ -176,14 +174,6 @@ class LearntFaults:
                 PLACE_PX * float(row) + middle,
                 PLACE_PX * float(col) + middle,
             )
-
-    def rules(self, half: int | None = None) -> dict[str, Rule]:
-        """Return the rule by its name, for images in ``half`` of the scan or, by default, elsewhere."""
-
-        def value(evidence: Evidence) -> float:
-            return next(self._seen(torch.from_numpy(evidence.grey)[None, None], half)).value
-
-        return {LEARNT_FAULT: replace(LEARNT_RULE, measure=value)}
 
     # Files ---------------------------------------------------------------------------------------------
 

@@ -17,8 +17,9 @@ from microgan.detection.detector import Polarity
 from microgan.validity.planted_defects import CONTROLS, plant_into
 from microgan.validity.planting.brush import Planted, Scene
 
-# The defects of single discs and small places, and how large they are. Ellipses are left out: real fibres are
-# not quite round. So are noise in a patch and defects of whole images, which other rules see.
+# The defects of single discs and small places, and how large they are. Left out are ellipses, as real fibres
+# are not quite round; noise in a patch, which belongs to the scanner; defects of whole images, which other
+# rules see.
 TAUGHT: Mapping[str, Mapping[str, Any]] = {
     "overlap": {"degree": (0.1, 0.45)},
     "merged_pair": {},
