@@ -25,8 +25,8 @@ from microgan.gan.checkpoint import load_model
 from microgan.samples.repair import RepairConfig, Repaired, sample_and_repair
 from microgan.statistics.estimators import relative_distance
 from microgan.statistics.phase_descriptors import two_point_correlation, volume_fraction
-from microgan.validity.judging import pass_rate
-from microgan.validity.large_images import LargeImageVerdict, judge_windows
+from microgan.validity.judging import judge, pass_rate
+from microgan.validity.large_images import LargeImageVerdict, cut_windows
 from microgan.validity.phase import phase_image
 from microgan.validity.reference import Reference
 
@@ -92,12 +92,9 @@ def statistics(
 def between(repaired: Repaired, reference: Reference) -> tuple[float, float]:
     """Judge the windows a quarter of a window off those of the repair: fractions valid before and after."""
     corners = repaired.before.corners + reference.window_px // 4
-    periodic = repaired.domain.periodic
-    if not periodic:
-        corners = np.minimum(corners, np.array(repaired.domain.size_px) - reference.window_px)
     before, after = (
-        pass_rate(judge_windows(image, corners, verdict.circles, reference, periodic, progress=False))
-        for image, verdict in ((repaired.unrepaired, repaired.before), (repaired.image, repaired.after))
+        pass_rate(judge(cut_windows(image, corners, reference.window_px), reference, progress=False))
+        for image in (repaired.unrepaired, repaired.image)
     )
     return before, after
 

@@ -1,6 +1,5 @@
 """A generated image that is larger than a window, with its latent, and the defects in its windows."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,21 +9,13 @@ from torch import Tensor
 
 from microgan.core.domain import Domain
 from microgan.detection.circles import Circles
-from microgan.detection.detect import detect_all
 from microgan.gan.networks import Generator
 from microgan.gan.sampling import decode
 from microgan.samples.patches import Patch, cut, paste
 from microgan.samples.window_grid import WindowGrid
-from microgan.validity.judging import Verdict, excess, judge_with_circles
-from microgan.validity.large_images import (
-    circles_in_windows,
-    cut_windows,
-    discs_and_overlaps,
-    judge_large_image,
-)
+from microgan.validity.judging import Verdict, excess, judge
+from microgan.validity.large_images import cut_windows, discs_and_overlaps, judge_large_image
 from microgan.validity.reference import Reference
-
-RIM_RADII = 4  # around windows that are judged anew, over the largest radius: no disc that they show is cut
 
 
 class Defects(NamedTuple):
@@ -61,18 +52,6 @@ class Change(NamedTuple):
     patch: Patch
     latent: Tensor
     image: Tensor
-
-
-class Surroundings(NamedTuple):
-    """Windows of an image and what is near them (1, 1, H, W), and the first row and column of each in it."""
-
-    image: Tensor
-    corners: np.ndarray
-
-    @property
-    def domain(self) -> Domain:
-        """Size of the part, which is not periodic."""
-        return Domain((self.image.shape[-2], self.image.shape[-1]))
 
 
 class LargeImage:
@@ -152,23 +131,16 @@ class LargeImage:
         ]
 
     def judged(self, changes: Sequence[Change], windows: Sequence[np.ndarray]) -> list[Defects]:
-        """Judge, for each change alone, the windows with the given indices, with the discs around them."""
+        """Judge, for each change alone, the windows with the given indices."""
         if not changes:
             return []
-        surroundings, cut_outs = [], []
+        cut_outs = []
         for change, indices in zip(changes, windows, strict=True):
             before = cut(self.image, change.patch.pixels)
             paste(self.image, change.patch.pixels, change.image)
-            corners = self.grid.corners_near(indices, change.patch.pixels)
-            surroundings.append(self._surroundings(corners))
-            cut_outs.append(cut_windows(self.image, corners, self.grid.window_px))
+            cut_outs.append(cut_windows(self.image, self.grid.corners[indices], self.grid.window_px))
             paste(self.image, change.patch.pixels, before)
-        circles = [
-            of_window
-            for around, found in zip(surroundings, self._discs([s.image for s in surroundings]), strict=True)
-            for of_window in circles_in_windows(found, around.corners, self.grid.window_px, around.domain)
-        ]
-        verdicts = iter(judge_with_circles(torch.cat(cut_outs), circles, self.reference))
+        verdicts = iter(judge(torch.cat(cut_outs), self.reference, progress=False))
         return [Defects.of([next(verdicts) for _ in indices], self.reference) for indices in windows]
 
     def apply(self, change: Change, defects: Defects) -> None:
@@ -177,26 +149,6 @@ class LargeImage:
         paste(self.image, change.patch.pixels, change.image)
         self.defects.invalid[change.patch.windows] = defects.invalid
         self.defects.excess[change.patch.windows] = defects.excess
-
-    def _surroundings(self, corners: np.ndarray) -> Surroundings:
-        """Cut out windows and what is near them; they may continue across the border of a periodic image."""
-        rim_px = math.ceil(RIM_RADII * self.reference.radius_px[1])
-        first, after = corners.min(axis=0) - rim_px, corners.max(axis=0) + self.grid.window_px + rim_px
-        size = np.array(self.domain.size_px)
-        if not self.domain.periodic:
-            first, after = np.maximum(first, 0), np.minimum(after, size)
-        rows, cols = (np.arange(*ends) % length for *ends, length in zip(first, after, size, strict=True))
-        return Surroundings(cut(self.image, (rows, cols)), corners - first)
-
-    def _discs(self, images: Sequence[Tensor]) -> list[Circles]:
-        """Detect in images (1, 1, H, W), those of one size at once."""
-        sizes = [tuple(image.shape) for image in images]
-        found: dict[int, Circles] = {}
-        for size in dict.fromkeys(sizes):
-            alike = [index for index, other in enumerate(sizes) if other == size]
-            batch = torch.cat([images[index] for index in alike])
-            found |= zip(alike, detect_all(batch, self.reference.detector, progress=False), strict=True)
-        return [found[index] for index in range(len(images))]
 
     def _mark(self, circles: Circles, pairs: np.ndarray) -> None:
         self.defects.invalid[self.grid.contain_pairs(circles, pairs)] = True

@@ -49,17 +49,6 @@ class WindowGrid:
         rows, cols = (self.covers(axis, pixels[axis]).max(axis=1) > 0 for axis in (0, 1))
         return np.flatnonzero(np.outer(rows, cols))
 
-    def corners_near(self, windows: np.ndarray, pixels: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """Return first row and column (n, 2) of windows that touch a block of rows and columns.
-
-        In a periodic image they are counted from the block on, also below 0 or beyond the image.
-        """
-        corners = self.corners[windows]
-        if not self.domain.periodic:
-            return corners
-        before = np.array([axis[0] for axis in pixels]) - self.window_px + 1
-        return before + (corners - before) % self.domain.size_px
-
     def contain_pairs(self, circles: Circles, pairs: np.ndarray) -> np.ndarray:
         """Return for each window whether both centres of any of the pairs (p, 2) are in it."""
         in_rows, in_cols = (

@@ -14,7 +14,6 @@ import numpy as np
 from torch import Tensor
 
 from microgan.detection.circles import Circles
-from microgan.detection.detect import detect_all
 from microgan.validity.learnt.learnt_rule import SeenFault
 from microgan.validity.measuring import MeasuredWindows
 from microgan.validity.reference import Limits, Reference
@@ -54,13 +53,8 @@ def judge(images: Tensor, reference: Reference, *, progress: bool = True) -> lis
     UserError
         If ``reference`` has own rules and was loaded without allowing them, or one of them fails.
     """
-    return judge_with_circles(images, detect_all(images, reference.detector, progress), reference)
-
-
-def judge_with_circles(images: Tensor, circles: Sequence[Circles], reference: Reference) -> list[Verdict]:
-    """Judge normalised images (N, 1, H, W) in which these circles were found; errors as of `judge`."""
     rules = {name: rule for name, rule in reference.rules.items() if name != LEARNT_FAULT}
-    measured = MeasuredWindows.with_circles(images, circles, reference, rules)
+    measured = MeasuredWindows.of(images, reference, rules, progress)
     if reference.networks is not None:  # many images at once, which is six times as fast
         measured = measured.and_learnt(images, reference.networks)
     return with_faults(judge_measured(measured, reference), images, reference)

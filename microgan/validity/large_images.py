@@ -1,9 +1,7 @@
 """Verdicts on images larger than the windows that the rules were calibrated on."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 import torch
@@ -14,10 +12,10 @@ from tqdm import tqdm
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.core.periodic import wrapped
-from microgan.detection.circles import Circles, border_distance_px, centres_inside
+from microgan.detection.circles import Circles, centres_inside
 from microgan.detection.detect import PROGRESS_IMAGES, detect_all
 from microgan.validity.evidence import HALF_PIXEL_PX
-from microgan.validity.judging import Verdict, judge, judge_with_circles, pass_rate, rejected_by
+from microgan.validity.judging import Verdict, judge, pass_rate, rejected_by
 from microgan.validity.learnt.learnt_rule import SeenFault
 from microgan.validity.reference import Limits, Reference
 from microgan.validity.rules import HIGH_CONFIDENCE
@@ -99,13 +97,13 @@ def judge_large_image(
     """Judge a normalised image (H, W) or (1, 1, H, W), larger than a window, by all of its windows.
 
     The limits hold for windows of the size they were calibrated on, so such windows are judged, each half a
-    window from the next. What is at most half a window wide lies wholly in at least one of them. So no defect
-    is hidden because borders cut it. Discs are found in the image as a whole, and each window is judged with
-    those that reach into it: unlike in a window alone, the border cuts no disc that the detector must guess.
+    window from the next. What is at most half a window wide lies wholly in at least one of them: a pair of
+    overlapping discs, if their radii are at most an eighth of a window. Each pixel is at least a quarter of a
+    window away from the border of one window. So no defect is hidden because borders cut it.
 
-    A window at another place may still give another verdict: the grey scale depends on all that a window
-    contains, and a measure may cross its limit. Valid means valid in these windows; windows in between fail
-    at times (`benchmarks/repair.py` counts them).
+    A window at another place may still give another verdict: the detector and the grey scale depend on all
+    that a window contains, and a circle's score may cross the threshold of a rule. Valid means valid in these
+    windows; windows in between fail at times (`benchmarks/repair.py` counts them).
 
     Real windows fail at the rate of false rejections. A large image that is valid as a whole therefore has
     fewer irregularities than a real plane of its size.
@@ -129,41 +127,13 @@ def judge_large_image(
     image = as_large_image(image)
     row, col = (window_starts(length, reference.window_px, periodic) for length in image.shape[-2:])
     whole = LargeImageVerdict(row, col, [], *discs_and_overlaps(image, reference, periodic))
-    verdicts = judge_windows(image, whole.corners, whole.circles, reference, periodic, progress=progress)
-    return replace(whole, verdicts=verdicts)
-
-
-def judge_windows(
-    image: Tensor,
-    corners: np.ndarray,
-    circles: Circles,
-    reference: Reference,
-    periodic: bool = False,
-    *,
-    progress: bool = True,
-) -> list[Verdict]:
-    """Judge windows of a large image (1, 1, H, W) with the discs that were found in it as a whole.
-
-    Parameters
-    ----------
-    image, reference, periodic, progress
-        As of `judge_large_image`.
-    corners
-        First row and column of each window (n, 2), px.
-    circles
-        Of the whole image.
-    """
-    domain = Domain((image.shape[-2], image.shape[-1]), periodic)
-    parts = np.split(corners, range(PROGRESS_IMAGES, len(corners), PROGRESS_IMAGES))
-    return [
+    parts = torch.from_numpy(whole.corners).split(PROGRESS_IMAGES)
+    verdicts = [
         verdict
         for part in tqdm(parts, desc="judge", disable=None if progress else True)
-        for verdict in judge_with_circles(
-            cut_windows(image, part, reference.window_px),
-            circles_in_windows(circles, part, reference.window_px, domain),
-            reference,
-        )
+        for verdict in judge(cut_windows(image, part.numpy(), reference.window_px), reference, progress=False)
     ]
+    return replace(whole, verdicts=verdicts)
 
 
 def judge_any_size(
@@ -249,47 +219,6 @@ def window_starts(length_px: int, window_px: int, periodic: bool) -> np.ndarray:
         return np.arange(count) * length_px // count
     count = -(-(length_px - window_px) // stride_px) + 1
     return np.minimum(np.arange(count) * stride_px, length_px - window_px)
-
-
-def circles_in_windows(
-    circles: Circles, corners: np.ndarray, window_px: int, domain: Domain
-) -> list[Circles]:
-    """Return the circles of a large image that reach into each window, in the window's own coordinates.
-
-    Parameters
-    ----------
-    circles
-        Of the image, by falling score.
-    corners
-        First row and column of each window (n, 2), px; in a periodic image it may continue across the border.
-    window_px
-        Side of the windows.
-    domain
-        Size of the image, and whether it is periodic.
-    """
-    reach_px = float(circles.radius_px.max(initial=0.0))
-    table = circles.table()
-    if domain.periodic:
-        table = _repeated(table, domain.size_px, window_px + reach_px)
-    tree = cKDTree(table[:, :2])
-    middles = np.asarray(corners) + (window_px - 1) / 2
-    near = tree.query_ball_point(middles, window_px / 2 + reach_px, p=np.inf, return_sorted=True)
-    of_windows = []
-    for corner, indices in zip(corners, near, strict=True):
-        own = table[np.asarray(indices, np.intp)] - (*corner, 0, 0)
-        outside_px = -border_distance_px(own[:, 0], own[:, 1], (window_px, window_px))
-        of_windows.append(Circles.from_table(own[outside_px < own[:, 2]]))
-    return of_windows
-
-
-def _repeated(table: np.ndarray, size_px: tuple[int, int], beyond_px: float) -> np.ndarray:
-    """Repeat the circles (n, 4) of a periodic image up to ``beyond_px`` outside of it, by falling score."""
-    times = [range(-math.ceil(beyond_px / n), math.ceil(beyond_px / n) + 1) for n in size_px]
-    shifts = [(row * size_px[0], col * size_px[1], 0.0, 0.0) for row, col in product(*times)]
-    repeated = np.concatenate([table + shift for shift in shifts])
-    outside_px = -border_distance_px(repeated[:, 0], repeated[:, 1], size_px)
-    repeated = repeated[outside_px <= beyond_px]
-    return repeated[np.argsort(-repeated[:, 3], kind="stable")]
 
 
 def cut_windows(image: Tensor, corners: np.ndarray, window_px: int) -> Tensor:

@@ -50,20 +50,8 @@ class MeasuredWindows:
         progress: bool = True,
     ) -> Self:
         """Find the discs of normalised images (N, 1, H, W) and measure them by ``rules``."""
-        found = detect_all(images, segmentation.detector, progress)
-        return cls.with_circles(images, found, segmentation, rules)
-
-    @classmethod
-    def with_circles(
-        cls,
-        images: Tensor,
-        found: Sequence[Circles],
-        segmentation: Segmentation,
-        rules: Mapping[str, Rule] = RULES,
-    ) -> Self:
-        """Measure normalised images (N, 1, H, W) in which these circles were found by ``rules``."""
         # As many decimals as files have: what is read later is judged as it was when it was measured.
-        circles = [_rounded(of_image) for of_image in found]
+        circles = [_rounded(found) for found in detect_all(images, segmentation.detector, progress)]
         return cls(circles, _measures(images, segmentation, circles, rules))
 
     def __len__(self) -> int:

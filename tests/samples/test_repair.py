@@ -13,9 +13,8 @@ from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.detection.detector import DetectorConfig
 from microgan.gan.networks import STRIDE_PX, WRAP_CELLS, Generator, NetworkConfig, wrap
-from microgan.gan.sampling import latent_shape, latents, sample
-from microgan.samples.large_image import Change, Defects, LargeImage
-from microgan.samples.patches import blend_angles, cut, patch_around, propose
+from microgan.gan.sampling import latents, sample
+from microgan.samples.patches import blend_angles, propose
 from microgan.samples.repair import (
     RepairConfig,
     Repaired,
@@ -24,9 +23,8 @@ from microgan.samples.repair import (
 )
 from microgan.scan.planes import ScanInfo
 from microgan.validity.judging import excess
-from microgan.validity.large_images import circles_in_windows, judge_large_image, overlapping, window_starts
+from microgan.validity.large_images import judge_large_image, overlapping, window_starts
 from microgan.validity.reference import Limits, Reference
-from tests.detection.test_wide_band import noisy, packed
 from tests.helpers import drawn, lively
 
 SCAN = ScanInfo(
@@ -111,26 +109,6 @@ def test_excess_counts_in_the_scale_of_each_rule() -> None:
     assert excess(valid | {"volume_fraction": 0.3, "least_half_disc_fill": 0.4}, limits) == pytest.approx(
         0.5 + 0.2
     )
-
-
-@pytest.mark.parametrize("periodic", [False, True])
-def test_a_window_has_the_circles_that_reach_into_it(periodic: bool) -> None:
-    """One beside the window, one just beyond its reach, one across the border of the image."""
-    circles = Circles.from_table([(40, 68, 6, 0.9), (40, 71, 6, 0.8), (20, 126, 5, 0.7), (94, 2, 5, 0.6)])
-    domain = Domain((96, 128), periodic)
-    first, last = circles_in_windows(circles, np.array([[0, 0], [64, 96]]), 64, domain)
-    expected = [[40, 68, 6, 0.9]] + [[20, -2, 5, 0.7], [-2, 2, 5, 0.6]] * periodic
-    assert first.table().tolist() == expected
-    expected = [[52, 30, 5, 0.7], [30, 34, 5, 0.6]] if periodic else []
-    assert last.table().tolist() == expected
-
-
-def test_a_disc_that_the_border_of_a_window_cuts_is_no_guess() -> None:
-    """Of a disc of which a window shows a sliver, the whole image tells the radius."""
-    image = drawn((32.0, 67.0, 7.0), (32.0, 40.0, 6.0), (96.0, 96.0, 6.0), side=128)
-    judged = judge_large_image(image, _reference({}))
-    left = judged.verdicts[0].circles
-    assert left.radius_px[left.col > 64] == pytest.approx([7.0], abs=0.2)
 
 
 # Repair --------------------------------------------------------------------------------------------------
@@ -219,27 +197,6 @@ def test_same_seed_same_bits(
     again = sample_and_repair(generator, 0, 0, Domain(SIZE_PX, periodic), reference, CONFIG)
     assert torch.equal(again.image, repaired.image)
     assert torch.equal(again.latent, repaired.latent)
-
-
-def test_windows_around_a_change_are_judged_as_in_the_whole_image(
-    generator: Generator, periodic: bool
-) -> None:
-    limits: Limits = {"non_circularity": (None, 0.02), "empty_circle": (None, 0.02), "overlap": (None, 0.0)}
-    image = noisy(packed(5.5), 0.1)
-    domain = Domain((image.shape[-2], image.shape[-1]), periodic)
-    latent = latents(0, 0, 1, latent_shape(generator, domain))
-    large = LargeImage(generator, latent, domain, _reference(limits), lambda images: images)
-    large.image = image
-    whole = judge_large_image(image, large.reference, periodic)
-    angles = blend_angles(1, 90)
-    patches = [patch_around(at, large.grid, large.latent_size, angles) for at in ((0, 3), (12, 14))]
-    unchanged = [Change(patch, cut(latent, patch.cells)[0], cut(image, patch.pixels)) for patch in patches]
-    judged = large.judged(unchanged, [patch.windows for patch in patches])
-    for patch, around in zip(patches, judged, strict=True):
-        expected = Defects.of([whole.verdicts[window] for window in patch.windows], large.reference)
-        assert 0 < expected.excess.min() < expected.excess.max()
-        alike = np.isclose(around.excess, expected.excess, rtol=0.05)
-        assert np.mean(alike) > 0.7
 
 
 def test_statistics_before_and_after(repaired: Repaired, reference: Reference) -> None:
