@@ -407,9 +407,7 @@ RULES: Mapping[str, Rule] = {
         "largest nearest-neighbour gap (radii)",
         weight=LIGHT,
     ),
-    "lattice_order": Rule(
-        lattice_order, "lattice_order", "too_large", "lattice order (1: a lattice)", weight=LIGHT
-    ),
+    "lattice_order": Rule(lattice_order, "lattice_order", "too_large", "lattice order (1: a lattice)"),
     "contrast": Rule(contrast, "contrast", "both", "grey of discs minus matrix", weight=LIGHT),
     "brightest_disc": Rule(
         brightest_disc, "disc_grey", "too_large", "grey of the brightest disc (1: median)"
@@ -439,7 +437,7 @@ LEARNT_RULE = Rule(
     LEARNT_FAULT,
     "too_large",
     "most suspicious place (1: as in a tenth of real windows)",
-    weight=100,
+    weight=300,
 )
 KNOWN: Mapping[str, Rule] = {**RULES, LEARNT_FAULT: LEARNT_RULE}
 
