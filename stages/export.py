@@ -5,10 +5,12 @@ from pathlib import Path
 import torch
 
 from microgan.core.json_files import read_json, write_json
+from microgan.core.notes import warn
 from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.exporters.export import SIDECAR, ExportConfig, empty_sidecar, export, must_be_replaceable
 from microgan.exporters.export_input import ExportInput
 from microgan.samples.card import SampleCard, source_of
+from microgan.samples.verdict_file import NOT_LEARNT, VERDICT, ModelVerdict
 from microgan.validity.reference import Reference
 from stages.project import git_commit
 from stages.samples import Samples, read_samples
@@ -21,9 +23,11 @@ def main(stage: Stage) -> None:
     reference = Reference.load(Path("reference/reference.json"))
     config = stage.config("export", ExportConfig).or_voxel_size(reference.scan.voxel_size_um)
     folder = Path("samples") / name
+    verdict = ModelVerdict.load(Path("models") / name / VERDICT)
     samples, card = read_samples(folder), SampleCard.load(folder / "generated.tif")
     provenance = {
         "source": [source_of(folder / "generated.tif", card)],
+        "verdict": verdict.model_dump(mode="json"),
         "periodic": card.periodic,
         "git_commit": git_commit(),
         "source_digest": reference.scan.source_digest,
@@ -41,6 +45,8 @@ def main(stage: Stage) -> None:
             rows, cols = samples.grey.shape[1:]
             write_json(out / SIDECAR, empty_sidecar((rows, cols), len(samples.grey), provenance, config))
     written = read_json(Path(f"exports/{name}") / SIDECAR)["structures"]
+    if verdict.verdict == NOT_LEARNT:
+        warn(f"exports/{name}: {name} has not learnt the material, whatever passes the rules: not for use")
     of = f"{written} of {len(samples.valid)} samples, {samples.valid.sum()} of them valid"
     stage.say(f"exports/{name}: {of}, as {', '.join(config.formats)}")
     stage.tracker.artifact(f"exports/{name}/{SIDECAR}")

@@ -1,7 +1,7 @@
 """Generators in MLflow's model registry: one registered model a scan, one version for each set of weights.
 
 ``mlflow.pyfunc.load_model("models:/microgan-SCAN@best").predict({"count": 4})`` gives samples. The registry
-has the two files of the model, which `microgan.samples.served` loads, and neither a pickle nor code.
+has the files of the model, which `microgan.samples.served` loads, and neither a pickle nor code.
 
 A version's tags say what it is: scan, git commit, steps of training and, once its samples were judged, the
 figures of that judgement (`FIGURES`) and the SHA-256 of the reference that it rests on. The alias ``best``
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from microgan import __version__
 from microgan.gan.checkpoint import CARD, WEIGHTS
 from microgan.gan.model_card import read_model_card
+from microgan.samples.verdict_file import VERDICT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 LOADER = "microgan.samples.served"
 LIBRARIES = ("torch", "numpy", "pydantic", "safetensors", "tqdm")  # that the loader needs, besides microgan
 BEST = "best"
-FIGURES = ("pass_rate", "reference_pass_rate", "pass_rate_ratio", "kernel_distance")
+FIGURES = ("learnt", "pass_rate", "reference_pass_rate", "pass_rate_ratio", "kernel_distance")
 SIMILAR_PASS_RATE = 0.1  # of real windows' pass rate: models nearer than this differ in fidelity only
 
 
@@ -46,16 +47,22 @@ def register(client: "MlflowClient", run: str, scan: str, folder: Path) -> None:
 
 
 def record(
-    client: "MlflowClient", scan: str, name: str, figures: Mapping[str, float | None], reference_sha256: str
+    client: "MlflowClient",
+    scan: str,
+    name: str,
+    figures: Mapping[str, float | None],
+    verdict: str,
+    reference_sha256: str,
 ) -> None:
-    """Put the figures of the model with the alias ``name`` on record, as tags and in words."""
+    """Put figures and verdict of the model with the alias ``name`` on record, as tags and in words."""
     registered = registered_name(scan)
     number = client.get_model_version_by_alias(registered, name).version
     known = {key: value for key in FIGURES if (value := figures.get(key)) is not None}
-    tags = {**{key: f"{value:.6g}" for key, value in known.items()}, "reference_sha256": reference_sha256}
+    tags = {key: f"{value:.6g}" for key, value in known.items()}
+    tags |= {"verdict": verdict, "reference_sha256": reference_sha256}
     for key, text in tags.items():
         client.set_model_version_tag(registered, number, key, text)
-    client.update_model_version(registered, number, f"{name} of {scan}: {in_words(figures)}")
+    client.update_model_version(registered, number, f"{name} of {scan}: {verdict}; {in_words(figures)}")
 
 
 def in_words(figures: Mapping[str, float | None]) -> str:
@@ -72,8 +79,8 @@ def in_words(figures: Mapping[str, float | None]) -> str:
 def promote(client: "MlflowClient", scan: str, names: Sequence[str]) -> str | None:
     """Give the best of the models with the aliases ``names`` the alias ``best``.
 
-    The version that has it now keeps it, unless one of them is better by the figures on record. A model none
-    of whose samples is valid never gets it.
+    The version that has it now keeps it, unless one of them is better by the figures on record. A model that
+    has not learnt its material, or none of whose samples is valid, never gets it.
 
     Returns
     -------
@@ -98,7 +105,7 @@ def best_model(figures: Mapping[str, Mapping[str, float | None]]) -> str | None:
 
     Candidates are the models whose pass rate, over that of real windows and at most 1, is less than
     `SIMILAR_PASS_RATE` below the highest. Of these, the model with the smallest kernel distance is chosen. A
-    model without a valid sample is no candidate.
+    model without a valid sample, or that has not learnt its material (``learnt`` 0), is no candidate.
 
     Examples
     --------
@@ -106,7 +113,7 @@ def best_model(figures: Mapping[str, Mapping[str, float | None]]) -> str | None:
     'a'
     """
     passed = {name: min(values.get("pass_rate_ratio") or 0.0, 1.0) for name, values in figures.items()}
-    passed = {name: rate for name, rate in passed.items() if rate > 0}
+    passed = {name: rate for name, rate in passed.items() if rate > 0 and figures[name].get("learnt") != 0}
     if not passed:
         return None
     near = [name for name in passed if passed[name] > max(passed.values()) - SIMILAR_PASS_RATE]
@@ -156,8 +163,9 @@ def _write(folder: Path, out: Path, run: str, model: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / folder.name
         data.mkdir()
-        for file in (WEIGHTS, CARD):
-            shutil.copy(folder / file, data)
+        for file in (WEIGHTS, CARD, VERDICT):
+            if (folder / file).exists():
+                shutil.copy(folder / file, data)
         mlflow.pyfunc.save_model(
             out,
             mlflow_model=Model(run_id=run, model_id=model),

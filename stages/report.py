@@ -3,7 +3,7 @@
 Also drawn here, as no other stage needs it: a large periodic cell of each model, judged by all its windows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from microgan.core.config import Config
 from microgan.core.domain import Domain
 from microgan.core.files import file_sha256
-from microgan.core.json_files import read_json, read_numbers, write_json
+from microgan.core.json_files import read_numbers, write_json
 from microgan.core.tables import read_table
 from microgan.gan.checkpoint import load_model
 from microgan.gan.model_card import CARD, read_model_card
@@ -23,11 +23,13 @@ from microgan.gan.sampling import sample
 from microgan.report.page import build_report
 from microgan.report.results import LargeCell, ModelResult
 from microgan.samples.card import SampleCard
+from microgan.samples.verdict_file import NOT_LEARNT, VERDICT, ModelVerdict
 from microgan.scan.planes import Planes, ScanInfo
 from microgan.scan.windows import Windows
 from microgan.validity.calibration import CalibrationConfig
 from microgan.validity.large_images import judge_large_image
 from microgan.validity.reference import Reference
+from stages.metrics import read_curves, read_fidelity, read_validity
 from stages.project import git_commit
 from stages.registry import best_model, in_words
 from stages.samples import read_samples
@@ -44,6 +46,8 @@ COMPARED = (  # of each model, in the table of `dvc exp show`
     "kernel_distance",
     "two_point_correlation.ratio",
     "stiffness.difference",
+    "judge_flagged",
+    "judge_flagged_real",
 )
 
 
@@ -79,8 +83,9 @@ def main(stage: Stage) -> None:
             "planted_defects": Path("reports/calibrate/planted_defects.png"),
         },
     )
-    write_json("metrics/headline.json", comparison(judged))
-    lines = [f"{name}: {in_words(judged[name])}" for name in models]
+    verdicts = {model.name: str(model.verdict) for model in results if model.verdict}
+    write_json("metrics/headline.json", comparison(judged, verdicts))
+    lines = [f"{name}: {verdicts[name]}; {in_words(judged[name])}" for name in models]
     stage.say(f"{out}: {'; '.join(lines)}")
     for model in results:
         stage.tracker.headline(headline(model))
@@ -89,7 +94,7 @@ def main(stage: Stage) -> None:
     stage.tracker.summary(description(lines, reference.doubts), [out, out.with_suffix("")])
     for name in models:  # also those that did not have to be trained again
         stage.tracker.model(stage.scan, Path("models") / name)
-    stage.tracker.best_model(stage.scan, judged, file_sha256(REFERENCE))
+    stage.tracker.best_model(stage.scan, judged, verdicts, file_sha256(REFERENCE))
 
 
 def description(lines: Sequence[str], doubts: Sequence[str]) -> str:
@@ -97,71 +102,27 @@ def description(lines: Sequence[str], doubts: Sequence[str]) -> str:
     return "\n".join([*(f"- {line}" for line in lines), *(f"- Doubt: {doubt}" for doubt in doubts)])
 
 
-def comparison(judged: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+def comparison(
+    judged: Mapping[str, Mapping[str, float | None]], verdicts: Mapping[str, str]
+) -> dict[str, dict[str, float | str | None]]:
     """Return the few figures by which DVC compares executions, of real windows and of each model."""
     real = next(iter(judged.values()))["reference_pass_rate"]
-    return {"real": {"pass_rate": real}} | {
-        name: {key: figures[key] for key in COMPARED} for name, figures in judged.items()
-    }
+    compared: dict[str, dict[str, float | str | None]] = {"real": {"pass_rate": real}}
+    for name, figures in judged.items():
+        level = verdicts[name].partition(":")[0]
+        compared[name] = {"verdict": level, **{key: figures[key] for key in COMPARED}}
+    return compared
 
 
 def figures(name: str) -> dict[str, float | None]:
     """Read the headline figures of one model."""
     folder = Path("metrics") / name
-    return {**read_validity(folder / "validity.json"), **read_numbers(folder / "headline.json")}
-
-
-class Validity(Config):
-    """What is read of ``metrics/MODEL/validity.json``."""
-
-    model_config = ConfigDict(extra="allow")
-
-    pass_rate: float = Field(ge=0, le=1)
-    reference_pass_rate: float = Field(ge=0, le=1)
-    pass_rate_ratio: float = Field(ge=0)
-    n: int = Field(ge=1)
-    rejected_by: dict[str, int]
-    reference_rejected_by: dict[str, int]
-
-
-Numbers = dict[str, float | bool | None]
-
-
-class Figures(Config):
-    """What is read of ``metrics/MODEL/fidelity.json``."""
-
-    model_config = ConfigDict(extra="allow")
-
-    before: dict[str, Numbers]
-    after: dict[str, Numbers]
-    training_windows: dict[str, Numbers]
-    shift: dict[str, float | None]
-    n: dict[str, int | dict[str, int]]
-    bounds: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    images: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-
-class Curves(Config):
-    """What is read of ``metrics/MODEL/curves.json``: rows of numbers for each curve."""
-
-    curves: dict[str, list[dict[str, float | None]]]
-
-
-def read_checked(path: Path, check: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    """Read a file of metrics, of which ``check`` raises `UserError` where it is broken."""
-    content = read_json(path)
-    check(content)
-    return content
-
-
-def read_fidelity(path: Path) -> dict[str, Any]:
-    """Read fidelity.json, checked."""
-    return read_checked(path, lambda content: Figures.from_mapping(content, str(path)))
-
-
-def read_curves(path: Path) -> dict[str, Any]:
-    """Read curves.json, checked."""
-    return read_checked(path, lambda content: Curves.from_mapping({"curves": content}, str(path)))
+    verdict = ModelVerdict.load(Path("models") / name / VERDICT)
+    return {
+        **read_validity(folder / "validity.json"),
+        **read_numbers(folder / "headline.json"),
+        "learnt": float(verdict.verdict != NOT_LEARNT),
+    }
 
 
 class Training(Config):
@@ -175,11 +136,6 @@ class Training(Config):
     precision: str
     kept: dict[str, Any]
     config: dict[str, Any]
-
-
-def read_validity(path: Path) -> dict[str, Any]:
-    """Read validity.json, checked."""
-    return read_checked(path, lambda content: Validity.from_mapping(content, str(path)))
 
 
 def result(name: str, info: ScanInfo) -> ModelResult:
@@ -215,6 +171,7 @@ def training(name: str) -> dict[str, Any]:
     metrics = Path("metrics") / name
     known = {key: str(about[key]) for key in ENVIRONMENT if about.get(key) is not None}
     return {
+        "verdict": ModelVerdict.load(path.with_name(VERDICT)),
         "training_log": rows_of(metrics / "training.csv"),
         "validations": rows_of(metrics / "validation.csv"),
         "training_steps": about["steps"],

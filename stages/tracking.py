@@ -124,18 +124,27 @@ class Tracker:
         self._send(f"model {folder.name}", keep)
 
     def best_model(
-        self, scan: str, figures: Mapping[str, Mapping[str, float | None]], reference_sha256: str
+        self,
+        scan: str,
+        figures: Mapping[str, Mapping[str, float | None]],
+        verdicts: Mapping[str, str],
+        reference_sha256: str,
     ) -> None:
-        """Put figures of models of ``scan`` on record; the best of these and of all before is ``best``."""
+        """Put figures and verdicts of models of ``scan`` on record; the best of all so far is ``best``."""
 
         def record_all(client: "MlflowClient") -> None:
             from stages.registry import promote, record
 
             for name, values in figures.items():
-                record(client, scan, name, values, reference_sha256)
+                record(client, scan, name, values, verdicts[name], reference_sha256)
             promote(client, scan, list(figures))
 
         self._send("figures of the models", record_all)
+
+    def tag(self, name: str, text: str) -> None:
+        """Set a tag of the execution and of this stage."""
+        for run in (self._execution, self._run):
+            self._send(f"tag {name}", partial(_set_tag, run=run, name=name, text=text))
 
     def summary(self, text: str, files: Sequence[str | Path]) -> None:
         """Describe the execution, in Markdown, and keep its page and pictures with the parent."""
@@ -182,6 +191,10 @@ def _log_metrics(client: "MlflowClient", run: str, values: list[Point]) -> None:
     metrics = [Metric(*point) for point in values]
     for first in range(0, len(metrics), MAX_PER_BATCH):
         client.log_batch(run, metrics=metrics[first : first + MAX_PER_BATCH])
+
+
+def _set_tag(client: "MlflowClient", run: str, name: str, text: str) -> None:
+    client.set_tag(run, name, text)
 
 
 def _terminate(client: "MlflowClient", run: str, status: str) -> None:

@@ -30,6 +30,7 @@ STAGES = (
     "measure",
     "validate",
     "evaluate",
+    "verdict",
     "export",
     "report",
 )
@@ -97,7 +98,7 @@ def test_dvc_knows_all_stages_and_every_parameter_has_a_reader() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert read == set(params) - {"launch"}  # which is part of a command
     models = {name: stage["matrix"]["model"] for name, stage in stages.items() if "matrix" in stage}
-    assert set(models) == {"train", "generate", "export"} | JUDGED
+    assert set(models) == {"train", "generate", "verdict", "export"} | JUDGED
     for name, judged in models.items():
         assert judged == [*params["models"], *([BASELINE] if name in JUDGED else [])]
 
@@ -124,7 +125,7 @@ def test_a_change_of_limits_trains_draws_and_measures_nothing() -> None:
     limits = {"calibrate", "calibrate.false_rejection_budget", "calibrate.rules", "calibrate.own"}
     readers = {name for name, stage in stages.items() if limits & set(stage.get("params", []))}
     rerun = readers.union(*(_after(stages, name) for name in readers))
-    assert rerun == {"calibrate", "validate", "evaluate", "export", "report"}
+    assert rerun == {"calibrate", "validate", "evaluate", "verdict", "export", "report"}
 
 
 def test_an_edit_of_the_report_or_of_the_evaluation_trains_nothing() -> None:

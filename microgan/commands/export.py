@@ -18,6 +18,7 @@ from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
 from microgan.exporters.structure import Elastic
 from microgan.samples.card import SampleCard, source_of
+from microgan.samples.verdict_file import LEARNT
 from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import image_files, stack, voxel_size_um
@@ -51,6 +52,9 @@ def export(
     _options_must_have_effect(config, reference_file, grey_scale)
     names, pages = stack(images, reading)
     cards = {path: SampleCard.beside(path) for path in image_files(images)}
+    for path, card in cards.items():
+        if card is not None and (verdict := card.verdict_on_model) is not None and verdict.verdict != LEARNT:
+            warn(f"{path}: its model: {verdict}")
     if periodic is None:
         periodic = bool(_common_value("periodic", cards))
         if not periodic and not any(cards.values()) and _borders_fit(pages):

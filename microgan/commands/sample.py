@@ -20,6 +20,7 @@ from microgan.gan.sampling import sample_to_tiff
 from microgan.samples.card import SampleCard, SampleConfig, card_path, must_be_free_for_card
 from microgan.samples.model_store import model_folder
 from microgan.samples.repair import RepairConfig, Repaired, sample_and_repair
+from microgan.samples.verdict_file import LEARNT, ModelVerdict
 from microgan.scan.planes import ScanInfo
 from microgan.validity.large_images import judge_any_size
 
@@ -44,6 +45,11 @@ def sample(
     with model_folder(model) as folder:
         generator, about = load_model(folder)
         info = ScanInfo.from_mapping(about.get("scan"), f"{folder / 'model.json'}: scan")
+        verdict = ModelVerdict.beside(folder, about["weights_sha256"])
+    if verdict is not None:
+        about = {**about, "verdict": verdict.model_dump(mode="json")}
+        if verdict.verdict != LEARNT:
+            warn(f"{model}: {verdict}")
     learnt_px = about.get("window_px")
     if learnt_px and min(domain.size_px) < learnt_px:
         given = "{} x {} px".format(*domain.size_px)

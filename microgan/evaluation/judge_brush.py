@@ -249,6 +249,29 @@ def contrast_factor(rng: np.random.Generator) -> float:
     return float(rng.uniform(0.25, 0.55) if rng.random() < 0.5 else rng.uniform(1.5, 1.8))
 
 
+def warped(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
+    """Warp a round place, or all of the window, so that no disc there keeps its shape."""
+    radius_px = float(np.median(window.discs[:, 2])) if len(window.discs) else 5.0
+    return warped_picture(window.grey, radius_px, rng)
+
+
+def warped_picture(picture: np.ndarray, radius_px: float, rng: np.random.Generator) -> np.ndarray:
+    """Warp a picture (H, W) of discs of about this radius by a random field of displacements."""
+    shape = picture.shape
+    field = cv2.GaussianBlur(rng.standard_normal((*shape, 2)), (0, 0), rng.uniform(0.5, 1.2) * radius_px)
+    field *= rng.uniform(0.35, 0.7) * radius_px / field.std()
+    row, col = rng.uniform(0, shape).tolist()
+    place = soft(disc_distance(shape, row, col, rng.uniform(2, 9) * radius_px), 3.0)
+    rows, cols = np.indices(shape) + place * field.transpose(2, 0, 1)
+    return cv2.remap(
+        picture.astype(np.float32),
+        cols.astype(np.float32),
+        rows.astype(np.float32),
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
+    )
+
+
 # Sound changes ------------------------------------------------------------------------------------------
 
 
@@ -311,6 +334,7 @@ FAULTS: dict[str, Change] = {
     "joined_pair": joined_pair,
     "wrong_radius": wrong_radius,
     "wrong_contrast": wrong_contrast,
+    "warped": warped,
 }
 TRACES: dict[str, Change] = {
     "put_back": put_back,

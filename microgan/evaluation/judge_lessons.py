@@ -231,10 +231,18 @@ def _wrong_contrast(
     return rest * (1 - own) + brush.contrast_factor(rng) * own
 
 
+def _warped(
+    discs: np.ndarray, whole: np.ndarray, size_px: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray | None:
+    radius_px = float(np.median(discs[:, 2])) if len(discs) else 5.0
+    return np.clip(brush.warped_picture(_coverage(discs, size_px), radius_px, rng), 0, 1)
+
+
 _DRAWN: dict[str, Drawing] = {
     "overlap": _overlap,
     "partial_disc": _partial,
     "joined_pair": _joined,
     "wrong_radius": _wrong_radius,
     "wrong_contrast": _wrong_contrast,
+    "warped": _warped,
 }

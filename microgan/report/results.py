@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from microgan.samples.verdict_file import ModelVerdict
+
 
 @dataclass(frozen=True)
 class LargeCell:
@@ -57,6 +59,8 @@ class ModelResult:
     environment
         Of the training, in words: ``ended`` (UTC), ``machine``, ``device``, ``software``, ``git_commit``,
         ``seed``; what is not known is left out.
+    verdict
+        Whether it has learnt its material; None of a baseline.
     cell
         A large periodic image that the model drew, or None.
     weights_sha256
@@ -83,5 +87,6 @@ class ModelResult:
     training_seconds: float | None = None
     weights_sha256: str = "unknown"
     environment: Mapping[str, str] = field(default_factory=dict)
+    verdict: ModelVerdict | None = None
     cell: LargeCell | None = None
     drawn: Mapping[str, Path] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from microgan.report.figures.style import reason_in_words
 from microgan.report.results import ModelResult
 from microgan.report.run_tables import pass_rate_ratio
 from microgan.report.tables import percent
+from microgan.samples.verdict_file import NOT_LEARNT
 
 NARROWER = 1.02  # pass rate over that of real windows, above which the difference is told
 
@@ -20,12 +21,16 @@ def verdict(models: Sequence[ModelResult], best: str | None = None) -> str:
     models
         Results; baselines do not count.
     best
-        Name of the best model. By default it is the one with the highest pass rate.
+        Name of the best model. By default it is the one with the highest pass rate. One that has not learnt
+        its material is never the best.
     """
     trained = [model for model in models if model.training_steps is not None]
-    usable = [model for model in trained if model.validity["pass_rate"]]
+    learnt = [model for model in trained if model.verdict is None or model.verdict.verdict != NOT_LEARNT]
+    usable = [model for model in learnt if model.validity["pass_rate"]]
     if not trained:
         return "No model was trained: this report has a baseline alone."
+    if not learnt:
+        return "No model has learnt the material: there is nothing to use, whatever passes the rules."
     if not usable:
         return "No model made a valid sample: there is nothing to use."
     chosen = next(
@@ -36,7 +41,14 @@ def verdict(models: Sequence[ModelResult], best: str | None = None) -> str:
     valid = percent(chosen.validity["pass_rate"])
     baselines = [model for model in models if model.training_steps is None]
     sentence = f"{chosen.name}{rank}: {valid} of its samples are valid, and {_difference(chosen)}"
-    return f"{sentence}{_of_baselines(baselines)}.{_narrower(chosen)}"
+    return f"{sentence}{_of_baselines(baselines)}.{_narrower(chosen)}{_limits(chosen)}"
+
+
+def _limits(model: ModelResult) -> str:
+    """Say what limits the use of a model, the worst first."""
+    if model.verdict is None or not model.verdict.reasons:
+        return ""
+    return f" It has learnt the material with limits: {'; '.join(model.verdict.reasons)}."
 
 
 def _narrower(model: ModelResult) -> str:
@@ -89,6 +101,8 @@ def summary(model: ModelResult) -> dict[str, Any]:
     return {
         "name": model.name,
         "is_baseline": model.training_steps is None,
+        "verdict": None if model.verdict is None else str(model.verdict),
+        "is_learnt": model.verdict is None or model.verdict.verdict != NOT_LEARNT,
         "count": model.validity["n"],
         "pass_rate": model.validity["pass_rate"],
         "pass_rate_ratio": pass_rate_ratio(model),

@@ -17,6 +17,7 @@ from microgan.core.errors import UserError
 from microgan.core.files import SHA256, file_sha256
 from microgan.core.json_files import read_json, read_sealed_json, write_sealed_json
 from microgan.core.notes import warn
+from microgan.samples.verdict_file import ModelVerdict
 
 KIND: Literal["microgan-samples-1"] = "microgan-samples-1"
 OWN_FIELDS = {"kind", "sha256", "weights_sha256", "packing_sha256", "periodic"}  # by which a card is known
@@ -114,6 +115,13 @@ class SampleCard(Config):
             repaired=None if repaired is None else dict(repaired),
             model=dict(model),
         )
+
+    @property
+    def verdict_on_model(self) -> ModelVerdict | None:
+        """Whether the model has learnt its material, where that was known when the samples were drawn."""
+        content = self.model.get("verdict")
+        where = f"{card_path(Path(self.file))}: verdict"
+        return None if content is None else ModelVerdict.from_mapping(content, where)
 
     @classmethod
     def beside(cls, file: Path) -> Self | None:

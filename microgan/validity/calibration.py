@@ -44,7 +44,7 @@ from microgan.validity.segmentation import Segmentation
 LARGEST_ONE_MINUS_IOU = 0.4  # mean over real windows; with wrong radii or polarity it is 0.5 to 0.9
 CONFIDENCE = 0.9  # of the intervals from resampled windows
 TAIL = 0.1  # fraction of windows at either end of a measure whose values are taken to fall off exponentially
-SMALLEST_FRACTION = 1e-9  # of windows beyond a limit; smaller is as good as none
+SMALLEST_FRACTION = 1e-4  # of windows beyond a limit: what is never seen is not extrapolated further
 HELD_OUT_WINDOWS = 1000  # at most, for the pass rate of the held-out part
 
 

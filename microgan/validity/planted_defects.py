@@ -37,6 +37,7 @@ from microgan.validity.planting.image_defects import (
     noise,
     noise_patch,
     seam,
+    shapeless_patch,
 )
 
 
@@ -119,7 +120,7 @@ _OF_DISCS = _by_name(
     broken_rim,
     bridge,
 )
-_OF_IMAGES = _by_name(blank, noise, lattice, blurred, seam, checkerboard_patch, noise_patch)
+_OF_IMAGES = _by_name(blank, noise, lattice, blurred, seam, checkerboard_patch, shapeless_patch, noise_patch)
 _CONTROLS = _by_name(disc_put_back, disc_moved, missing_disc)
 _PLANTERS = _OF_DISCS | _OF_IMAGES | _CONTROLS
 DEFECTS = (*_OF_DISCS, *_OF_IMAGES)

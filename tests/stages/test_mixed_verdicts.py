@@ -27,7 +27,7 @@ from microgan.scan.windows import Windows
 from microgan.validity.judging import Verdict, judge
 from microgan.validity.phase import phase_image
 from microgan.validity.reference import Reference
-from stages import evaluate, export, measure, report, validate
+from stages import evaluate, export, measure, report, validate, verdict
 from stages.samples import read_samples
 from stages.stage import load_params
 from tests.stages.helpers import start
@@ -103,10 +103,11 @@ def _replace_figures(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_sample_keeps_its_own_circles_and_verdict(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
     _verdicts_are_in_the_order_of_samples(mixed)
-    assert start(export.main, "dcgan", monkeypatch=monkeypatch) == 0
-    _exported_are_the_valid_samples(mixed)
     assert start(evaluate.main, "dcgan", monkeypatch=monkeypatch) == 0
     _evaluated_are_the_valid_samples(mixed)
+    assert start(verdict.main, "dcgan", monkeypatch=monkeypatch) == 0
+    assert start(export.main, "dcgan", monkeypatch=monkeypatch) == 0
+    _exported_are_the_valid_samples(mixed)
     result = report.result("dcgan", mixed.info)
     np.testing.assert_array_equal(result.valid_samples, mixed.info.normalise(mixed.grey[mixed.valid]))
     np.testing.assert_array_equal(result.rejected_samples, mixed.info.normalise(mixed.grey[~mixed.valid]))
@@ -117,11 +118,11 @@ def _verdicts_are_in_the_order_of_samples(mixed: Mixed) -> None:
     np.testing.assert_array_equal(tifffile.imread(FOLDER / "valid.tif"), mixed.grey[mixed.valid])
     samples = read_samples(FOLDER)
     np.testing.assert_array_equal(samples.grey, mixed.grey)
-    for verdict, alone in zip(samples.verdicts, mixed.verdicts, strict=True):
-        assert (verdict.valid, verdict.reasons) == (alone.valid, alone.reasons)
-        assert verdict.measures == pytest.approx(alone.measures, rel=TOLERANCE, abs=TOLERANCE)
+    for judged, alone in zip(samples.verdicts, mixed.verdicts, strict=True):
+        assert (judged.valid, judged.reasons) == (alone.valid, alone.reasons)
+        assert judged.measures == pytest.approx(alone.measures, rel=TOLERANCE, abs=TOLERANCE)
         np.testing.assert_allclose(
-            _by_place(verdict.circles.table()), _by_place(alone.circles.table()), atol=TOLERANCE
+            _by_place(judged.circles.table()), _by_place(alone.circles.table()), atol=TOLERANCE
         )
     with (FOLDER / "verdicts.csv").open(newline="") as file:
         assert [row["valid"] for row in csv.DictReader(file)] == [str(valid) for valid in mixed.valid]

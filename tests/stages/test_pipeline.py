@@ -20,6 +20,7 @@ from stages import (
     report,
     train,
     validate,
+    verdict,
 )
 from stages.samples import read_samples, read_stack
 from tests.stages.helpers import ROOT, edit, edit_reference, error_line, lines, results, start
@@ -51,7 +52,7 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     # Of one model, whatever it makes is taken for valid; of the other, nothing is
     for name, limits in {"dcgan": {}, "wgan_gp": {"volume_fraction": [2.0, 3.0]}}.items():
         edit_reference(limits=limits, limits_interval={})
-        for each in (generate, measure, validate, evaluate, export):
+        for each in (generate, measure, validate, evaluate, verdict, export):
             assert start(each.main, name, monkeypatch=monkeypatch) == 0
     packing = Path("models/random_packing/packing.json").read_bytes()
     sampled = json.loads(Path("samples/random_packing/generated.json").read_text())
@@ -87,22 +88,29 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     flagged = judged["after"]["flagged"] if judged["qualified"] else None  # hardly trained, it may not judge
     assert headline["judge_flagged"] == flagged
     assert headline["volume_fraction.ratio"] == fidelity["after"]["volume_fraction"]["ratio"]
+    verdicts = {
+        name: json.loads(Path(f"models/{name}/verdict.json").read_text()) for name in ("dcgan", "wgan_gp")
+    }
+    assert {one["verdict"] for one in verdicts.values()} == {"not learnt"}  # after five steps
+    assert verdicts["wgan_gp"]["figures"]["pass_rate_ratio"] == 0
+    assert exported["provenance"]["verdict"]["weights_sha256"] == verdicts["dcgan"]["weights_sha256"]
     comparison = json.loads(Path("metrics/headline.json").read_text())  # of `dvc exp show`
     assert list(comparison) == ["real", "dcgan", "wgan_gp"]
     assert comparison["real"]["pass_rate"] == validity["dcgan"]["reference_pass_rate"]
     assert comparison["dcgan"]["pass_rate"] == 1 and comparison["dcgan"]["kernel_distance"] is not None
     assert comparison["wgan_gp"]["kernel_distance"] is None
+    assert comparison["wgan_gp"]["verdict"] == "not learnt"
     found = capsys.readouterr().out
     assert "microgan: wgan_gp: 5 steps in 0.0 minutes; kept that of step 5, score " in found
     assert "microgan: dcgan: 24 of 24 samples are valid (100.0%; real held-out windows: " in found
     assert "microgan: wgan_gp: no valid samples to compare" in found
     assert "microgan: exports/dcgan: 24 of 24 samples, 24 of them valid, as vti, tiff, csv" in found
-    assert "wgan_gp: none of 24 samples is valid" in found.splitlines()[-1]
+    assert "none of 24 samples is valid" in found.splitlines()[-1]
     page = Path("reports/report.html").read_text()
     assert "Detection rate of planted defects" in page and "random_packing" in page
     assert "wgan_gp" in page and "http" not in page.split("<img")[0]
     words = " ".join(page.split())
-    assert "dcgan, the better of two models: 100.0 % of its samples are valid" in words
+    assert "No model has learnt the material" in words
     assert "this scan was simulated" in words.lower() and "simulate 0, calibrate 0, train 0" in words
     assert "dcgan, 64 x 64 px: 0 of 16 valid" in words  # by the last limits
     about = json.loads(Path("models/dcgan/model.json").read_text())["training"]

@@ -39,7 +39,7 @@ SCAN = {
 
 GOOD = {
     **{"pass_rate": 0.72, "reference_pass_rate": 0.8, "pass_rate_ratio": 0.9, "n": 100},
-    **{"kernel_distance": 0.5, "kernel_distance.training_windows": 0.25},
+    **{"learnt": 1, "kernel_distance": 0.5, "kernel_distance.training_windows": 0.25},
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow warns of its own code on import
@@ -61,7 +61,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         run = client.create_run(find_experiment(client)).info.run_id
         register(client, run, "discs", folder / "dcgan")
         register(client, run, "discs", folder / "dcgan")
-        record(client, "discs", "dcgan", GOOD, "3" * 64)
+        record(client, "discs", "dcgan", GOOD, "learnt", "3" * 64)
         promote(client, "discs", ["dcgan"])
         yield folder
 
@@ -74,11 +74,11 @@ def test_a_generator_is_registered_once_without_pickle_or_code(registered: Path)
     card = json.loads((registered / "dcgan/model.json").read_text())
     assert version.tags == {
         **{"weights_sha256": card["weights_sha256"], "scan": "discs", "model": "dcgan"},
-        **{"steps": "70", "git_commit": "abc", "reference_sha256": "3" * 64},
+        **{"steps": "70", "git_commit": "abc", "reference_sha256": "3" * 64, "verdict": "learnt"},
         **{name: str(GOOD[name]) for name in FIGURES},
     }
     assert version.description == (
-        "dcgan of discs: 72.0% of 100 samples are valid (80.0% of real held-out windows), "
+        "dcgan of discs: learnt; 72.0% of 100 samples are valid (80.0% of real held-out windows), "
         "kernel distance 0.5 (training windows: 0.25)"
     )
     (entry,) = client.search_logged_models([client.get_experiment_by_name(EXPERIMENT).experiment_id])
@@ -96,6 +96,7 @@ def test_best_moves_to_a_better_model_only(registered: Path) -> None:
             ({**GOOD, "pass_rate": 0.4, "pass_rate_ratio": 0.5, "kernel_distance": 0.1}, False),
             ({**GOOD, "pass_rate": 0.0, "pass_rate_ratio": 0.0, "kernel_distance": None}, False),
             ({**GOOD, "kernel_distance": 0.6}, False),
+            ({**GOOD, "learnt": 0.0, "kernel_distance": 0.1}, False),
             ({**GOOD, "kernel_distance": 0.4}, True),
         )
     ):
@@ -103,7 +104,7 @@ def test_best_moves_to_a_better_model_only(registered: Path) -> None:
         about = {"model": "other", "scan": SCAN, "training": {}}
         save_model(registered / "other", lively(network), about)
         register(client, run, "discs", registered / "other")
-        record(client, "discs", "other", figures, "4" * 64)
+        record(client, "discs", "other", figures, "learnt", "4" * 64)
         assert promote(client, "discs", ["other"]) == ("other" if moves else None)
         best = client.get_model_version_by_alias("microgan-discs", "best").version
         assert best == (
@@ -189,5 +190,6 @@ def test_the_best_model_passes_about_as_often_as_any_and_is_nearest_to_real_imag
     assert best_model({"a": much, "b": near, "c": rare}) == "b"
     assert best_model({"a": much, "c": rare}) == "a"
     assert best_model({"a": {"pass_rate_ratio": 0.0, "kernel_distance": None}}) is None
+    assert best_model({"a": much, "b": {**near, "learnt": 0.0}}) == "a"  # whatever passes its rules
     often = {"pass_rate_ratio": 1.3, "kernel_distance": 2.0}
     assert best_model({"a": often, "b": {**near, "pass_rate_ratio": 0.95}}) == "b"

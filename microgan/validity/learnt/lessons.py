@@ -32,6 +32,7 @@ TAUGHT: Mapping[str, Mapping[str, Any]] = {
     "broken_rim": {"angle_rad": (1.2, 2.0), "depth": (0.5, 0.8)},
     "bridge": {"width_radii": (0.6, 1.0)},
     "checkerboard_patch": {},
+    "shapeless_patch": {"radius_radii": (2.0, 9.0)},
 }
 KINDS = tuple(TAUGHT)
 OVERLAPS = 0.3  # fraction of the defects that are overlaps, beside their turn: the hardest to see

@@ -97,6 +97,31 @@ def checkerboard_patch(
     return Planted(scene.grey + rng.uniform(*contrast) * scene.contrast * sign * patch, patch > 0.5)
 
 
+def shapeless_patch(
+    scene: Scene,
+    rng: np.random.Generator,
+    radius_radii: tuple[float, float] = (1.5, 2.5),
+    direction: tuple[float, float] = (0.0, 1.5),
+) -> Planted | None:
+    """Give a round patch a texture with the image's own spectrum and grey values, but without any disc.
+
+    Generators that have not learnt draw such. ``radius_radii`` is the patch's radius over a disc's; it may
+    reach beyond the image. ``direction`` is how much longer than wide the texture may be: 0 as in the image.
+    """
+    if not len(scene.circles):
+        return None
+    shape = scene.grey.shape
+    radius_px = rng.uniform(*radius_radii) * float(np.median(scene.circles[:, 2]))
+    row, col = (rng.uniform(0, np.array(shape) - 1)).tolist()
+    patch = coverage(disc_distance(shape, row, col, radius_px), 2 * BLEND_PX)
+    rows, cols = np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])
+    along = np.cos(2 * (np.arctan2(rows, cols) - rng.uniform(0, math.pi)))
+    amplitude = np.abs(np.fft.fft2(scene.grey - scene.grey.mean())) * np.exp(rng.uniform(*direction) * along)
+    texture = np.fft.ifft2(amplitude * np.exp(2j * math.pi * rng.random(shape))).real
+    texture[np.unravel_index(texture.argsort(axis=None), shape)] = np.sort(scene.grey, axis=None)
+    return Planted(scene.grey + patch * (texture - scene.grey), patch > 0.5)
+
+
 def noise_patch(
     scene: Scene,
     rng: np.random.Generator,
