@@ -54,13 +54,13 @@ class Criterion:
 
 
 CRITERIA: Mapping[str, Criterion] = {
-    "pass_rate_ratio": Criterion("pass {value:.2f} times as often as real windows", 0.7, 0.2, "smaller"),
+    "pass_rate_ratio": Criterion("pass {value:.2f} times as often as real windows", 0.7, 0.1, "smaller"),
     "kernel_distance_ratio": Criterion(
-        "kernel distance {value:.1f} times that of training windows", 3.0, 6.0
+        "kernel distance {value:.1f} times that of training windows", 1.5, 3.0
     ),
-    "worst_descriptor_ratio": Criterion("{descriptor}: error {value:.1f} times its noise floor", 3.0, 8.0),
+    "worst_descriptor_ratio": Criterion("{descriptor}: error {value:.1f} times its noise floor", 2.0, 8.0),
     "judge_ratio": Criterion(
-        "the judge of faults flags {value:.1f} times as many as of real windows", 1.5, 5.0
+        "the judge of faults flags {value:.1f} times as many as of real windows", 1.5, 8.0
     ),
     "filter_detects": Criterion(
         "the filter rejects {value:.0%} of planted single faults: it sees few", 0.3, -1.0, "smaller"

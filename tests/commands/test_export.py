@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from microgan.core.files import write_tiff
 from microgan.exporters.export import known_formats
 from microgan.gan.checkpoint import load_model
 from microgan.gan.networks import Generator
+from microgan.samples.verdict_file import NOT_LEARNT, VERDICT, ModelVerdict
 from microgan.validity.reference import Reference
 from tests.commands.helpers import csv_rows, json_result, run_command
 from tests.helpers import disc_planes
@@ -212,6 +214,26 @@ def test_the_voxel_size_nearest_to_the_images_wins_and_others_are_told(
         True,
         True,
     ]
+
+
+def test_samples_of_a_model_that_has_not_learnt_say_so(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(material / "model", "model")
+    weights = json.loads(Path("model/model.json").read_text())["weights_sha256"]
+    reasons = ("kernel distance 9.0 times that of training windows",)
+    verdict = ModelVerdict(
+        verdict=NOT_LEARNT, reasons=reasons, weights_sha256=weights, reference_sha256="2" * 64
+    )
+    verdict.save(Path("model") / VERDICT)
+    assert run_command(monkeypatch, "sample", "model", "--count", 1, "--out", "new.tif") == 0
+    words = f"not learnt: {reasons[0]}"
+    assert f"warning: model: {words}" in capsys.readouterr().err
+    assert json.loads(Path("new.json").read_text())["model"]["verdict"]["verdict"] == "not learnt"
+    words_of_export = ("--reference", material / "reference.json", "--format", "tiff", "--include-invalid")
+    assert run_command(monkeypatch, "export", "new.tif", *words_of_export, "--out", "out") == 0
+    assert f"new.tif: its model: {words}" in capsys.readouterr().err
 
 
 def test_borders_that_fit_without_a_card_are_told(

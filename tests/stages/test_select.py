@@ -216,3 +216,16 @@ def test_a_scan_that_cannot_be_selected_leaves_the_one_of_before(
     with pytest.raises(OSError, match="No space"):
         select.select("insegt_glass", is_another=True)
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.filterwarnings("ignore")  # DVC's own
+def test_dvc_knows_each_public_scan_by_its_checksum() -> None:
+    """Without it, or with another one, `dvc repro` asks the address although the file is there."""
+    from dvc.repo import Repo
+
+    files = sorted((ROOT / "data/raw").glob("*/*.dvc"))
+    assert len(files) >= 4
+    with Repo(ROOT) as repo:
+        for file in files:
+            stage = repo.stage.load_one(str(file))
+            assert stage.md5 == stage.compute_md5(), file.name
