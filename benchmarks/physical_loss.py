@@ -209,7 +209,7 @@ def main() -> None:
     options = parser.parse_args()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     config = TrainConfig.from_mapping(params["train"], "train")
-    config = config.model_copy(update={"steps": options.steps, "minutes": 1e6})
+    config = config.model_copy(update={"steps": options.steps, "minutes": None})
     models = {
         name: ModelConfig.from_mapping(params["models"][name], f"models.{name}")
         for name in options.models or params["models"]

@@ -261,7 +261,7 @@ QUICK = Effort(rounds=1, warm_up=2, timed=4, products=PRODUCTS[:2])
 
 def jobs(planes: Path, effort: Effort, config: TrainConfig, window_px: int) -> dict[tuple[str, int], Job]:
     """Return a job for each model of params.yaml and width."""
-    undisturbed = {"minutes": 1e6, "log_every": 1, "preview_every": NEVER, "save_every": NEVER}
+    undisturbed = {"minutes": None, "log_every": 1, "preview_every": NEVER, "save_every": NEVER}
     undisturbed |= {"steps": effort.warm_up + effort.timed}
     return {
         (name, base): Job(

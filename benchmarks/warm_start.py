@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder of the results")
     options = parser.parse_args()
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    effort = {"steps": options.steps, "minutes": 1e6, "validation_every": options.every}
+    effort = {"steps": options.steps, "minutes": None, "validation_every": options.every}
     config = TrainConfig.from_mapping(params["train"], "train").model_copy(update=effort)
     planes, reference = Planes.load(options.planes), Reference.load(options.reference)
     models = {

@@ -16,7 +16,8 @@ from stages import STARTED_BY
 from stages.executions import executor
 
 LOOK_EVERY_S = 1.0
-STARTERS = ("DVC_STAGE", "TORCHELASTIC_RUN_ID")  # set by dvc and by torchrun
+TORCHRUN = "TORCHELASTIC_RUN_ID"
+STARTERS = ("DVC_STAGE", TORCHRUN)  # set by dvc and by torchrun
 
 
 @contextmanager
@@ -39,12 +40,16 @@ def ends_with_its_parent() -> Iterator[None]:
 
 
 def starter() -> psutil.Process | None:
-    """Return the process above this one that runs DVC; `None` if it was killed before this one could look.
+    """Return the process above this one that runs DVC or is torchrun; `None` if it was killed before this one could look.
 
-    A program of the user's may run DVC without its name. It is a Python program, as DVC is.
+    A program of the user's may run DVC without its name. It is a Python program, as DVC is. Without DVC,
+    `torchrun` is right above its processes, under a name of its own choice.
     """
     if (dvc := executor()).pid != os.getpid():
         return dvc
+    if TORCHRUN in os.environ:
+        with suppress(psutil.Error):
+            return psutil.Process(STARTED_BY)
     for process in psutil.Process().parents():
         with suppress(psutil.Error):
             if process.name().startswith("python"):

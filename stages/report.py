@@ -182,6 +182,7 @@ def training(name: str) -> dict[str, Any]:
             "device": f"{about['device']}, {about['precision']}",
             "git_commit": (about.get("git_commit") or "unknown")[:10],
             "seed": str(about["config"]["seed"]),
+            "ended_by": "the clock: not reproducible" if about.get("stopped_by_clock") else "its last step",
         },
     }
 

@@ -43,6 +43,7 @@ from stages.stage import (
 
 IGNORE = RAW / IGNORED
 TRAIN_BESIDES_MINUTES = 0.5  # of each training: real windows are measured before it, samples after it
+STEPS_A_MINUTE = 800
 OTHER_MINUTES = 23  # of all stages but the training, on two cores
 KINDS: dict[str, type[Config]] = {
     "simulate": SimulateConfig,
@@ -128,14 +129,14 @@ def duration(params: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> duration({"train": {"minutes": 10.0}, "models": {"a": {"time_factor": 1.5}, "b": {}}})
-    'training takes at most 26 minutes (train.minutes and half a minute each), the rest about 23 on two cores'
+    >>> duration({"train": {"steps": 3000}, "models": {"a": {"steps_factor": 1.5}, "b": {}}})
+    'on two cores, training takes about 10 minutes (7500 steps), the rest about 23'
     """
     models = section(params, "models").values()
-    minutes = section(params, "train")["minutes"] * sum(model.get("time_factor", 1.0) for model in models)
-    minutes += TRAIN_BESIDES_MINUTES * len(models)
-    training = f"training takes at most {minutes:.0f} minutes (train.minutes and half a minute each)"
-    return f"{training}, the rest about {OTHER_MINUTES} on two cores"
+    steps = section(params, "train")["steps"] * sum(model.get("steps_factor", 1.0) for model in models)
+    minutes = steps / STEPS_A_MINUTE + TRAIN_BESIDES_MINUTES * len(models)
+    training = f"training takes about {minutes:.0f} minutes ({steps:.0f} steps)"
+    return f"on two cores, {training}, the rest about {OTHER_MINUTES}"
 
 
 def select(scan: str, is_another: bool) -> None:

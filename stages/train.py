@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from microgan.core.files import atomic
+from microgan.core.notes import warn
 from microgan.core.tables import write_csv
 from microgan.gan.checkpoint import save_model
 from microgan.gan.checkpoint_selection import CheckpointScore
@@ -30,6 +31,7 @@ from stages.stage import Stage, naming, run
 
 # The standard rules: neither weights nor checkpoint depend on the limits that the user chooses.
 REFERENCE = Path("reference/standard.json")
+BY_CLOCK = "stopped by the clock: not reproducible"
 
 
 def main(stage: Stage) -> None:
@@ -62,6 +64,11 @@ def main(stage: Stage) -> None:
     kept = trained.kept
     which = f"that of step {kept['step']:.0f}, score {kept['score']:.3f}" if kept else "the last one"
     stage.say(f"{name}: {trained.steps} steps in {trained.seconds / 60:.1f} minutes; kept {which}")
+    if trained.stopped_by_clock:
+        warn(
+            f"{name}: {BY_CLOCK}: train.minutes ended it after {trained.steps} of {model.steps(config)} steps"
+        )
+        tracker.tag(f"stopped.{name}", BY_CLOCK)
     tracker.artifact(*outputs)
     tracker.model(stage.scan, Path("models") / name)
     for row in trained.validations:
@@ -99,31 +106,31 @@ def _trained(stage: Stage, config: TrainConfig, model: ModelConfig, planes: Plan
 
 
 def planned(config: TrainConfig, model: ModelConfig) -> str:
-    """Say how long a training takes at most, from its start to its end.
+    """Say how long a training is, from its start to its end.
 
     Examples
     --------
-    >>> planned(TrainConfig(steps=1000, minutes=10), ModelConfig(loss="minimax", time_factor=1.5))
-    '1000 steps or 15 minutes, whichever comes first, and half a minute to measure real windows and to score'
+    >>> planned(TrainConfig(steps=1000, minutes=10), ModelConfig(loss="minimax", steps_factor=1.5))
+    '1500 steps, at most 10 minutes, and half a minute to measure real windows and to score'
     """
-    minutes = config.minutes * model.time_factor
     besides = "and half a minute to measure real windows and to score"  # measured on two cores
-    return f"{config.steps} steps or {minutes:g} minutes, whichever comes first, {besides}"
+    at_most = "" if config.minutes is None else f" at most {config.minutes:g} minutes,"
+    return f"{model.steps(config)} steps,{at_most} {besides}"
 
 
 def progress(
     row: Mapping[str, float], config: TrainConfig, model: ModelConfig, scores: Mapping[str, float]
 ) -> str:
-    """Say how far a training is, by steps or by time, whichever ends it first; its losses and its pass rate.
+    """Say how far a training is; its losses and its pass rate.
 
     Examples
     --------
-    >>> row = {"step": 500, "seconds": 60, "critic_loss": 0.5, "generator_loss": 1.25}
+    >>> row = {"step": 500, "critic_loss": 0.5, "generator_loss": 1.25}
     >>> model = ModelConfig(loss="minimax")
-    >>> progress(row, TrainConfig(steps=1000, minutes=10), model, {"calibration_pass_rate_ratio": 0.9})
+    >>> progress(row, TrainConfig(steps=1000), model, {"calibration_pass_rate_ratio": 0.9})
     '50 %, step 500, critic_loss 0.5, generator_loss 1.25, pass rate 0.90 times that of calibration windows'
     """
-    done = max(row["step"] / config.steps, row["seconds"] / (60 * config.minutes * model.time_factor))
+    done = row["step"] / model.steps(config)
     losses = [f"{name} {row[name]:.3g}" for name in ("critic_loss", "generator_loss")]
     ratio = scores.get("calibration_pass_rate_ratio")
     passed = [] if ratio is None else [f"pass rate {ratio:.2f} times that of calibration windows"]

@@ -39,10 +39,13 @@ def train_command(
     scan: Annotated[Path, typer.Argument(help="Folder that `microgan calibrate` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder to write: generator, model card, loss curves.")],
     model: Annotated[Literal["dcgan", "wgan_gp"], typer.Option(help="Kind of training.")] = "wgan_gp",
+    steps: Annotated[
+        int, typer.Option(help="Of the generator; half as many again for wgan_gp, which learns more slowly.")
+    ] = 3000,
     minutes: Annotated[
-        float, typer.Option(help="At most; half as long again for wgan_gp, which learns more slowly.")
-    ] = 10.0,
-    steps: Annotated[int, typer.Option(help="Generator steps, at most.")] = 20_000,
+        float | None,
+        typer.Option(help="Stop after these, too; the result then depends on the machine."),
+    ] = None,
     physics_weight: Annotated[float, typer.Option(help="Of the physical loss; 0: off.")] = 1.0,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="To compute on.")] = "auto",
     init_from: Annotated[Path | None, typer.Option(help="Folder of a model to start from.")] = None,
@@ -56,8 +59,8 @@ def train_command(
     from microgan.gan.config import TrainConfig
 
     values = {
-        "minutes": minutes,
         "steps": steps,
+        "minutes": minutes,
         "physics": {"weight": physics_weight},
         "device": device,
         "init_from": init_from,
@@ -65,6 +68,7 @@ def train_command(
     }
     result = train(scan, model, TrainConfig.from_mapping(values, "train"), out)
     words = f"{result['steps']} steps in {result['seconds'] / 60:.1f} minutes"
+    words += ", stopped by the clock: not reproducible" if result["stopped_by_clock"] else ""
     if result["kept"]:
         words += f"; kept: step {result['kept']['step']:.0f}, score {result['kept']['score']:.2f}"
     print_result(result, f"{words}; written to {escaped(out)}", as_json)

@@ -57,6 +57,7 @@ def train(scan: Path, name: str, config: TrainConfig, out: Path) -> dict[str, An
     return {
         "steps": trained.steps,
         "seconds": trained.seconds,
+        "stopped_by_clock": trained.stopped_by_clock,
         "kept": trained.kept,
         "files": [str(path) for path in sorted(out.iterdir())],
     }

@@ -15,8 +15,8 @@ from microgan.scan.windows import Augmentation
 class TrainConfig(NetworkConfig):
     """What all models share: sizes of the networks, length of the training, numerics, log."""
 
-    steps: int = Field(20_000, ge=1)
-    minutes: float = Field(10.0, gt=0)
+    steps: int = Field(3000, ge=1)
+    minutes: float | None = Field(None, gt=0)
     batch: int = Field(8, ge=2)
     augmentation: Augmentation = "mirrors"
     ema_decay: float = Field(0.998, ge=0, lt=1)
@@ -28,7 +28,7 @@ class TrainConfig(NetworkConfig):
     log_every: int = Field(50, ge=1)
     preview_every: int = Field(1000, ge=1)
     preview_count: int = Field(16, ge=1)
-    validation_every: int = Field(1000, ge=1)
+    validation_every: int = Field(500, ge=1)
     validation_count: int = Field(256, ge=1)
     init_from: Path | None = None
     decay_fraction: float = Field(0.5, ge=0, le=1)
@@ -46,7 +46,11 @@ class ModelConfig(Config):
     generator_learning_rate: float = Field(4e-4, gt=0)
     critic_learning_rate: float = Field(4e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
-    time_factor: float = Field(1.0, gt=0)
+    steps_factor: float = Field(1.0, gt=0)
+
+    def steps(self, config: TrainConfig) -> int:
+        """Return how many generator steps this model takes."""
+        return max(round(self.steps_factor * config.steps), 1)
 
     @model_validator(mode="after")
     def _check(self) -> "ModelConfig":
@@ -67,7 +71,7 @@ MODELS = {
             "generator_learning_rate": 5e-4,
             "critic_learning_rate": 1e-3,
             "betas": (0.0, 0.99),
-            "time_factor": 1.5,
+            "steps_factor": 1.5,
         },
         "models.wgan_gp",
     ),

@@ -62,6 +62,7 @@ def model_card(
             "precision": choose_precision(config.precision, device),
             "steps": trained.steps,
             "seconds": trained.seconds,
+            "stopped_by_clock": trained.stopped_by_clock,
             "kept": {**trained.kept, "reason": reason},
             "git_commit": git_commit,
             **environment(device),

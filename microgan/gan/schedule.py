@@ -1,4 +1,8 @@
-"""What changes with the step: learning rates, weight of the physical loss, decay of the average, the end."""
+"""What changes with the step: learning rates, weight of the physical loss, decay of the average, the end.
+
+Steps decide, not the clock: what a training yields depends on parameters, data and seed alone. Only where
+the user sets a time, it may end a training before its last step.
+"""
 
 from microgan.gan.checkpoint import State
 from microgan.gan.config import TrainConfig
@@ -6,22 +10,14 @@ from microgan.gan.physical_loss import PhysicsConfig
 
 
 def is_over(state: State, config: TrainConfig) -> bool:
-    """Whether all steps are done or the time is over."""
-    return state.step >= config.steps or state.seconds >= 60 * config.minutes
+    """Whether all steps are done or the time, if there is a limit, is over."""
+    return state.step >= config.steps or (config.minutes is not None and state.seconds >= 60 * config.minutes)
 
 
-def planned_steps(state: State, config: TrainConfig) -> int:
-    """How many steps there will be: as many as are asked for, or as the time allows at the pace so far."""
-    if not state.step:
-        return config.steps
-    return min(config.steps, round(state.step * 60 * config.minutes / state.seconds))
-
-
-def learning_rate_factor(state: State, config: TrainConfig) -> float:
+def learning_rate_factor(step: int, config: TrainConfig) -> float:
     """Factor of both learning rates: 1, then falling to 0 in the last ``decay_fraction`` of the steps."""
-    planned = planned_steps(state, config)
-    left = max(planned - state.step, 0)
-    return min(1.0, left / (config.decay_fraction * planned)) if config.decay_fraction else 1.0
+    left = max(config.steps - step, 0)
+    return min(1.0, left / (config.decay_fraction * config.steps)) if config.decay_fraction else 1.0
 
 
 def physical_weight(step: int, config: PhysicsConfig) -> float:

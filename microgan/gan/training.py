@@ -26,7 +26,7 @@ from microgan.gan.networks import Critic, Generator
 from microgan.gan.physical_loss import Material
 from microgan.gan.runtime import choose_device, choose_precision, numerics
 from microgan.gan.sampling import sample
-from microgan.gan.schedule import ema_decay, is_over, learning_rate_factor, physical_weight, planned_steps
+from microgan.gan.schedule import ema_decay, is_over, learning_rate_factor, physical_weight
 from microgan.gan.steps import (
     Losses,
     Networks,
@@ -52,6 +52,7 @@ class Trained:
     validations: list[dict[str, float]]  # one row a validation: step, and what `validate` returned
     steps: int
     seconds: float
+    stopped_by_clock: bool  # before its last step: another machine would have come further, or less far
 
     @property
     def kept(self) -> dict[str, float]:
@@ -112,9 +113,9 @@ def train(
     validate: Callable[[Tensor], dict[str, float]] | None = None,
     material: Material | None = None,
 ) -> Trained:
-    """Train a generator against a critic until its steps are done or its time is over.
+    """Train a generator against a critic for ``model.steps_factor * config.steps`` steps.
 
-    That is after ``config.steps`` or ``model.time_factor * config.minutes``, whichever comes first.
+    Where ``config.minutes`` is set, the training ends then at the latest.
 
     Several processes that `torchrun` started train together; see `microgan.gan.distributed`. The first one
     logs, validates and saves.
@@ -149,8 +150,7 @@ def train(
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    minutes = model.time_factor * config.minutes
-    config = config.model_copy(update={"minutes": minutes, "precision": precision})
+    config = config.model_copy(update={"steps": model.steps(config), "precision": precision})
     with process_group(device), numerics(config, device), signals_noted() as received:
         networks = Networks.of(config, model, device)
         state = _state_of(networks)
@@ -162,7 +162,7 @@ def train(
         domain = Domain((windows.size_px, windows.size_px))
         outputs = _Outputs(networks, state, config, domain, state_path, on_log, on_preview, validate)
         _run(windows, networks, state, config, model, material, outputs, received)
-    return _result(networks, state)
+    return _result(networks, state, config)
 
 
 def _run(
@@ -180,7 +180,7 @@ def _run(
     while not is_over(state, config):
         # Random numbers of this step, for all processes, and learning rates
         rng = np.random.default_rng([config.seed, state.step])
-        networks.set_learning_rates(model, learning_rate_factor(state, config))
+        networks.set_learning_rates(model, learning_rate_factor(state.step, config))
 
         # Critic: separate real windows from generated images. The last of these also serve the generator
         for number in range(model.critic_steps):
@@ -245,7 +245,7 @@ def _resume(path: Path, state: State) -> None:
             warn(f"{error}; the training starts over")
 
 
-def _result(networks: Networks, state: State) -> Trained:
+def _result(networks: Networks, state: State, config: TrainConfig) -> Trained:
     kept = networks.best if state.validations else networks.averaged
     return Trained(
         kept.eval(),
@@ -255,6 +255,7 @@ def _result(networks: Networks, state: State) -> Trained:
         state.validations,
         state.step,
         state.seconds,
+        stopped_by_clock=state.step < config.steps,
     )
 
 
@@ -280,4 +281,3 @@ def _show_progress(bar: tqdm, state: State, config: TrainConfig) -> None:
     shown = {"score": "score", "pass rate": "calibration_pass_rate_ratio"}
     figures |= {name: f"{latest[key]:.3f}" for name, key in shown.items() if key in latest}
     bar.set_postfix(figures)
-    bar.total = planned_steps(state, config)

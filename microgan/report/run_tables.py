@@ -73,6 +73,7 @@ def training_table(models: Sequence[ModelResult]) -> Table:
 
 ENVIRONMENT = {  # of a training
     "ended": "Training ended (UTC)",
+    "ended_by": "Training ended by",
     "machine": "Machine",
     "device": "Device, precision",
     "software": "Software",

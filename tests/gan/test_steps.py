@@ -18,7 +18,7 @@ from tests.gan.test_physical_loss import material
 from tests.helpers import DiscWindows, drawn
 
 CPU = choose_device("cpu")
-CONFIG = TrainConfig(latent_channels=4, base_channels=4, batch=4, minutes=500, threads=1, precision="fp32")
+CONFIG = TrainConfig(latent_channels=4, base_channels=4, batch=4, threads=1, precision="fp32")
 MODEL = ModelConfig(loss="wasserstein", gradient_penalty=10)
 
 

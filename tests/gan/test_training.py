@@ -14,7 +14,7 @@ from torch import Tensor
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.gan import runtime, schedule, training
-from microgan.gan.checkpoint import State, load_model, save_model
+from microgan.gan.checkpoint import load_model, save_model
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.physical_loss import Material, PhysicsConfig
 from microgan.gan.runtime import choose_compile, choose_precision
@@ -24,7 +24,7 @@ from microgan.scan.symmetries import Augmentation
 from tests.helpers import DiscWindows, weights_digest
 
 TINY = TrainConfig(
-    latent_channels=4, base_channels=4, batch=4, steps=12, minutes=5, threads=1, save_every=3, log_every=1
+    latent_channels=4, base_channels=4, batch=4, steps=12, threads=1, save_every=3, log_every=1
 )
 DCGAN = ModelConfig(loss="non_saturating")
 WGAN_GP = ModelConfig(loss="wasserstein", gradient_penalty=10, critic_steps=2, betas=(0.0, 0.9))
@@ -226,17 +226,12 @@ def test_the_last_generator_within_a_standard_error_of_the_best_is_kept(tmp_path
     assert done.kept["step"] == 9
 
 
-def test_learning_rates_fall_with_the_steps_that_are_left_or_the_time() -> None:
-    state = State(modules={}, optimisers={}, step=80, seconds=80)
-    config = TINY.model_copy(update={"steps": 100, "minutes": 5, "decay_fraction": 0.5})
-    assert schedule.learning_rate_factor(state, config) == pytest.approx(0.4)
-    hurried = config.model_copy(update={"steps": 1000, "minutes": 100 / 60})
-    assert schedule.learning_rate_factor(state, hurried) == pytest.approx(0.4)
-    state.step = 30
-    assert schedule.learning_rate_factor(state, config) == 1
-    state.step = 99
+def test_learning_rates_fall_with_the_steps_that_are_left() -> None:
+    config = TINY.model_copy(update={"steps": 100, "decay_fraction": 0.5})
+    assert schedule.learning_rate_factor(80, config) == pytest.approx(0.4)
+    assert schedule.learning_rate_factor(30, config) == 1
     constant = config.model_copy(update={"decay_fraction": 0.0})
-    assert schedule.learning_rate_factor(state, constant) == 1
+    assert schedule.learning_rate_factor(99, constant) == 1
 
 
 def test_a_training_starts_from_another_model(tmp_path: Path) -> None:
@@ -294,17 +289,27 @@ def test_bf16_is_chosen_where_the_processor_multiplies_it(
 
 
 def test_minutes_end_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock on which each step takes 2 s."""
+    """By a clock on which each step takes 2 s. Until then, all is as on a clock that stands still."""
     seconds = count(step=2)
     monkeypatch.setattr(training, "monotonic", lambda: float(next(seconds)))
     config = TINY.model_copy(update={"steps": 10**9, "minutes": 0.2})
     done = train(DiscWindows(), config, DCGAN, tmp_path / "s")
-    assert (done.steps, done.seconds) == (6, 12)
-    patient = DCGAN.model_copy(update={"time_factor": 2.0})
-    done = train(DiscWindows(), config, patient, tmp_path / "p")
-    assert (done.steps, done.seconds) == (12, 24)
+    assert (done.steps, done.seconds, done.stopped_by_clock) == (6, 12, True)
     longer = config.model_copy(update={"minutes": 0.25})  # 15 s, of which 12 went by before the resume
     assert train(DiscWindows(), longer, DCGAN, tmp_path / "s").steps == 8
+
+
+def test_weights_do_not_depend_on_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is a hundred times as slow, and for a model that takes half as many steps again."""
+    model = DCGAN.model_copy(update={"steps_factor": 1.5})
+    digests = []
+    for pace in (1, 100):
+        seconds = count(step=pace)
+        monkeypatch.setattr(training, "monotonic", lambda seconds=seconds: float(next(seconds)))
+        done = train(DiscWindows(), TINY, model, tmp_path / str(pace))
+        assert (done.steps, done.seconds, done.stopped_by_clock) == (18, 18 * pace, False)
+        digests.append(weights_digest(done.last))
+    assert digests[0] == digests[1]
 
 
 def test_nan_stops_with_one_line_and_keeps_the_last_good_state(tmp_path: Path) -> None:

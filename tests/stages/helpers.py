@@ -20,7 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "simulate": {"planes": 3, "size_px": 96, "angles": 60},
     "calibrate": {"windows": 100, "planted": 10, "bootstrap": 0}
     | {"learnt": {"windows": 10, "packings": 10, "steps": 2, "batch": 4}},
-    "train": {"steps": 100_000, "minutes": 5.0, "batch": 2, "latent_channels": 2, "base_channels": 4}
+    "train": {"steps": 100_000, "batch": 2, "latent_channels": 2, "base_channels": 4}
     | {"preview_count": 4, "preview_every": 5, "save_every": 5, "log_every": 5, "threads": 1}
     | {"validation_every": 5, "validation_count": 4},
 }
