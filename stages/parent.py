@@ -40,7 +40,7 @@ def ends_with_its_parent() -> Iterator[None]:
 
 
 def starter() -> psutil.Process | None:
-    """Return the process above this one that runs DVC or is torchrun; `None` if it was killed before this one could look.
+    """Return the process above this one that runs DVC, or torchrun; `None` if it was killed already.
 
     A program of the user's may run DVC without its name. It is a Python program, as DVC is. Without DVC,
     `torchrun` is right above its processes, under a name of its own choice.

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from microgan.core.atomic import atomic_together, must_be_writable
-from microgan.core.config import Config
+from microgan.core.config import AnyConfig, Config
 from microgan.core.domain import must_be_window_px
 from microgan.core.errors import (
     DEBUG,
@@ -55,8 +55,6 @@ SECTIONS = (
 )
 
 BASELINE = "random_packing"  # validated and evaluated as the models are
-
-AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 @dataclass(frozen=True)

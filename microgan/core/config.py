@@ -1,7 +1,7 @@
 """The base of every parameter class. Each class lives beside the code that it configures."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -85,3 +85,6 @@ def _in_words(value: object) -> str:
     if isinstance(value, Mapping) and value:
         return "as a whole"
     return shortened(value, LONGEST_VALUE)
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -1,15 +1,19 @@
 """Tensors in a safetensors file: nothing that is loaded can run code. The one place where they are read."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from microgan.core.config import AnyConfig, Config
 from microgan.core.errors import UserError, one_line
-from microgan.core.files import must_be_regular
+from microgan.core.files import atomic, file_sha256, must_be_regular
+
+CARD = "card"  # of the metadata
 
 NUMBERS = (torch.float16, torch.float32, torch.float64, torch.int32, torch.int64, torch.uint8, torch.bool)
 
@@ -52,6 +56,57 @@ def read_tensors(path: Path, rule: str) -> tuple[dict[str, Tensor], dict[str, st
             kind = str(value.dtype).removeprefix("torch.")
             raise UserError(f"{path}: {name[:80]}", kind, f"{rule}: of float32, or another type that is read")
     return tensors, metadata
+
+
+def write_with_card(path: Path, tensors: Mapping[str, Tensor], card: Config) -> str:
+    """Write tensors and their card as one file; return its SHA-256."""
+    with atomic(path) as draft:
+        write_tensors(draft, tensors, {CARD: card.model_dump_json()})
+    return file_sha256(path)
+
+
+def read_with_card(
+    path: Path, kind: type[AnyConfig], rule: str, sha256: str | None = None
+) -> tuple[dict[str, Tensor], AnyConfig]:
+    """Read what `write_with_card` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        Of the card.
+    rule
+        What the file must hold, for the error.
+    sha256
+        That it must have.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or damaged, is another one, or has no such card.
+    """
+    tensors, metadata = read_tensors(path, rule)
+    if sha256 is not None and file_sha256(path) != sha256:
+        raise UserError(path, "changed", f"must have the SHA-256 {sha256}, as the file that names it says")
+    try:
+        card = json.loads(metadata.get(CARD, ""))
+    except (ValueError, RecursionError):
+        raise UserError(path, "unusable", f"{rule}, with a card") from None
+    return tensors, kind.from_mapping(card, f"{path}: card")
+
+
+def fill(path: Path, tensors: Mapping[str, Tensor], network: nn.Module, rule: str) -> None:
+    """Give a network the weights that were read from ``path``.
+
+    Raises
+    ------
+    UserError
+        If they belong to another network or are not finite.
+    """
+    must_be_like(path, tensors, network.state_dict(), rule)
+    must_be_finite(path, tensors, rule)
+    network.load_state_dict(dict(tensors))
 
 
 def must_be_finite(path: Path, tensors: Mapping[str, Tensor], rule: str) -> None:

@@ -7,7 +7,6 @@ samples of a generator, so it favours none. A disc that was removed and put back
 defect: the encoder must not respond to the traces of planting.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from tqdm import tqdm
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, file_sha256
-from microgan.core.tensors import must_be_finite, must_be_like, read_tensors, write_tensors
+from microgan.core.tensors import fill, read_with_card, write_with_card
 from microgan.detection.circles import Circles
 from microgan.detection.detector import Polarity
 from microgan.scan.symmetries import SYMMETRIES, TURNS_FIRST, turned_tensor
 from microgan.validity.planted_defects import plant
 
+RULE = "must hold an encoder"
 SOUND = "sound"
 DEFECT_NAMES = (
     "overlap",
@@ -237,10 +236,7 @@ def features(encoder: Encoder, images: Tensor) -> np.ndarray:
 
 def save_encoder(encoder: Encoder, path: Path) -> str:
     """Write one safetensors file; return its SHA-256, which `load_encoder` asks for."""
-    metadata = {"config": json.dumps(encoder.config.model_dump())}
-    with atomic(path) as draft:
-        write_tensors(draft, encoder.state_dict(), metadata)
-    return file_sha256(path)
+    return write_with_card(path, encoder.state_dict(), encoder.config)
 
 
 def load_encoder(path: Path, sha256: str) -> Encoder:
@@ -251,19 +247,7 @@ def load_encoder(path: Path, sha256: str) -> Encoder:
     UserError
         If the file is missing, is not the one with this ``sha256``, or holds no encoder.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(path, "missing", "file must exist")
-    if file_sha256(path) != sha256:
-        raise UserError(path, "changed", f"must have the SHA-256 {sha256}")
-    rule = "must hold an encoder"
-    weights, metadata = read_tensors(path, rule)
-    try:
-        config = json.loads(metadata.get("config", ""))
-    except (ValueError, RecursionError):
-        raise UserError(path, "unusable", f"{rule} and its config") from None
-    encoder = Encoder(EncoderConfig.from_mapping(config, f"{path}: config"))
-    must_be_like(path, weights, encoder.state_dict(), rule)
-    must_be_finite(path, weights, rule)
-    encoder.load_state_dict(weights)
+    weights, config = read_with_card(path, EncoderConfig, RULE, sha256)
+    encoder = Encoder(config)
+    fill(path, weights, encoder, RULE)
     return encoder.eval()

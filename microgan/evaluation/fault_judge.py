@@ -6,14 +6,13 @@ by another brush (`microgan.evaluation.judge_lessons`). It says how many of the 
 beside real windows that nobody learnt from.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, pixel_unshuffle, softplus
@@ -21,8 +20,7 @@ from tqdm import tqdm
 
 from microgan.core.config import Config
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, file_sha256
-from microgan.core.tensors import must_be_finite, must_be_like, read_tensors, write_tensors
+from microgan.core.tensors import fill, read_with_card, write_with_card
 from microgan.detection.detect import detect_all
 from microgan.detection.detector import Polarity
 from microgan.evaluation.judge_lessons import KINDS, JudgeLessons
@@ -239,12 +237,8 @@ class FaultJudge:
 
     def save(self, path: Path) -> str:
         """Write one safetensors file; return its SHA-256, which `load` asks for."""
-        card = _Card(
-            kinds=list(KINDS), channels=self.channels, limit=self.limit, polarity=self.polarity
-        ).model_dump_json()
-        with atomic(path) as draft:
-            write_tensors(draft, self.network.state_dict(), {"card": card})
-        return file_sha256(path)
+        card = _Card(kinds=list(KINDS), channels=self.channels, limit=self.limit, polarity=self.polarity)
+        return write_with_card(path, self.network.state_dict(), card)
 
     @classmethod
     def load(cls, path: Path, sha256: str) -> Self:
@@ -255,19 +249,11 @@ class FaultJudge:
         UserError
             If the file is missing or damaged, or is not the one with this ``sha256``.
         """
-        tensors, metadata = read_tensors(path, RULE)
-        if file_sha256(path) != sha256:
-            raise UserError(path, "changed", f"must have the SHA-256 {sha256}")
-        try:
-            card = _Card.model_validate(json.loads(metadata.get("card", "")))
-        except (ValueError, RecursionError, ValidationError):
-            raise UserError(path, "unusable", f"{RULE}, and its card") from None
+        tensors, card = read_with_card(path, _Card, RULE, sha256)
         if card.kinds != list(KINDS):
             raise UserError(path, ", ".join(card.kinds)[:200], f"must know the kinds {', '.join(KINDS)}")
         network = JudgeNetwork(card.channels)
-        must_be_like(path, tensors, network.state_dict(), RULE)
-        must_be_finite(path, tensors, RULE)
-        network.load_state_dict(tensors)
+        fill(path, tensors, network, RULE)
         return cls(network.eval(), card.limit, card.polarity, card.channels)
 
 

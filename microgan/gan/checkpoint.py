@@ -15,7 +15,7 @@ from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.core.files import atomic, file_sha256
 from microgan.core.json_files import write_sealed_json
-from microgan.core.tensors import must_be_finite, must_be_like, read_tensors, write_tensors
+from microgan.core.tensors import fill, must_be_like, read_tensors, write_tensors
 from microgan.gan.model_card import CARD, read_model_card
 from microgan.gan.networks import Critic, Generator, NetworkConfig
 
@@ -179,9 +179,7 @@ def load_start(folder: Path, generator: Generator, critic: Critic) -> None:
 def _load_weights(path: Path, network: nn.Module, rule: str) -> None:
     """Give ``network`` the weights in a file; ``rule`` says which they must be."""
     tensors, _ = read_tensors(path, rule)
-    must_be_like(path, tensors, network.state_dict(), rule)
-    must_be_finite(path, tensors, rule)
-    network.load_state_dict(tensors)
+    fill(path, tensors, network, rule)
 
 
 def _moments(

@@ -5,7 +5,6 @@ windows score is measured on the other half, which it never saw: the limit comes
 image both networks are asked, and the mean counts.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +12,14 @@ from typing import Self
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
 from microgan.core.config import Config
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
-from microgan.core.files import atomic, file_sha256
-from microgan.core.tensors import must_be_finite, must_be_like, read_tensors, write_tensors
+from microgan.core.files import file_sha256
+from microgan.core.tensors import fill, read_with_card, write_with_card
 from microgan.detection.circles import Circles
 from microgan.detection.detect import detect_all
 from microgan.detection.detector import Polarity
@@ -179,14 +178,9 @@ class LearntFaults:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
-        tensors = {
-            f"{half}.{name}": value
-            for half, network in enumerate(self.networks)
-            for name, value in network.state_dict().items()
-        }
+        tensors = nn.ModuleList(self.networks).state_dict()
         card = _Card(kinds=list(KINDS), network=self.config, polarity=self.polarity, scales=self.scales)
-        with atomic(path) as draft:
-            write_tensors(draft, tensors, {"card": card.model_dump_json()})
+        write_with_card(path, tensors, card)
 
     @classmethod
     def load(cls, path: Path, sha256: str | None = None) -> Self:
@@ -197,27 +191,12 @@ class LearntFaults:
         UserError
             If the file is missing or damaged, or is not the one with this ``sha256``.
         """
-        tensors, metadata = read_tensors(path, RULE)
-        found = file_sha256(path)
-        if sha256 is not None and found != sha256:
-            raise UserError(path, "another file", f"must have the SHA-256 {sha256} that the reference names")
-        try:
-            card = _Card.model_validate(json.loads(metadata.get("card", "")))
-        except (ValueError, RecursionError, ValidationError):
-            raise UserError(path, "unusable", f"{RULE}, and their card") from None
+        tensors, card = read_with_card(path, _Card, RULE, sha256)
         if card.kinds != list(KINDS):
             raise UserError(path, ", ".join(card.kinds)[:200], f"must know the kinds {', '.join(KINDS)}")
-        networks = tuple(FaultNetwork(len(KINDS), card.network) for _ in BOTH)
-        expected = {
-            f"{half}.{name}": value for half in BOTH for name, value in networks[half].state_dict().items()
-        }
-        must_be_like(path, tensors, expected, RULE)
-        must_be_finite(path, tensors, RULE)
-        for half, network in enumerate(networks):
-            own = {name: tensors[f"{half}.{name}"] for name in network.state_dict()}
-            network.load_state_dict(own)
-            network.eval()
-        return cls((networks[0], networks[1]), card.scales, card.polarity, card.network, found)
+        first, second = (FaultNetwork(len(KINDS), card.network) for _ in BOTH)
+        fill(path, tensors, nn.ModuleList([first, second]), RULE)
+        return cls((first.eval(), second.eval()), card.scales, card.polarity, card.network, file_sha256(path))
 
 
 def _lessons(

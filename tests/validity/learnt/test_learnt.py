@@ -165,7 +165,7 @@ def test_the_file_holds_all_and_is_the_one_that_is_named(
     learnt.save(file)
     again = LearntFaults.load(file, learnt.sha256)
     np.testing.assert_array_equal(again.score(held_out), learnt.score(held_out))
-    with pytest.raises(UserError, match=r"another file: must have the SHA-256 0000"):
+    with pytest.raises(UserError, match=r"changed: must have the SHA-256 0000"):
         LearntFaults.load(file, "0" * 64)
     with pytest.raises(UserError, match="missing: file must exist"):
         LearntFaults.load(tmp_path / "none.safetensors")
