@@ -20,7 +20,7 @@ from microgan.evaluation.image_metrics import (
 from microgan.evaluation.memorisation import NearestCorrelation
 from microgan.evaluation.qualified_judge import QualifiedJudge, judge_headline
 from microgan.evaluation.real_statistics import FidelityConfig, MeasuredImages, RealStatistics
-from microgan.report.figures.windows import judge_sheet, nearest_window_sheet
+from microgan.report.figures.windows import image_sheet, judge_sheet, nearest_window_sheet
 from microgan.scan.planes import Planes
 from stages.samples import DESCRIPTORS, NEAREST, read_samples
 from stages.stage import Stage, flatten, run
@@ -52,8 +52,9 @@ def main(stage: Stage) -> None:
 
     figures = fidelity_headline(fidelity.metrics) | image_headline(as_images.metrics) | judge_headline(judged)
     outputs = [f"metrics/{name}/{file}.json" for file in ("headline", "fidelity", "curves")]
-    outputs += [f"reports/evaluate/{name}.png", f"reports/evaluate/{name}_judge.png"]
-    with stage.drafts(*outputs) as (short, summary, curves, picture, worst_picture):
+    pictures = ("", "_judge", "_given_away")
+    outputs += [f"reports/evaluate/{name}{picture}.png" for picture in pictures]
+    with stage.drafts(*outputs) as (short, summary, curves, picture, worst_picture, unlike_picture):
         write_json(short, figures)
         write_json(summary, fidelity.metrics | {"images": as_images.metrics | {"judge": judged}})
         write_json(curves, fidelity.curves)
@@ -66,6 +67,8 @@ def main(stage: Stage) -> None:
             voxel_size_um=planes.info.voxel_size_um,
         )
         judge_sheet(worst, worst_picture, voxel_size_um=planes.info.voxel_size_um)
+        unlike = images[torch.from_numpy(as_images.given_away), 0].numpy()
+        image_sheet("all samples", unlike, unlike_picture, voxel_size_um=planes.info.voxel_size_um)
     stage.say(f"{name}: {found(figures)}")
     shown = {key: value for key, value in flatten(fidelity.metrics).items() if key.endswith(SHOWN)}
     stage.tracker.metrics({key: value for key, value in shown.items() if value is not None})

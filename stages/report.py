@@ -158,6 +158,7 @@ def result(name: str, info: ScanInfo) -> ModelResult:
             "rules": Path(f"reports/validate/{name}_rules.png"),
             "nearest_training_windows": Path(f"reports/evaluate/{name}.png"),
             "judge": Path(f"reports/evaluate/{name}_judge.png"),
+            "given_away": Path(f"reports/evaluate/{name}_given_away.png"),
         },
         **({} if name == BASELINE else training(name)),
     )

@@ -7,7 +7,7 @@ Windows that overlap, or lie in one plane, are more alike than windows of differ
 block is known, whole blocks are exchanged instead of images.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -347,17 +347,46 @@ def classifier_auc(joined: np.ndarray, labels: np.ndarray, folds: int, seed: int
     ----------
     Lopez-Paz, Oquab: Revisiting classifier two-sample tests, ICLR 2017, arXiv:1610.06545.
     """
+    scores = _scores_of_left_out(joined, labels, folds, seed)
+    return np.mean([_area_under_curve(score, labels[:, test].T) for test, score in scores], axis=0)
+
+
+def given_away(
+    real: Tensor, samples: Tensor, encoder: Encoder, config: FeatureDistancesConfig, seed: int, count: int
+) -> np.ndarray:
+    """Return the samples that the classifier of `classifier_auc` tells most surely from real images.
+
+    Parameters
+    ----------
+    real, samples, encoder, config, seed
+        As of `compare_images`.
+    count
+        How many samples, at most.
+
+    Returns
+    -------
+    ndarray of indices into ``samples``, the surest first
+    """
+    x, y = features(encoder, real), features(encoder, samples)
+    labels = (np.arange(len(x) + len(y)) < len(x))[None]
+    score = np.zeros(labels.shape[1])
+    for test, scores in _scores_of_left_out(standardised(np.concatenate([x, y])), labels, config.folds, seed):
+        score[test] = scores[:, 0]
+    return np.argsort(score[len(x) :], kind="stable")[:count]
+
+
+def _scores_of_left_out(
+    joined: np.ndarray, labels: np.ndarray, folds: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield for each fold which images it leaves out (n,), and their scores (n', P), high for true labels."""
     fold = np.random.default_rng([seed, folds]).permutation(len(joined)) % folds
     design = np.column_stack([joined, np.ones(len(joined))])
     ridge = np.diag([1.0] * joined.shape[1] + [0.0])  # columns have deviation 1; not on the constant
-
-    areas = []
     for left_out in range(folds):
         test = fold == left_out
         train = design[~test]
         weights = solve(train.T @ train + ridge, train.T @ labels[:, ~test].T, assume_a="pos")
-        areas.append(_area_under_curve(design[test] @ weights, labels[:, test].T))
-    return np.mean(areas, axis=0)
+        yield test, design[test] @ weights
 
 
 def _area_under_curve(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

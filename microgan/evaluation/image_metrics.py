@@ -28,7 +28,7 @@ from microgan.evaluation.encoder import (
     train_encoder,
 )
 from microgan.evaluation.fault_judge import JudgeConfig
-from microgan.evaluation.feature_distances import FeatureDistancesConfig, compare_images
+from microgan.evaluation.feature_distances import FeatureDistancesConfig, compare_images, given_away
 from microgan.evaluation.memorisation import (
     NearestCorrelation,
     NearestTrainingWindows,
@@ -143,9 +143,17 @@ def _correlation(name: str, arrays: Mapping[str, np.ndarray]) -> NearestCorrelat
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """Results of `image_metrics`: figures for ``fidelity.json``, and the samples nearest to training data."""
+    """Results of `image_metrics`.
+
+    Attributes
+    ----------
+    metrics : figures for ``fidelity.json``
+    given_away : indices of the samples that a classifier tells most surely from real windows
+    nearest_training_windows : the samples nearest to training data, or None
+    """
 
     metrics: dict[str, Any]
+    given_away: np.ndarray
     nearest_training_windows: NearestTrainingWindows | None
 
 
@@ -194,15 +202,16 @@ def image_metrics(
         if name in metrics and scale > 0:
             row = metrics[name]["encoder/kernel_distance"]
             row["ratio"] = row["value"] / scale
+    unlike = given_away(real.held_out, sets["before"], real.encoder, config.measures, config.seed, 2 * SHOWN)
     if "after" not in metrics:
-        return ImageMetrics(metrics, None)
+        return ImageMetrics(metrics, unlike, None)
     images = sets["after"][:, 0].numpy()
     correlation = nearest.take(np.flatnonzero(valid)[compared])
     metrics["memorisation"] = asdict(memorisation_test(correlation, real.correlation))
     figures = diversity(images, real.held_out[:, 0].numpy())
     metrics["diversity"] = {name: value if np.isfinite(value) else None for name, value in figures.items()}
     shown = nearest_training_windows(images, correlation, planes, SHOWN, seed=config.seed)
-    return ImageMetrics(metrics, shown)
+    return ImageMetrics(metrics, unlike, shown)
 
 
 def _compared(

@@ -69,7 +69,8 @@ class ModelResult:
         Figures that earlier stages drew, where there are: ``contact_sheet`` (samples with circles and
         verdicts), ``rules`` (what the rules measure on real windows and samples),
         ``nearest_training_windows`` (the samples that come nearest to training windows, beside these),
-        ``judge`` (the valid samples that the judge of faults finds worst). A path
+        ``judge`` (the valid samples that the judge of faults finds worst), ``given_away`` (the samples that a
+        classifier tells most surely from real windows). A path
         with another suffix beside it (``.svg``) is the same figure in vectors.
     """
 

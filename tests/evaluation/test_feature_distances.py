@@ -13,6 +13,7 @@ from microgan.evaluation.feature_distances import (
     compare_features,
     compare_images,
     density_coverage_precision_recall,
+    given_away,
     kernel_distance,
     permutation_p_value,
     permuted_labels,
@@ -210,3 +211,15 @@ def test_mixed_or_missing_groups_too_few_images_and_large_subsets_are_refused() 
         neighbour_measures(normal(5, 0), normal(9, 1), 5)
     with pytest.raises(UserError, match="subset_size: 6: must be 2 to 5"):
         kernel_distance(normal(5, 0), normal(9, 1), 3, 6, seed=0)
+
+
+def test_the_samples_that_give_themselves_away_are_those_that_are_unlike() -> None:
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.normal(0, 0.2, (80, 1, 32, 32)).astype(np.float32))
+    real, samples = images[:40], images[40:].clone()
+    samples[[3, 17, 30]] += 0.7 * (-1) ** torch.arange(32)  # stripes
+    encoder = random_encoder(0, EncoderConfig(base_channels=4, features=16))
+    config = FeatureDistancesConfig(folds=4)
+    found = given_away(real, samples, encoder, config, 0, 3)
+    assert sorted(found.tolist()) == [3, 17, 30]
+    assert np.array_equal(found, given_away(real, samples, encoder, config, 0, 3))

@@ -21,6 +21,7 @@ from microgan.report.figures import style
 from microgan.report.page import build_report
 from microgan.report.results import LargeCell, ModelResult
 from microgan.report.verdict import verdict
+from microgan.samples.verdict_file import NOT_LEARNT, WITH_LIMITS, ModelVerdict
 from microgan.validity.reference import DetectionRate
 from tests.report.results import (
     BOUNDS,
@@ -574,6 +575,23 @@ def test_the_verdict_says_what_cannot_be_said(report: Path) -> None:
     none = replace(few, validity={**few.validity, "pass_rate": 0.0})
     assert verdict([none]) == "No model made a valid sample: there is nothing to use."
     assert "better" in verdict([result("dcgan", 0), none]) and "dcgan" in verdict([none, result("dcgan", 0)])
+
+
+def test_a_model_that_has_not_learnt_is_never_the_best_and_limits_are_told(tmp_path: Path) -> None:
+    digests = {"weights_sha256": "1" * 64, "reference_sha256": "2" * 64}
+    far = ModelVerdict(verdict=NOT_LEARNT, reasons=("kernel distance 9 times",), **digests)
+    limited = ModelVerdict(verdict=WITH_LIMITS, reasons=("radius: error 3 times its floor",), **digests)
+    bad, good = (
+        replace(result(name, number), verdict=judged)
+        for number, (name, judged) in enumerate((("wgan_gp", far), ("dcgan", limited)))
+    )
+    assert verdict([bad]).startswith("No model has learnt the material")
+    words = verdict([bad, good], "wgan_gp")
+    assert words.startswith("dcgan, the better of two models")
+    assert words.endswith("It has learnt the material with limits: radius: error 3 times its floor.")
+    page = build_report([bad, good], REAL, SCAN, {}, tmp_path / "report.html").read_text()
+    assert "<b>wgan_gp has not learnt the material</b>" in page
+    assert "dcgan has not learnt" not in page and f"({limited})" in page
 
 
 def test_the_baseline_is_explained_on_a_scan_that_is_a_random_packing(tmp_path: Path) -> None:

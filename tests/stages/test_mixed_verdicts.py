@@ -93,6 +93,8 @@ def _replace_figures(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validate, "calibration_sheet", lambda real, reference, path, samples: path.touch())
     monkeypatch.setattr(evaluate, "nearest_window_sheet", lambda rows, path, **_: path.touch())
 
+    monkeypatch.setattr(evaluate, "image_sheet", lambda name, images, path, **_: path.touch())
+
     def judge_sheet(worst: WorstSamples, path: Path, **_: object) -> None:
         valid = {image.tobytes() for image in mixed.images[mixed.valid, 0].numpy()}
         assert len(worst.images) == 16 and {image.tobytes() for image in worst.images} <= valid

@@ -48,6 +48,17 @@ def window_sheet(
     save_figure(draw_sheet(drawn, columns, voxel_size_um=voxel_size_um), path)
 
 
+def image_sheet(
+    name: str, images: np.ndarray, path: Path, columns: int = 8, voxel_size_um: float | None = None
+) -> None:
+    """Show images (n, H, W) in [-1, 1] in rows, the first of which has a ``name``."""
+    rows: dict[str, Windows] = {}
+    for first in range(0, max(len(images), 1), columns):
+        in_row = images[first : first + columns]
+        rows[" " * first if first else name] = in_row, [""] * len(in_row)
+    window_sheet(rows, path, columns, voxel_size_um)
+
+
 def nearest_window_sheet(
     sets: Mapping[str, NearestTrainingWindows | None],
     path: Path,
