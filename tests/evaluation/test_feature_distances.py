@@ -215,11 +215,12 @@ def test_mixed_or_missing_groups_too_few_images_and_large_subsets_are_refused() 
 
 def test_the_samples_that_give_themselves_away_are_those_that_are_unlike() -> None:
     rng = np.random.default_rng(0)
-    images = torch.from_numpy(rng.normal(0, 0.2, (80, 1, 32, 32)).astype(np.float32))
-    real, samples = images[:40], images[40:].clone()
-    samples[[3, 17, 30]] += 0.7 * (-1) ** torch.arange(32)  # stripes
-    encoder = random_encoder(0, EncoderConfig(base_channels=4, features=16))
+    images = torch.from_numpy(rng.normal(0, 0.2, (200, 1, 32, 32)).astype(np.float32))
+    real, samples = images[:100], images[100:].clone()
+    striped = torch.arange(0, 100, 5)
+    samples[striped] += 0.7 * (-1) ** torch.arange(32)
+    encoder = random_encoder(0, EncoderConfig(base_channels=4, features=8))
     config = FeatureDistancesConfig(folds=4)
-    found = given_away(real, samples, encoder, config, 0, 3)
-    assert sorted(found.tolist()) == [3, 17, 30]
-    assert np.array_equal(found, given_away(real, samples, encoder, config, 0, 3))
+    found = given_away(real, samples, encoder, config, 0, 15)
+    assert set(found.tolist()) < set(striped.tolist())
+    assert np.array_equal(found, given_away(real, samples, encoder, config, 0, 15))
