@@ -38,6 +38,7 @@ from microgan.evaluation.memorisation import (
 )
 from microgan.scan.planes import ROLES, Planes
 from microgan.scan.windows import Windows
+from microgan.statistics.grid_power import grid_power
 from microgan.validity.segmentation import Segmentation
 
 ENCODER, WINDOWS, FIGURES = "encoder.safetensors", "windows.safetensors", "images.json"
@@ -80,6 +81,8 @@ class RealImageStatistics:
         Trained on windows of the training part.
     training_metrics
         `compare_images` of training windows with held-out ones: what samples as good as real would give.
+    grid_power
+        `microgan.statistics.grid_power` of ``held_out`` and ``training_windows``: period -> power.
     """
 
     held_out: Tensor
@@ -87,6 +90,7 @@ class RealImageStatistics:
     nearest_training_windows: NearestTrainingWindows
     encoder: Encoder
     training_metrics: Mapping[str, Mapping[str, float]]
+    grid_power: Mapping[str, Mapping[str, float]]
 
     @classmethod
     def of(cls, planes: Planes, segmentation: Segmentation, config: ImageMetricsConfig) -> Self:
@@ -103,7 +107,9 @@ class RealImageStatistics:
         images = held_out[:, 0].numpy()
         correlation = nearest_correlation(images, planes, seed=config.seed)
         nearest = nearest_training_windows(images, correlation, planes, SHOWN, seed=config.seed)
-        return cls(held_out, correlation, nearest, encoder, _compared(held_out, train, encoder, config))
+        compared = _compared(held_out, train, encoder, config)
+        power = {"held_out": _grid_power(held_out), "training_windows": _grid_power(train)}
+        return cls(held_out, correlation, nearest, encoder, compared, power)
 
     def save(self, folder: Path) -> None:
         """Write windows, encoder and figures into ``folder``, with the SHA-256 of the encoder."""
@@ -116,7 +122,8 @@ class RealImageStatistics:
         arrays |= _arrays("nearest_training_windows.correlation", nearest)
         write_arrays(arrays, folder / WINDOWS)
         sha256 = save_encoder(self.encoder, folder / ENCODER)
-        write_json(folder / FIGURES, {"encoder_sha256": sha256, "training_windows": self.training_metrics})
+        figures = {"training_windows": self.training_metrics, "grid_power": self.grid_power}
+        write_json(folder / FIGURES, {"encoder_sha256": sha256, **figures})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -130,7 +137,9 @@ class RealImageStatistics:
             correlation=_correlation("nearest_training_windows.correlation", arrays),
         )
         held_out, correlation = torch.from_numpy(arrays["held_out"]), _correlation("correlation", arrays)
-        return cls(held_out, correlation, nearest, encoder, figures["training_windows"])
+        return cls(
+            held_out, correlation, nearest, encoder, figures["training_windows"], figures["grid_power"]
+        )
 
 
 def _arrays(name: str, correlation: NearestCorrelation) -> dict[str, np.ndarray]:
@@ -187,6 +196,7 @@ def image_metrics(
     ImageMetrics
         Its metrics are, for ``before``, ``after`` filtering and, for scale, ``training_windows``: measure ->
         figures of `compare_images`; the kernel distance also has ``ratio``, the value over that of training
+        windows. ``grid_power`` has, for the same sets, period in px -> `grid_power` over that of held-out
         windows. ``memorisation`` (see `Memorisation`) and ``diversity`` (see `microgan.evaluation.diversity`)
         are those of the valid samples. Sets of fewer than 20 images are left out; None is infinity.
     """
@@ -196,6 +206,13 @@ def image_metrics(
         name: _compared(real.held_out, images, real.encoder, config)
         for name, images in sets.items()
         if len(images) >= LEAST
+    }
+    power = {"training_windows": real.grid_power["training_windows"]} | {
+        name: _grid_power(images) for name, images in sets.items() if name in metrics
+    }
+    metrics["grid_power"] = {
+        name: {key: each[key] / max(value, 1e-12) for key, value in real.grid_power["held_out"].items()}
+        for name, each in power.items()
     }
     scale = real.training_metrics["encoder/kernel_distance"]["value"]
     for name in ("before", "after"):
@@ -214,6 +231,10 @@ def image_metrics(
     return ImageMetrics(metrics, unlike, shown)
 
 
+def _grid_power(images: Tensor) -> dict[str, float]:
+    return {str(period): power for period, power in grid_power(images[:, 0].numpy()).items()}
+
+
 def _compared(
     held_out: Tensor, images: Tensor, encoder: Encoder, config: ImageMetricsConfig
 ) -> dict[str, dict[str, float]]:
@@ -228,6 +249,7 @@ IMAGE_HEADLINE = (
     "memorised",
     "memorised.p",
     "diversity",
+    "grid_power",
 )
 
 
@@ -244,4 +266,5 @@ def image_headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
         "memorised": metrics["memorisation"]["excess"],
         "memorised.p": metrics["memorisation"]["p_value"],
         "diversity": metrics["diversity"]["vendi_ratio"],
+        "grid_power": max(metrics["grid_power"]["after"].values()),
     }

@@ -59,6 +59,9 @@ CRITERIA: Mapping[str, Criterion] = {
         "kernel distance {value:.1f} times that of training windows", 1.5, 3.0
     ),
     "worst_descriptor_ratio": Criterion("{descriptor}: error {value:.1f} times its noise floor", 2.0, 8.0),
+    "grid_power_ratio": Criterion(
+        "power at the strides of the network {value:.1f} times that of held-out windows", 4.0, 15.0
+    ),
     "judge_ratio": Criterion(
         "the judge of faults flags {value:.1f} times as many as of real windows", 1.5, 8.0
     ),
@@ -100,6 +103,7 @@ def verdict_figures(
             distance["value"] / max(scale["value"], scale["null_bound"]) if distance and scale else None
         ),
         "worst_descriptor_ratio": max(ratios.values(), default=None),
+        "grid_power_ratio": max(images.get("grid_power", {}).get("before", {}).values(), default=None),
         "judge_ratio": judge["before"]["flagged"] / judge["held_out"]["flagged"] if known else None,
         "filter_detects": float(np.mean(rates)) if rates else None,
         "classifier_auc": _area(before),

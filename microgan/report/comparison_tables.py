@@ -285,6 +285,17 @@ def image_table(models: Sequence[ModelResult]) -> Table:
                 title, [_marked(number(measures[name]["value"]), name, marked) for measures, marked in values]
             )
         )
+    power = [
+        metrics[0]["grid_power"]["training_windows"],
+        *(images["grid_power"]["after"] for images in metrics),
+    ]
+    rows += [
+        Row(
+            f"Power at periods of {period} px, over held-out windows",
+            [Cell(number(each[period])) for each in power],
+        )
+        for period in power[0]
+    ]
     return Table([TRAINING_WINDOWS, *names(models)], rows)
 
 

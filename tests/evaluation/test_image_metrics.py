@@ -95,11 +95,16 @@ def test_samples_beside_training_windows(planes: Planes, real: RealImageStatisti
     assert row["ratio"] == row["value"] / real.training_metrics["encoder/kernel_distance"]["value"]
     assert metrics["memorisation"]["samples"] == 24 and metrics["memorisation"]["flagged"]
     assert metrics["diversity"]["n"] == 24
+    assert set(metrics["grid_power"]) == {"training_windows", "before", "after"}
+    assert list(metrics["grid_power"]["after"]) == ["2", "4", "8"]
+    assert all(0.5 < power < 2 for power in metrics["grid_power"]["after"].values())  # of real windows
 
 
 def test_few_samples_are_not_compared(planes: Planes, real: RealImageStatistics) -> None:
     few = compared(windows(planes, "held_out"), np.arange(24) < 19, real, planes)
-    assert {"training_windows", "before"} == set(few.metrics) and few.nearest_training_windows is None
+    assert {"training_windows", "before", "grid_power"} == set(
+        few.metrics
+    ) and few.nearest_training_windows is None
 
 
 def test_samples_like_training_windows_come_first_beside_these(

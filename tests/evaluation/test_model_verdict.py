@@ -22,6 +22,7 @@ GOOD = {
     "pass_rate_ratio": 1.0,
     "kernel_distance_ratio": 1.0,
     "worst_descriptor_ratio": 1.0,
+    "grid_power_ratio": 1.0,
     "judge_ratio": 1.0,
     "filter_detects": 0.8,
 }

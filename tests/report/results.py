@@ -177,6 +177,9 @@ def image_metrics(number: int) -> dict[str, Any]:
             }
             for key, place in places.items()
         },
+        "grid_power": {
+            key: {"2": 1.5 + place, "4": 1.25 + place, "8": 1.125 + place} for key, place in places.items()
+        },
         "memorisation": {
             "excess": 0.013 + number / 100,
             "excess_interval": (-0.004 + number / 100, 0.03 + number / 100),
