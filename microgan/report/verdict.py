@@ -102,6 +102,7 @@ def summary(model: ModelResult) -> dict[str, Any]:
         "name": model.name,
         "is_baseline": model.training_steps is None,
         "verdict": None if model.verdict is None else str(model.verdict),
+        "reasons": "" if model.verdict is None else "; ".join(model.verdict.reasons),
         "is_learnt": model.verdict is None or model.verdict.verdict != NOT_LEARNT,
         "count": model.validity["n"],
         "pass_rate": model.validity["pass_rate"],
