@@ -26,6 +26,7 @@ GOOD = {
     "judge_ratio": 1.0,
     "filter_detects": 0.8,
 }
+LIMITED = {"pass_rate_ratio": 0.5, "judge_ratio": 2.0}
 
 
 def _fidelity(**images: Any) -> dict[str, Any]:
@@ -73,11 +74,12 @@ def test_one_figure_that_is_off_is_enough(name: str) -> None:
     assert judged({**GOOD, name: criterion.limits - sign * 1e-6}, ratios) == (LEARNT, ())
     limited = judged({**GOOD, name: criterion.limits + sign * 1e-6}, ratios)
     assert limited[0] == WITH_LIMITS and len(limited[1]) == 1
-    failed = judged({**GOOD, name: criterion.fails + sign * 1e-6, "judge_ratio": 2.0}, ratios)
-    if name != "judge_ratio":
-        assert failed[0] == NOT_LEARNT and len(failed[1]) == 2  # the worst first, then what else limits
-    else:
-        assert judged({**GOOD, name: criterion.fails + 1e-6}, ratios)[0] == NOT_LEARNT
+    if name == "filter_detects":  # a blind filter limits, it says nothing of the model
+        assert judged({**GOOD, name: 0.0}, ratios)[0] == WITH_LIMITS
+        return
+    beside = "pass_rate_ratio" if name == "judge_ratio" else "judge_ratio"
+    failed = judged({**GOOD, name: criterion.fails + sign * 1e-6, beside: LIMITED[beside]}, ratios)
+    assert failed[0] == NOT_LEARNT and len(failed[1]) == 2  # the worst first, then what else limits
 
 
 def test_a_verdict_belongs_to_its_weights_and_is_not_changed_by_hand(
