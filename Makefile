@@ -22,6 +22,7 @@ setup: $(VENV)/.installed mlflow.db ## Install everything into .venv (the others
 repro: setup ## Run what is out of date, from raw scan to report: reports/report.html
 	python -m stages.select $(SCAN)
 	dvc repro
+	@python -m stages.durations
 
 test: $(VENV)/.installed ## Run the tests, a process for each core
 	OMP_WAIT_POLICY=passive pytest -n auto --dist loadfile --no-loadscope-reorder

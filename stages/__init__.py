@@ -7,6 +7,7 @@ Beside the stages:
 `select`, `raw_scans`        before the pipeline: the scan, all parameters, missing public files
 `running`                    whether DVC runs the pipeline at this moment
 `tracking`, `executions`, `outbox`, `registry`, `ui`   MLflow
+`durations`                  how long each stage took
 `heartbeat`, `parent`        signs of life in a log; the end of a stage whose parent is gone
 `declared`                   what dvc.yaml says of a stage
 """

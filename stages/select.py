@@ -27,6 +27,7 @@ from microgan.scan.ingest import must_suit
 from microgan.scan.readers import open_scan
 from microgan.scan.simulate import SimulateConfig
 from microgan.validity.calibration import CalibrationConfig
+from stages import durations
 from stages.project import is_known_to_git
 from stages.raw_scans import IGNORED, RAW, SIMULATED, fetch, hide_other_scans
 from stages.running import no_pipeline_running
@@ -163,6 +164,7 @@ def main() -> None:
         check_scan(params, scan)
         warn_of_unknown_files(params)
         select(scan, is_another=scan != scan_name(params))
+        durations.begin()
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from microgan.core.errors import (
 from microgan.core.notes import warnings_on_stderr
 from microgan.core.signals import ENDING
 from microgan.core.words import PLAIN_NAME, PLAIN_NAME_RULE
+from stages import durations
 from stages.declared import Declaration
 from stages.heartbeat import Heartbeat
 from stages.parent import ends_with_its_parent
@@ -148,6 +149,8 @@ def run(main: Callable[[Stage], None]) -> None:
                 tracker.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
                 raise
             tracker.end("FINISHED")
+        if _is_first():
+            durations.add(name)
     gc.freeze()  # what the libraries hold is not searched through at exit, which takes two seconds
 
 
