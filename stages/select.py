@@ -44,7 +44,7 @@ from stages.stage import (
 
 IGNORE = RAW / IGNORED
 TRAIN_BESIDES_MINUTES = 0.5  # of each training: real windows are measured before it, samples after it
-STEPS_A_MINUTE = 800
+STEPS_A_MINUTE = (800, 300)  # on two cores, with bf16 and without
 OTHER_MINUTES = 23  # of all stages but the training, on two cores
 KINDS: dict[str, type[Config]] = {
     "simulate": SimulateConfig,
@@ -131,12 +131,12 @@ def duration(params: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> duration({"train": {"steps": 3000}, "models": {"a": {"steps_factor": 1.5}, "b": {}}})
-    'on two cores, training takes about 10 minutes (7500 steps), the rest about 23'
+    'on two cores, training takes 10 to 26 minutes (7500 steps, quick with bf16), the rest about 23'
     """
     models = section(params, "models").values()
     steps = section(params, "train")["steps"] * sum(model.get("steps_factor", 1.0) for model in models)
-    minutes = steps / STEPS_A_MINUTE + TRAIN_BESIDES_MINUTES * len(models)
-    training = f"training takes about {minutes:.0f} minutes ({steps:.0f} steps)"
+    least, most = (steps / pace + TRAIN_BESIDES_MINUTES * len(models) for pace in STEPS_A_MINUTE)
+    training = f"training takes {least:.0f} to {most:.0f} minutes ({steps:.0f} steps, quick with bf16)"
     return f"on two cores, {training}, the rest about {OTHER_MINUTES}"
 
 
