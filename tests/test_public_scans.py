@@ -63,7 +63,7 @@ MATERIALS = {
 }
 CROPS = [
     Crop("carbon", plane=0, row=500, col=400, discs=446, agreement=0.966, pass_rate=0.86),
-    Crop("carbon", plane=1, row=300, col=350, discs=470, agreement=0.956, pass_rate=0.88),
+    Crop("carbon", plane=1, row=300, col=350, discs=470, agreement=0.956, pass_rate=0.95),
     Crop("glass", plane=0, row=620, col=560, discs=801, agreement=0.956, pass_rate=0.94),
     Crop("glass", plane=1, row=300, col=300, discs=820, agreement=0.971, pass_rate=0.94),
 ]

@@ -12,7 +12,7 @@ from microgan.core.json_files import write_sealed_json
 from microgan.exporters.export import ExportConfig
 from microgan.gan.model_card import read_model_card
 from microgan.samples.card import SampleCard
-from stages import export, generate, measure, validate
+from stages import evaluate, export, generate, measure, validate, verdict
 from tests.stages.helpers import edit, edit_reference, start
 
 SAMPLES = Path("samples/dcgan/generated.tif")
@@ -50,7 +50,7 @@ def test_the_pipeline_exports_with_the_same_card(generated: Path, monkeypatch: p
     edit_reference(limits={}, limits_interval={})
     card = SampleCard.load(SAMPLES)
     card.model_copy(update={"periodic": True}).write(SAMPLES.with_suffix(".json"))
-    for main in (measure.main, validate.main, export.main):
+    for main in (measure.main, validate.main, evaluate.main, verdict.main, export.main):
         assert start(main, "dcgan", monkeypatch=monkeypatch) == 0
     sidecar = json.loads(Path("exports/dcgan/export.json").read_text())
     assert sidecar["periodic"] is True
