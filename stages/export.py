@@ -10,7 +10,7 @@ from microgan.evaluation.homogenisation import PropertiesConfig
 from microgan.exporters.export import SIDECAR, ExportConfig, empty_sidecar, export, must_be_replaceable
 from microgan.exporters.export_input import ExportInput
 from microgan.samples.card import SampleCard, source_of
-from microgan.samples.verdict_file import NOT_LEARNT, VERDICT, ModelVerdict
+from microgan.samples.verdict_file import VERDICT, ModelVerdict
 from microgan.validity.reference import Reference
 from stages.project import git_commit
 from stages.samples import Samples, read_samples
@@ -45,7 +45,7 @@ def main(stage: Stage) -> None:
             rows, cols = samples.grey.shape[1:]
             write_json(out / SIDECAR, empty_sidecar((rows, cols), len(samples.grey), provenance, config))
     written = read_json(Path(f"exports/{name}") / SIDECAR)["structures"]
-    if verdict.verdict == NOT_LEARNT:
+    if not verdict.has_learnt:
         warn(f"exports/{name}: {name} has not learnt the material, whatever passes the rules: not for use")
     of = f"{written} of {len(samples.valid)} samples, {samples.valid.sum()} of them valid"
     stage.say(f"exports/{name}: {of}, as {', '.join(config.formats)}")

@@ -23,7 +23,7 @@ from microgan.gan.sampling import sample
 from microgan.report.page import build_report
 from microgan.report.results import LargeCell, ModelResult
 from microgan.samples.card import SampleCard
-from microgan.samples.verdict_file import NOT_LEARNT, VERDICT, ModelVerdict
+from microgan.samples.verdict_file import VERDICT, ModelVerdict
 from microgan.scan.planes import Planes, ScanInfo
 from microgan.scan.windows import Windows
 from microgan.validity.calibration import CalibrationConfig
@@ -65,7 +65,8 @@ def main(stage: Stage) -> None:
         replace(model, cell=large_cell(model.name, reference, seed) if model.name in models else None)
         for model in results
     ]
-    judged = {name: figures(name) for name in models}
+    verdicts = {model.name: model.verdict for model in results if model.verdict}
+    judged = {name: figures(name, verdict) for name, verdict in verdicts.items()}
     out = Path("reports/report.html")
     stage.must_be_unchanged()
     build_report(
@@ -83,7 +84,6 @@ def main(stage: Stage) -> None:
             "planted_defects": Path("reports/calibrate/planted_defects.png"),
         },
     )
-    verdicts = {model.name: str(model.verdict) for model in results if model.verdict}
     write_json("metrics/headline.json", comparison(judged, verdicts))
     lines = [f"{name}: {verdicts[name]}; {in_words(judged[name])}" for name in models]
     stage.say(f"{out}: {'; '.join(lines)}")
@@ -94,7 +94,8 @@ def main(stage: Stage) -> None:
     stage.tracker.summary(description(lines, reference.doubts), [out, out.with_suffix("")])
     for name in models:  # also those that did not have to be trained again
         stage.tracker.model(stage.scan, Path("models") / name)
-    stage.tracker.best_model(stage.scan, judged, verdicts, file_sha256(REFERENCE))
+    in_text = {name: str(verdict) for name, verdict in verdicts.items()}
+    stage.tracker.best_model(stage.scan, judged, in_text, file_sha256(REFERENCE))
 
 
 def description(lines: Sequence[str], doubts: Sequence[str]) -> str:
@@ -103,25 +104,23 @@ def description(lines: Sequence[str], doubts: Sequence[str]) -> str:
 
 
 def comparison(
-    judged: Mapping[str, Mapping[str, float | None]], verdicts: Mapping[str, str]
+    judged: Mapping[str, Mapping[str, float | None]], verdicts: Mapping[str, ModelVerdict]
 ) -> dict[str, dict[str, float | str | None]]:
     """Return the few figures by which DVC compares executions, of real windows and of each model."""
     real = next(iter(judged.values()))["reference_pass_rate"]
     compared: dict[str, dict[str, float | str | None]] = {"real": {"pass_rate": real}}
     for name, figures in judged.items():
-        level = verdicts[name].partition(":")[0]
-        compared[name] = {"verdict": level, **{key: figures[key] for key in COMPARED}}
+        compared[name] = {"verdict": verdicts[name].verdict, **{key: figures[key] for key in COMPARED}}
     return compared
 
 
-def figures(name: str) -> dict[str, float | None]:
-    """Read the headline figures of one model."""
+def figures(name: str, verdict: ModelVerdict) -> dict[str, float | None]:
+    """Read the headline figures of one model, with whether it has learnt by its verdict."""
     folder = Path("metrics") / name
-    verdict = ModelVerdict.load(Path("models") / name / VERDICT)
     return {
         **read_validity(folder / "validity.json"),
         **read_numbers(folder / "headline.json"),
-        "learnt": float(verdict.verdict != NOT_LEARNT),
+        "learnt": float(verdict.has_learnt),
     }
 
 

@@ -19,6 +19,7 @@ from microgan.detection.circles import Circles, centres_inside
 
 EDGE_PX = 1.2  # over which a copied disc fades into its new place
 FILL_PX = 3.0  # reach of the inpainting
+USUAL_RADIUS_PX = 5.0  # where there is no disc
 ANGLES = 24  # tried for a place beside a disc
 
 
@@ -251,13 +252,13 @@ def contrast_factor(rng: np.random.Generator) -> float:
 
 def warped(window: DiscWindow, rng: np.random.Generator) -> np.ndarray | None:
     """Warp a round place, or all of the window, so that no disc there keeps its shape."""
-    radius_px = float(np.median(window.discs[:, 2])) if len(window.discs) else 5.0
-    return warped_picture(window.grey, radius_px, rng)
+    return warped_picture(window.grey, window.discs, rng)
 
 
-def warped_picture(picture: np.ndarray, radius_px: float, rng: np.random.Generator) -> np.ndarray:
-    """Warp a picture (H, W) of discs of about this radius by a random field of displacements."""
+def warped_picture(picture: np.ndarray, discs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Warp a picture (H, W) of discs (n, 3) by a random field of displacements."""
     shape = picture.shape
+    radius_px = float(np.median(discs[:, 2])) if len(discs) else USUAL_RADIUS_PX
     field = cv2.GaussianBlur(rng.standard_normal((*shape, 2)), (0, 0), rng.uniform(0.5, 1.2) * radius_px)
     field *= rng.uniform(0.35, 0.7) * radius_px / field.std()
     row, col = rng.uniform(0, shape).tolist()

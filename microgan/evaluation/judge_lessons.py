@@ -234,8 +234,7 @@ def _wrong_contrast(
 def _warped(
     discs: np.ndarray, whole: np.ndarray, size_px: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray | None:
-    radius_px = float(np.median(discs[:, 2])) if len(discs) else 5.0
-    return np.clip(brush.warped_picture(_coverage(discs, size_px), radius_px, rng), 0, 1)
+    return np.clip(brush.warped_picture(_coverage(discs, size_px), discs, rng), 0, 1)
 
 
 _DRAWN: dict[str, Drawing] = {

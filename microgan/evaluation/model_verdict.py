@@ -4,8 +4,8 @@ The filter cannot tell. It rejects images that break a rule, and a model that ha
 break none. So the samples are judged before they are filtered, by figures that fail in different ways. One
 figure that is far off is enough.
 
-The limits were set on models that were stopped after 100, 300 and 1000 steps, and on models of full length:
-``docs/trust.md`` has the table.
+The limits were set on models that were stopped after 100, 300 and 1000 steps; ``docs/trust.md`` has the
+table.
 
 References
 ----------
@@ -31,8 +31,6 @@ SINGLE_FAULTS = (  # by which the filter is called blind or not
     "partial_disc",
     "half_formed_disc",
 )
-
-
 UNKNOWN = "too few samples to compare them with real windows as images"
 
 

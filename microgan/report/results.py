@@ -91,3 +91,8 @@ class ModelResult:
     verdict: ModelVerdict | None = None
     cell: LargeCell | None = None
     drawn: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether nothing says that it has not learnt its material."""
+        return self.verdict is None or self.verdict.has_learnt

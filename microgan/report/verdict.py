@@ -8,7 +8,6 @@ from microgan.report.figures.style import reason_in_words
 from microgan.report.results import ModelResult
 from microgan.report.run_tables import pass_rate_ratio
 from microgan.report.tables import percent
-from microgan.samples.verdict_file import NOT_LEARNT
 
 NARROWER = 1.02  # pass rate over that of real windows, above which the difference is told
 
@@ -25,7 +24,7 @@ def verdict(models: Sequence[ModelResult], best: str | None = None) -> str:
         its material is never the best.
     """
     trained = [model for model in models if model.training_steps is not None]
-    learnt = [model for model in trained if model.verdict is None or model.verdict.verdict != NOT_LEARNT]
+    learnt = [model for model in trained if model.has_learnt]
     usable = [model for model in learnt if model.validity["pass_rate"]]
     if not trained:
         return "No model was trained: this report has a baseline alone."
@@ -103,7 +102,7 @@ def summary(model: ModelResult) -> dict[str, Any]:
         "is_baseline": model.training_steps is None,
         "verdict": None if model.verdict is None else str(model.verdict),
         "reasons": "" if model.verdict is None else "; ".join(model.verdict.reasons),
-        "is_learnt": model.verdict is None or model.verdict.verdict != NOT_LEARNT,
+        "is_learnt": model.has_learnt,
         "count": model.validity["n"],
         "pass_rate": model.validity["pass_rate"],
         "pass_rate_ratio": pass_rate_ratio(model),

@@ -39,6 +39,11 @@ class ModelVerdict(Config):
     weights_sha256: str = Field(pattern=SHA256)
     reference_sha256: str = Field(pattern=SHA256)
 
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the generator can be used, with limits or without."""
+        return self.verdict != NOT_LEARNT
+
     def __str__(self) -> str:
         return f"{self.verdict}: {'; '.join(self.reasons)}" if self.reasons else self.verdict
 

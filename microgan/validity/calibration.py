@@ -233,9 +233,9 @@ def _bounds(ordered: np.ndarray, tails: np.ndarray, level: float) -> np.ndarray:
 def _exceeded_by(ordered: np.ndarray, fraction: np.ndarray) -> np.ndarray:
     """Return what a ``fraction`` (measures,) of the values exceeds, of sorted columns (N, measures)."""
     last, columns = len(ordered) - 1, np.arange(ordered.shape[1])
-    threshold = ordered[last - int(TAIL * last)]
-    mean_excess = (ordered[last - int(TAIL * last) :] - threshold).mean(axis=0)
-    beyond = threshold + mean_excess * np.log(TAIL / np.maximum(fraction, SMALLEST_FRACTION))
+    tail = ordered[last - int(TAIL * last) :]
+    mean_excess = (tail - tail[0]).mean(axis=0)
+    beyond = tail[0] + mean_excess * np.log(TAIL / np.maximum(fraction, SMALLEST_FRACTION))
     return np.where(fraction < TAIL, beyond, ordered[last - (fraction * last).astype(int), columns])
 
 
