@@ -26,7 +26,11 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 STARTED_BY = os.getppid()  # read at once: dvc may be killed while torch is still being imported
 
-if sys.argv[0] == "-m":  # run as a program: a signal may come while torch is still being imported
+if sys.argv[0] == "-m":  # run as a program
+    # Threads that wait must sleep, which OpenMP reads when torch is imported: beside another busy process,
+    # threads that spin halve the speed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # A signal may come while torch is still being imported.
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell does for jobs in the background
             signal.signal(number, _leave)

@@ -8,7 +8,7 @@ import torch
 
 from microgan.core.notes import warn
 from microgan.report.figures.rules import calibration_sheet
-from microgan.report.figures.windows import defect_sheet, verdict_sheet
+from microgan.report.figures.windows import defect_sheet, limits_sheet, verdict_sheet
 from microgan.scan.config import ScanConfig
 from microgan.scan.planes import Planes
 from microgan.validity.calibration import CalibrationConfig, calibration_windows
@@ -50,6 +50,7 @@ def main(stage: Stage) -> None:
         sheet, size_um = pictures / "windows.png", reference.scan.voxel_size_um
         what = "windows of the calibration and training parts"
         verdict_sheet(windows[:, 0].numpy(), verdicts, sheet, what=what, voxel_size_um=size_um)
+        limits_sheet(windows[:, 0].numpy(), verdicts, reference, pictures / "at_the_limits.png")
         defect_sheet(planted, images, pictures / "planted_defects.png", voxel_size_um=size_um)
     rates = {"pass_rate": reference.calibration_pass_rate, "held_out_pass_rate": reference.held_out_pass_rate}
     stage.say(found(rates, reference.detection_rates))

@@ -82,6 +82,7 @@ def main(stage: Stage) -> None:
         drawn={
             "scan": Path("reports/ingest/contact_sheet.png"),
             "planted_defects": Path("reports/calibrate/planted_defects.png"),
+            "at_the_limits": Path("reports/calibrate/at_the_limits.png"),
         },
     )
     write_json("metrics/headline.json", comparison(judged, verdicts))

@@ -196,7 +196,9 @@ def calibrate_command(
     false_rejection_budget: Annotated[
         float, typer.Option(help="Fraction of real windows that all rules together may reject.")
     ] = 0.05,
-    windows: Annotated[int, typer.Option(help="Real windows that limits are fixed on.")] = 2000,
+    windows: Annotated[
+        int, typer.Option(help="Real windows that limits are fixed on; fewer are quicker and coarser.")
+    ] = 2000,
     learning_steps: Annotated[
         int,
         typer.Option(min=0, help="Steps in which networks learn to see faults; 0: without that rule."),
@@ -232,11 +234,14 @@ def calibrate_command(
         "byte_order": byte_order,
         "split": parts | {"margin_px": margin_px},
     }
+    most = CalibrationConfig()
+    lessons = {name: min(getattr(most.learnt, name), windows) for name in ("windows", "packings")}
     rules = {
         "false_rejection_budget": false_rejection_budget,
         "windows": windows,
+        "planted": min(most.planted, max(windows // 20, 10)),
         "seed": seed,
-        "learnt": {"steps": max(learning_steps, 1)},
+        "learnt": {"steps": max(learning_steps, 1), **lessons},
         "rules": {LEARNT_FAULT: {"enabled": learning_steps > 0}},
     }
     config = CalibrationConfig.from_mapping(rules, "calibrate")

@@ -95,6 +95,9 @@ def sample_command(
             help="reference.json of the material: draw defects again until each image is valid as a whole.",
         ),
     ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="The same images without the noise of the scanner.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=0, help="Most rounds of repair.")] = 100,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if an image stays invalid after repair.")
@@ -131,7 +134,7 @@ def sample_command(
     asked = None
     if repair is not None:
         asked = Repair(ReferenceFile(repair, allow_own_rules), RepairConfig(rounds=rounds))
-    result = sample(model, SampleConfig(count=count, seed=seed), Domain(size, periodic), out, asked)
+    result = sample(model, SampleConfig(count=count, seed=seed), Domain(size, periodic), out, asked, clean)
     words = f"{counted(count, 'image')} of {size[0]} x {size[1]} px written to {escaped(out)}"
     repaired = result["repaired"]
     if repaired:

@@ -17,7 +17,7 @@ from microgan.exporters.export import MESHES, ExportConfig
 from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
 from microgan.exporters.structure import Elastic
-from microgan.samples.card import SampleCard, source_of
+from microgan.samples.card import SampleCard, source_of, warn_of_clean
 from microgan.samples.verdict_file import LEARNT
 from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.grey_scale import GreyScale, intensity_window
@@ -73,6 +73,7 @@ def export(
         inputs = ExportInput(phase, sources=names, periodic=periodic)
     else:
         must_contain_window(names[0], pages[0].shape, reference.window_px, reference_file)
+        warn_of_clean(list(cards))
         window = intensity_window(images, reference.scan, grey_scale, reading)
         grey = torch.from_numpy(to_unit_range(pages, window))[:, None]
         verdicts = judge_any_size(grey, reference, periodic, progress=False)

@@ -16,7 +16,7 @@ from microgan.core.files import write_tiff_in_bands
 from microgan.core.notes import warn
 from microgan.gan.checkpoint import load_model
 from microgan.gan.networks import Generator
-from microgan.gan.sampling import sample_to_tiff
+from microgan.gan.sampling import decode, sample_to_tiff
 from microgan.samples.card import SampleCard, SampleConfig, card_path, must_be_free_for_card
 from microgan.samples.model_store import model_folder
 from microgan.samples.repair import RepairConfig, Repaired, sample_and_repair
@@ -25,7 +25,17 @@ from microgan.scan.planes import ScanInfo
 from microgan.validity.large_images import judge_any_size
 
 # Of the card, printed with --json.
-FIGURES = ("count", "rows", "cols", "seed", "periodic", "voxel_size_um", "repaired", "weights_sha256")
+FIGURES = (
+    "count",
+    "rows",
+    "cols",
+    "seed",
+    "periodic",
+    "clean",
+    "voxel_size_um",
+    "repaired",
+    "weights_sha256",
+)
 
 
 @dataclass(frozen=True)
@@ -37,9 +47,17 @@ class Repair:
 
 
 def sample(
-    model: str, config: SampleConfig, domain: Domain, out: Path, repair: Repair | None = None
+    model: str,
+    config: SampleConfig,
+    domain: Domain,
+    out: Path,
+    repair: Repair | None = None,
+    clean: bool = False,
 ) -> dict[str, Any]:
-    """Draw new images from a generator, repair them if asked for, and write their card."""
+    """Draw new images from a generator, repair them if asked for, and write their card.
+
+    With ``clean`` the same images are written without the scanner's noise. Repair judges them as scanned.
+    """
     must_be_named("--out", out, *TIFF)
     must_be_free_for_card(out)
     with model_folder(model) as folder:
@@ -58,10 +76,11 @@ def sample(
     repaired = None
     with atomic_together([out, card_path(out)]) as (images, card_file):
         if repair is None:
-            sample_to_tiff(generator, images, info, config.count, domain, config.seed)
+            drawn_by = generator.without_noise() if clean else generator
+            sample_to_tiff(drawn_by, images, info, config.count, domain, config.seed)
         else:
-            repaired = _sample_repaired(generator, info, config, domain, images, repair)
-        card = SampleCard.of(images, about, config, domain, repaired=repaired)
+            repaired = _sample_repaired(generator, info, config, domain, images, repair, clean)
+        card = SampleCard.of(images, about, config, domain, clean=clean, repaired=repaired)
         card.write(card_file)
     figures = card.model_dump()
     return {
@@ -71,7 +90,13 @@ def sample(
 
 
 def _sample_repaired(
-    generator: Generator, info: ScanInfo, config: SampleConfig, domain: Domain, out: Path, repair: Repair
+    generator: Generator,
+    info: ScanInfo,
+    config: SampleConfig,
+    domain: Domain,
+    out: Path,
+    repair: Repair,
+    clean: bool,
 ) -> dict[str, Any]:
     """Write repaired images as they are drawn; return how many are valid, and means of what repair does.
 
@@ -79,6 +104,7 @@ def _sample_repaired(
     `microgan validate` does.
     """
     reference = repair.reference.load()
+    written_by = generator.without_noise() if clean else None
     draw = partial(
         sample_and_repair,
         generator,
@@ -95,7 +121,12 @@ def _sample_repaired(
         nonlocal valid, strictly_valid
         for index in range(config.count):
             repaired: Repaired = draw(index)
-            yield info.denormalise(repaired.image[0, 0].numpy())
+            image = repaired.image
+            if written_by is not None:
+                image = decode(written_by, repaired.latent, domain.periodic)[
+                    ..., : domain.rows, : domain.cols
+                ]
+            yield info.denormalise(image[0, 0].numpy())
             (verdict,) = judge_any_size(repaired.image, reference, domain.periodic, progress=False)
             results.append({**repaired.figures(), "invalid_windows_after": verdict.invalid_windows})
             valid += verdict.valid

@@ -26,7 +26,7 @@ from microgan.core.notes import warn
 from microgan.core.tables import write_csv
 from microgan.inspection.proposal import other_polarity_is_better_in
 from microgan.report.figures.windows import circle_overlay
-from microgan.samples.card import SampleCard, card_path, must_be_free_for_card
+from microgan.samples.card import SampleCard, card_path, must_be_free_for_card, warn_of_clean
 from microgan.scan.config import AS_IT_SAYS, Reading
 from microgan.scan.grey_scale import GreyScale, intensity_window
 from microgan.scan.images import batches, image_files, pages, voxel_size_um
@@ -56,6 +56,7 @@ def validate(
     if keep is not None:
         must_be_free_for_card(keep)
     reference = reference_file.load()
+    warn_of_clean(image_files(images))
     window = intensity_window(images, reference.scan, grey_scale, reading)
     measures = sorted(reference.rules)
     valid: list[bool] = []

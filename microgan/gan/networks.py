@@ -4,6 +4,9 @@ Both models, ``dcgan`` and ``wgan_gp``, are spatial, unpadded variants of the DC
 latent grid in place of a vector, and a generator without zero padding. They differ in the loss
 (`microgan.gan.losses`), and the critic of ``wgan_gp`` has no batch norm.
 
+The generator draws the specimen; where ``scanner_noise`` is set, the noise of the scanner is added to it by a
+layer without a network (`microgan.gan.scanner_noise`).
+
 A microstructure is stationary, so an image must not depend on where it begins or ends. Without padding there
 is no border artefact, one set of weights gives images of any size, and a wrapped latent grid gives exact
 periodicity.
@@ -15,6 +18,8 @@ networks, arXiv:1511.06434. Jetchev, Bergmann, Vollgraf: Texture synthesis with 
 networks, arXiv:1611.08207 (the spatial latent).
 """
 
+import copy
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -23,12 +28,14 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad, pixel_shuffle, pi
 from microgan.core.config import Config
 from microgan.core.errors import UserError
 from microgan.gan.distributed import BatchNorm2d
+from microgan.gan.scanner_noise import REACH_PX, ScannerNoise
 
 STRIDE_PX = 8  # three transposed convolutions of stride 2: one latent cell is 8 x 8 pixels
 SLOPE = 0.2  # of the leaky ReLU, for negative values
 COARSE_LAYERS = 2  # convolutions at 8 px, on the latent grid itself
 FINE_LAYERS = 4  # convolutions at 4 px
 WRAP_CELLS = COARSE_LAYERS + FINE_LAYERS // 2 + 1  # cells of context of an output pixel, on either side
+NOISE_CELLS = WRAP_CELLS - REACH_PX // STRIDE_PX  # of these, cells that the noise of no output pixel needs
 
 
 class NetworkConfig(Config):
@@ -36,10 +43,18 @@ class NetworkConfig(Config):
 
     latent_channels: int = Field(24, ge=1, le=1024)
     base_channels: int = Field(32, ge=4, le=1024)
+    scanner_noise: bool = False
+
+    @property
+    def numbers_a_cell(self) -> int:
+        """Random numbers a latent cell: what the network draws from, and the noise of each pixel."""
+        return self.latent_channels + (STRIDE_PX**2 if self.scanner_noise else 0)
 
 
 class Generator(nn.Module):
     """DCGAN generator on a latent grid: (B, Z, h, w) -> (B, 1, 8h - 80, 8w - 80) in [-1, 1].
+
+    Z is ``config.numbers_a_cell``; the first ``latent_channels`` of them are the network's.
 
     A latent of 18 x 18 gives exactly 64 x 64 pixels. Independent random numbers become discs without overlap
     only if the layers combine the numbers of neighbouring discs. That takes depth and a wide receptive field,
@@ -50,7 +65,9 @@ class Generator(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = NetworkConfig(  # also when given a subclass with more fields
-            latent_channels=config.latent_channels, base_channels=config.base_channels
+            latent_channels=config.latent_channels,
+            base_channels=config.base_channels,
+            scanner_noise=config.scanner_noise,
         )
         base = config.base_channels
         self.layers = nn.Sequential(
@@ -63,10 +80,33 @@ class Generator(nn.Module):
             nn.Conv2d(base, 1, 3),
             nn.Tanh(),
         )
+        self.noise = ScannerNoise() if config.scanner_noise else None
+        self.is_clean = False  # as a scanner without noise would see the specimen
         self.apply(_dcgan_init)
 
     def forward(self, latent: Tensor) -> Tensor:
-        return self.layers(latent.contiguous(memory_format=torch.channels_last))  # 1.5 x as fast, on a CPU
+        of_network = self.config.latent_channels
+        numbers, white = latent.split([of_network, latent.shape[1] - of_network], dim=1)
+        clean = self.layers(numbers.contiguous(memory_format=torch.channels_last))  # 1.5 x as fast, on a CPU
+        if self.noise is None or self.is_clean:
+            return clean
+        inner = slice(NOISE_CELLS, -NOISE_CELLS)
+        return self.noise(clean, white[..., inner, inner])
+
+    def without_noise(self) -> "Generator":
+        """Return the same generator, with the same weights, whose images lack the scanner's noise.
+
+        Raises
+        ------
+        UserError
+            If the network draws the noise itself.
+        """
+        if self.noise is None:
+            rule = "needs a model that was trained with train.scanner_noise: this one draws noise by itself"
+            raise UserError("--clean", "no noise apart", rule)
+        clean = copy.copy(self)
+        clean.is_clean = True
+        return clean
 
 
 class Critic(nn.Module):

@@ -238,7 +238,7 @@ def latent_shape(generator: Generator, domain: Domain) -> tuple[int, int, int]:
         If a periodic size is no multiple of 8.
     """
     height, width = (latent_cells(length, domain.periodic) for length in domain.size_px)
-    return generator.config.latent_channels, height, width
+    return generator.config.numbers_a_cell, height, width
 
 
 def sampling_bar(pixels: int, progress: bool) -> tqdm:

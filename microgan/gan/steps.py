@@ -44,13 +44,17 @@ class Networks:
     device: torch.device
 
     @classmethod
-    def of(cls, config: TrainConfig, model: ModelConfig, device: torch.device) -> "Networks":
-        """Return fresh networks, or those of ``config.init_from``."""
+    def of(
+        cls, config: TrainConfig, model: ModelConfig, device: torch.device, real: Tensor | None = None
+    ) -> "Networks":
+        """Return fresh networks, or those of ``config.init_from``; noise begins as in windows ``real``."""
         layout: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             generator = Generator(config).to(**layout)
             critic = Critic(config, batch_norm=model.loss != "wasserstein").to(**layout)
+        if generator.noise is not None and real is not None:
+            generator.noise.begin(real)
         if config.init_from:
             load_start(config.init_from, generator, critic)
         averaged, best = (copy.deepcopy(generator).requires_grad_(False) for _ in range(2))
@@ -204,7 +208,7 @@ def _adam(module: nn.Module, learning_rate: float, model: ModelConfig) -> torch.
 
 def _latent(rng: np.random.Generator, config: TrainConfig, size_px: int) -> Tensor:
     cells = latent_cells(size_px)
-    shape = (config.batch, config.latent_channels, cells, cells)
+    shape = (config.batch, config.numbers_a_cell, cells, cells)
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 

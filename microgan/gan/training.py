@@ -38,6 +38,7 @@ from microgan.gan.steps import (
 )
 from microgan.scan.windows import Windows
 
+SPECTRUM_WINDOWS = 500  # on which rests the spectrum of the scanner's noise
 COLLAPSED_SPREAD = 1e-3  # standard deviation of grey values, of a range of 2, below which images are blank
 
 
@@ -152,7 +153,8 @@ def train(
     precision = choose_precision(config.precision, device)
     config = config.model_copy(update={"steps": model.steps(config), "precision": precision})
     with process_group(device), numerics(config, device), signals_noted() as received:
-        networks = Networks.of(config, model, device)
+        real = windows.draw(np.random.default_rng([config.seed, 2]), SPECTRUM_WINDOWS, config.augmentation)
+        networks = Networks.of(config, model, device, real)
         state = _state_of(networks)
         _resume(state_path, state)
         if rank() == 0:  # rather now than after hours

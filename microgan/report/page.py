@@ -79,7 +79,7 @@ def build_report(
         Whether the scan was simulated from a random packing of discs, which the baseline then equals.
     drawn
         Figures of the scan and the rules that earlier stages drew, where there are: ``scan`` (the planes with
-        their parts) and ``planted_defects``.
+        their parts), ``planted_defects`` and ``at_the_limits``.
 
     Returns
     -------

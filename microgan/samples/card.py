@@ -4,7 +4,7 @@ The command line and the pipeline write the same card. An export of the file tak
 provenance from it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -49,6 +49,8 @@ class SampleCard(Config):
         Seed of the random numbers.
     periodic
         Whether opposite borders fit together.
+    clean
+        Whether they lack the scanner's noise, which images have that a reference's limits were fixed on.
     voxel_size_um
         Micrometres a pixel; none where it is not known.
     repaired
@@ -70,6 +72,7 @@ class SampleCard(Config):
     cols: int = Field(ge=1)
     seed: int = Field(ge=0)
     periodic: bool
+    clean: bool = False
     voxel_size_um: VoxelSizeUm | None
     repaired: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
@@ -84,6 +87,7 @@ class SampleCard(Config):
         domain: Domain,
         *,
         packing_sha256: str | None = None,
+        clean: bool = False,
         repaired: Mapping[str, Any] | None = None,
     ) -> Self:
         """Return the card of a finished file of samples.
@@ -98,7 +102,7 @@ class SampleCard(Config):
             Number of samples and seed.
         domain
             Size of each image, and whether it is periodic.
-        packing_sha256, repaired
+        packing_sha256, clean, repaired
             As in the attributes.
         """
         return cls(
@@ -111,6 +115,7 @@ class SampleCard(Config):
             cols=domain.cols,
             seed=config.seed,
             periodic=domain.periodic,
+            clean=clean,
             voxel_size_um=model["scan"].get("voxel_size_um"),
             repaired=None if repaired is None else dict(repaired),
             model=dict(model),
@@ -183,6 +188,14 @@ class SampleCard(Config):
     def write(self, path: Path) -> None:
         """Write as JSON; `card_path` says where the card is looked for."""
         write_sealed_json(path, self.model_dump())
+
+
+def warn_of_clean(files: Sequence[Path]) -> None:
+    """Warn where samples without the scanner's noise are to be judged by limits of images that have it."""
+    for file in files:
+        if (card := SampleCard.beside(file)) is not None and card.clean:
+            words = "without the scanner's noise, but limits were fixed on scanned images"
+            warn(f"{file}: {words}: judge the same seed without --clean")
 
 
 def source_of(file: Path, card: SampleCard | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ except the stated fraction of them. Limits come from `microgan.validity.calibrat
 `microgan.validity.large_images`.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -100,15 +101,18 @@ def excess(measures: Mapping[str, float], limits: Limits) -> float:
     Each measure counts relative to the width of its band of allowed values, or relative to the limit itself
     where there is only one.
     """
-    return sum(_beyond(measures[name], *limit) for name, limit in limits.items())
+    return sum(max(beyond(measures[name], *limit), 0.0) for name, limit in limits.items())
 
 
-def _beyond(value: float, least: float | None, largest: float | None) -> float:
+def beyond(value: float, least: float | None, largest: float | None) -> float:
+    """Return by how much a value is beyond its limits, as `excess` does; below 0 by how much it is within."""
     ends = [limit for limit in (least, largest) if limit is not None]
+    if not ends:
+        return -math.inf
     scale = abs(ends[-1] - ends[0]) or abs(ends[0]) or 1.0
-    below = 0.0 if least is None else least - value
-    above = 0.0 if largest is None else value - largest
-    return max(below, above, 0.0) / scale
+    below = -math.inf if least is None else least - value
+    above = -math.inf if largest is None else value - largest
+    return max(below, above) / scale
 
 
 # Of many images ----------------------------------------------------------------------------------------

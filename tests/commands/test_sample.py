@@ -11,14 +11,28 @@ import torch
 
 from microgan.core.domain import Domain
 from microgan.detection.circles import Circles
+from microgan.gan.checkpoint import save_model
+from microgan.gan.networks import NetworkConfig
 from microgan.samples import model_store
 from microgan.samples.repair import Repaired
 from microgan.validity.judging import Verdict
 from microgan.validity.large_images import LargeImageVerdict
 from microgan.validity.reference import Reference
 from tests.commands.helpers import csv_rows, json_result, run_command
+from tests.helpers import lively
 
 NO_CIRCLES = Circles.from_table(np.zeros((0, 4)))
+
+
+@pytest.fixture(scope="module")
+def noisy_model(material: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose scanner's noise is apart."""
+    generator = lively(NetworkConfig(latent_channels=4, base_channels=4, scanner_noise=True))
+    assert generator.noise is not None
+    generator.noise.begin(0.2 * torch.randn(50, 1, 64, 64, generator=torch.Generator().manual_seed(0)))
+    folder = tmp_path_factory.mktemp("noisy") / "model"
+    save_model(folder, generator, json.loads((material / "model/model.json").read_text()))
+    return folder
 
 
 def test_sample_is_a_scan_like_stack_that_its_seed_fixes(
@@ -116,3 +130,46 @@ def test_the_reference_itself_says_whether_a_repaired_image_is_valid(
     assert "1 is valid as a whole (0 by the stricter limit" in capsys.readouterr().out
     judged = ("validate", out, "--reference", material / "reference.json", "--out", tmp_path / "v.csv")
     assert run_command(monkeypatch, *judged, "--strict") == 0
+
+
+def test_clean_images_show_the_same_specimen_and_are_not_judged_in_silence(
+    noisy_model: Path,
+    material: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    grey = {}
+    for name, words in (("scanned", ()), ("clean", ("--clean",))):
+        out = tmp_path / f"{name}.tif"
+        assert run_command(monkeypatch, "sample", noisy_model, "--count", 2, *words, "--out", out) == 0
+        grey[name] = tifffile.imread(out).astype(float)
+        assert json.loads((tmp_path / f"{name}.json").read_text())["clean"] is (name == "clean")
+    noise = grey["scanned"] - grey["clean"]
+    assert 0 < noise.std() < grey["clean"].std() and abs(noise.mean()) < 0.1 * noise.std()
+    capsys.readouterr()
+    judged = ("--reference", material / "reference.json", "--out", tmp_path / "v.csv")
+    for name, warned in (("scanned", False), ("clean", True)):
+        assert run_command(monkeypatch, "validate", tmp_path / f"{name}.tif", *judged) == 0
+        assert ("clean.tif: without the scanner's noise" in capsys.readouterr().err) is warned
+
+
+def test_a_model_without_noise_apart_has_no_clean_images(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("sample", material / "model", "--clean", "--out", tmp_path / "x.tif")
+    assert run_command(monkeypatch, *words) == 2
+    assert "--clean: no noise apart: needs a model" in capsys.readouterr().err
+    assert not (tmp_path / "x.tif").exists()
+
+
+def test_repaired_images_can_be_written_clean(
+    noisy_model: Path, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grey = {}
+    for name, words in (("scanned", ()), ("clean", ("--clean",))):
+        repair = ("--repair", material / "reference.json", "--rounds", 1, *words)
+        out = tmp_path / f"{name}.tif"
+        assert run_command(monkeypatch, "sample", noisy_model, "--count", 1, *repair, "--out", out) == 0
+        grey[name] = tifffile.imread(out).astype(float)
+    assert 0 < (grey["scanned"] - grey["clean"]).std() < grey["clean"].std()

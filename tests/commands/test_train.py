@@ -29,7 +29,9 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scan")
     simulate_scan(SimulateConfig(planes=3, size_px=160, angles=100, seed=1), folder / "raw")
     parts = ("--calibration", "1:2", "--held-out", "2:3", "--windows", 100, "--learning-steps", 2)
-    run("calibrate", folder / "raw/scan.tif", "--radius", 4, 8, *parts, "--out", folder / "ready")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("microgan.commands.calibrate.FITTED", 60)
+        run("calibrate", folder / "raw/scan.tif", "--radius", 4, 8, *parts, "--out", folder / "ready")
     return folder / "ready"
 
 

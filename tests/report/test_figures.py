@@ -24,6 +24,7 @@ from microgan.report.figures.style import model_colours
 from microgan.report.figures.windows import (
     cell_sheet,
     judge_sheet,
+    limits_sheet,
     nearest_window_sheet,
     verdict_sheet,
     window_sheet,
@@ -282,6 +283,28 @@ def test_the_sheet_of_verdicts_says_what_it_shows(tmp_path: Path, figures: list[
     (panel,) = figures[0].axes
     assert [text.get_text() for text in panel.texts][1:3] == ["", "rejected:\n1 of 2"]
     assert "non-circularity" in [text.get_text() for text in panel.texts]
+
+
+def test_the_windows_next_to_a_limit_stand_on_either_side_of_it(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    """The nearest of those that pass end on the left, those that are rejected begin on the right."""
+    circles = Circles(*np.empty((4, 0)))
+    values = [0.1, 0.9, 0.4, 0.6, 0.45, 0.7, 0.0]
+    verdicts = [Verdict(value <= 0.5, (), {"overlap": value}, circles) for value in values]
+    limits = reference(limits={"overlap": (None, 0.5)})
+    limits_sheet(np.zeros((7, 16, 16)), verdicts, limits, tmp_path / "sheet.png", each=2)
+    (panel,) = figures[0].axes
+    texts = [text.get_text() for text in panel.texts]
+    assert "overlap\n0.5" in texts
+    assert [text for text in texts if text.startswith("0.") and "px" not in text] == [
+        "0.4",
+        "0.45",
+        "0.6",
+        "0.7",
+    ]
+    frames = [patch.get_edgecolor() for patch in panel.patches if patch.get_linewidth() > 1]
+    assert frames[0] == frames[1] != frames[2] == frames[3]
 
 
 def test_counts_are_no_comb(tmp_path: Path, figures: list[Figure]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from microgan.core.locks import waiting_for
 from stages import (
     calibrate,
     ingest,
@@ -31,12 +32,23 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    write_params(folder)
+def trained_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A project with a trained model, made once for all processes of the tests."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "trained_once"
+    with waiting_for(folder.with_suffix(".lock"), worker_id, lambda owner: None):
+        if not folder.exists():
+            _train_in(folder)
+    return folder
+
+
+def _train_in(folder: Path) -> None:
+    draft = folder.with_suffix(".draft")
+    draft.mkdir()
+    write_params(draft)
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        enter(folder, monkeypatch)
+        enter(draft, monkeypatch)
         edit(train__steps=5, properties__count=4)
         edit(evaluate__windows=20, evaluate__floor_repeats=2, evaluate__resamples=19)
         edit(image_metrics__windows=20, image_metrics__training_windows=10, image_metrics__encoder__steps=2)
@@ -45,19 +57,12 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         edit(image_metrics__judge__channels=4, image_metrics__judge__steps=2, image_metrics__judge__batch=4)
         edit(generate__count=24)
         monkeypatch.setattr(random_packing, "FITTED", 60)
-        for stage in (
-            simulate,
-            ingest,
-            measure_real,
-            random_packing,
-            learn_faults,
-            calibrate,
-            real_statistics,
-        ):
+        before = (simulate, ingest, measure_real, random_packing, learn_faults, calibrate, real_statistics)
+        for stage in before:
             assert start(stage.main, monkeypatch=monkeypatch) == 0
         assert start(train.main, "dcgan", monkeypatch=monkeypatch) == 0
     signal.signal(signal.SIGTERM, handler)
-    return folder
+    draft.rename(folder)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from stages import (
     verdict,
 )
 from stages.samples import read_samples, read_stack
-from tests.stages.helpers import ROOT, edit, edit_reference, error_line, lines, results, start
+from tests.stages.helpers import ROOT, edit, edit_reference, error_line, lines, start, state_of
 
 
 def test_samples_are_judged_by_own_rules_only_if_params_yaml_names_them(
@@ -130,7 +130,6 @@ def test_dvc_runs_what_changed_and_a_failed_stage_leaves_its_earlier_results(pro
     (project / "data/raw").mkdir(parents=True)
     for name in ("dvc.yaml", "data/raw/dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, project / name)
-    edit(train__steps=5)
     folder = Path(sys.executable).parent
     environment = os.environ | {
         "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
@@ -144,21 +143,23 @@ def test_dvc_runs_what_changed_and_a_failed_stage_leaves_its_earlier_results(pro
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
     assert dvc("init", "--no-scm").returncode == 0
-    first = dvc("repro", "train@dcgan")
+    first = dvc("repro", "ingest")
     assert first.returncode == 0, first.stderr
-    assert "Running" not in dvc("repro", "train@dcgan").stdout
-    earlier = results(project)
+    assert "Running" not in dvc("repro", "ingest").stdout
+    earlier = state_of(project / "data/planes")
 
-    edit(train__batch=-3)
-    failed = dvc("repro", "train@dcgan")
+    edit(scans__simulated__radius_px=[8, 4])
+    failed = dvc("repro", "ingest")
     assert failed.returncode != 0 and "Traceback" not in failed.stderr
-    assert lines(failed.stderr)[0].startswith("microgan: train.batch: -3: input should be greater than")
-    assert results(project) == earlier
+    assert lines(failed.stderr)[0].startswith("microgan: scans.simulated.radius_px: [8.0, 4.0]: ")
+    assert state_of(project / "data/planes") == earlier
 
-    edit(train__batch=2)
-    assert "Running" not in dvc("repro", "train@dcgan").stdout
+    edit(scans__simulated__radius_px=[4, 8])
+    assert "Running" not in dvc("repro", "ingest").stdout
     with (project / "microgan/gan/losses.py").open("a") as stream:
         stream.write("# edited\n")
     plan = dvc("repro", "--dry", "train@dcgan").stdout
-    assert "Running stage 'train@dcgan'" in plan
     assert "Stage 'ingest' didn't change" in plan
+    with (project / "microgan/scan/planes.py").open("a") as stream:
+        stream.write("# edited\n")
+    assert "Running stage 'ingest'" in dvc("repro", "--dry", "ingest").stdout

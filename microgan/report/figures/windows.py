@@ -20,6 +20,7 @@ from microgan.report.figures.style import (
     save_figure,
     scale_bar,
 )
+from microgan.validity.judging import beyond
 from microgan.validity.rules import LEARNT_FAULT
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from microgan.evaluation.qualified_judge import WorstSamples
     from microgan.validity.detection_rate import Planted
     from microgan.validity.judging import Verdict
+    from microgan.validity.reference import Reference
 
 VALID_BGR, REJECTED_BGR = (233, 180, 86), (0, 159, 230)  # VALID and REJECTED as OpenCV takes them
 POINTED_BGR, POINTED_PX = (0, 94, 213), 14.0  # POINTED, and the side of a square, px of the image
@@ -131,6 +133,41 @@ def verdict_sheet(
     shown = f"the first {2 * columns} valid and the first {2 * columns} rejected"
     title = f"{what[:1].upper()}{what[1:]}: {shown} of {len(verdicts)}, with the discs that were found"
     save_figure(draw_sheet(rows, columns, title, voxel_size_um), path, few_colours=True)
+
+
+def limits_sheet(
+    images: np.ndarray,
+    verdicts: Sequence[Verdict],
+    reference: Reference,
+    path: Path,
+    each: int = 4,
+) -> None:
+    """Show, for each limit, the real windows (N, H, W) in [-1, 1] that come next to it on either side.
+
+    On the left those that just pass by this rule, on the right those that it just rejects, the nearest to the
+    limit in the middle, with the value of the measure.
+    """
+    rows = []
+    for name, limit in reference.limits.items():
+        margins = np.array([beyond(verdict.measures[name], *limit) for verdict in verdicts])
+        order = np.argsort(margins, kind="stable")
+        split = int((margins <= 0).sum())
+        near = [*order[max(split - each, 0) : split], *order[split : split + each]]
+        rule = reference.rules[name]
+        limits = " to ".join(f"{end:.3g}" for end in limit if end is not None)
+        rows.append(
+            Row(
+                f"{reason_in_words(rule.reason)}\n{limits}",
+                images[near],
+                captions=[f"{verdicts[index].measures[name]:.3g}" for index in near],
+                circles=[verdicts[index].circles for index in near],
+                colours=[VALID if margins[index] <= 0 else REJECTED for index in near],
+                has_frames=True,
+            )
+        )
+    title = "Real windows on either side of each limit: blue, just passes by this rule; orange, just rejected"
+    figure = draw_sheet(rows, 2 * each, title, reference.scan.voxel_size_um)
+    save_figure(figure, path, few_colours=True)
 
 
 def defect_sheet(
