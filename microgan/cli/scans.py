@@ -234,7 +234,7 @@ def calibrate_command(
         "byte_order": byte_order,
         "split": parts | {"margin_px": margin_px},
     }
-    most = CalibrationConfig()
+    most = CalibrationConfig.from_mapping({}, "calibrate")
     lessons = {name: min(getattr(most.learnt, name), windows) for name in ("windows", "packings")}
     rules = {
         "false_rejection_budget": false_rejection_budget,
