@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from microgan.gan.config import ModelConfig, TrainConfig
-from microgan.gan.networks import Critic, Generator, latent_cells
+from microgan.gan.networks import Critic, Generator, NetworkConfig, latent_cells
 from microgan.gan.runtime import choose_device
 from microgan.scan.planes import Planes
 
@@ -53,7 +53,8 @@ def train_plainly(
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads or threads)
     torch.manual_seed(config.seed)
-    generator = Generator(config).to(device)
+    without_noise = NetworkConfig(latent_channels=config.latent_channels, base_channels=config.base_channels)
+    generator = Generator(without_noise).to(device)
     critic = Critic(config, batch_norm=model.loss != "wasserstein").to(device)
     critic.layers[0] = nn.Conv2d(1, config.base_channels, 4, 2, 1).to(device)  # torch's own
     crops = Crops(planes, window_px, config.seed)

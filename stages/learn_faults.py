@@ -19,7 +19,11 @@ def main(stage: Stage) -> None:
     planes = Planes.load(Path("data/planes"))
     stage.tracker.dataset(planes.info.name, planes.info.planes_sha256, "data/planes", "training")
     packing = RandomPacking.from_mapping(read_json(PACKING).get("packing"), str(PACKING))
-    learnt = LearntFaults.learn(planes, segmentation, packing, config.seed, config.learnt)
+
+    def on_progress(done: float) -> None:
+        stage.heartbeat.progress = f"{done:.0%}".replace("%", " %")
+
+    learnt = LearntFaults.learn(planes, segmentation, packing, config.seed, config.learnt, on_progress)
     with stage.drafts(str(LEARNT)) as (file,):
         learnt.save(file)
     stage.tracker.artifact(str(LEARNT))

@@ -50,6 +50,7 @@ def model_card(
 ) -> dict[str, object]:
     """Say where the generator comes from, and why this one was kept."""
     device = choose_device(config.device)
+    noise = trained.generator.noise
     reason = f"last of {len(trained.validations)} checkpoints within one standard error of the best score"
     return {
         "model": name,
@@ -64,6 +65,7 @@ def model_card(
             "seconds": trained.seconds,
             "stopped_by_clock": trained.stopped_by_clock,
             "kept": {**trained.kept, "reason": reason},
+            "scanner_noise": None if noise is None else noise.figures(),
             "git_commit": git_commit,
             **environment(device),
         },

@@ -153,7 +153,10 @@ def train(
     precision = choose_precision(config.precision, device)
     config = config.model_copy(update={"steps": model.steps(config), "precision": precision})
     with process_group(device), numerics(config, device), signals_noted() as received:
-        real = windows.draw(np.random.default_rng([config.seed, 2]), SPECTRUM_WINDOWS, config.augmentation)
+        real = None
+        if config.scanner_noise:
+            rng = np.random.default_rng([config.seed, 2])
+            real = windows.draw(rng, SPECTRUM_WINDOWS, config.augmentation)
         networks = Networks.of(config, model, device, real)
         state = _state_of(networks)
         _resume(state_path, state)

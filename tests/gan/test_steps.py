@@ -154,9 +154,9 @@ def test_the_critic_learns_real_from_fake_with_its_penalties(penalty: float) -> 
 def test_a_batch_is_drawn_in_the_order_real_latent_mix() -> None:
     """The order is part of what a seed means."""
     batch = draw_batch(DiscWindows(), np.random.default_rng(7), CONFIG, MODEL, CPU)  # type: ignore[arg-type]
-    rng = np.random.default_rng(7)
+    rng, shape = np.random.default_rng(7), (4, CONFIG.numbers_a_cell, 18, 18)
     assert torch.equal(batch.real, DiscWindows().draw(rng, 4))
-    assert torch.equal(batch.latent, torch.from_numpy(rng.standard_normal((4, 4, 18, 18), dtype=np.float32)))
+    assert torch.equal(batch.latent, torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)))
     assert torch.equal(batch.mix, torch.from_numpy(rng.random((4, 1, 1, 1), dtype=np.float32)))
     without = MODEL.model_copy(update={"gradient_penalty": 0.0})
     assert draw_batch(DiscWindows(), rng, CONFIG, without, CPU).mix is None  # type: ignore[arg-type]
@@ -207,7 +207,7 @@ def test_the_loop_gives_its_steps_learning_rates_weights_augmentation_and_averag
     assert rates == pytest.approx([rate * factor for factor in factors for rate in (7e-4, 7e-4, 3e-4)])
     assert graphs == 8 * [False, True]
     assert weights == pytest.approx([0, 0, 0, 0.75, 1.5, 2.25, 3, 3])
-    assert windows.augmentations == 16 * ["all"]
+    assert windows.augmentations == 17 * ["all"]  # the first for the spectrum of noise
     for step in range(8):  # of random numbers that follow from (seed, step)
         rng = np.random.default_rng([config.seed, step])
         for batch in batches[2 * step : 2 * step + 2]:

@@ -5,8 +5,9 @@ windows score is measured on the other half, which it never saw: the limit comes
 image both networks are asked, and the mean counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -115,14 +116,21 @@ class LearntFaults:
         packing: RandomPacking,
         seed: int,
         config: TrainingConfig,
+        on_progress: Callable[[float], None] = lambda done: None,
     ) -> Self:
         """Learn from the training and calibration parts of a scan, and from random packings like it.
+
+        ``on_progress`` is called after each step with the fraction that is done.
 
         Raises
         ------
         UserError
             If a half of these parts holds no window.
         """
+
+        def report(half: int, steps: int) -> None:
+            on_progress((half + steps / config.steps) / len(BOTH))
+
         halves = Halves(planes, segmentation.window_px)
         networks = [
             train_network(
@@ -130,6 +138,7 @@ class LearntFaults:
                 seed + half,
                 config,
                 f"faults, half {half + 1} of 2",
+                partial(report, half),
             )
             for half in BOTH
         ]

@@ -1,5 +1,7 @@
 """Training of the network that sees faults, on lessons."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -35,7 +37,13 @@ class TrainingConfig(Config):
     network: FaultNetworkConfig = FaultNetworkConfig()
 
 
-def train_network(lessons: Lessons, seed: int, config: TrainingConfig, name: str = "faults") -> FaultNetwork:
+def train_network(
+    lessons: Lessons,
+    seed: int,
+    config: TrainingConfig,
+    name: str = "faults",
+    on_step: Callable[[int], None] = lambda steps: None,
+) -> FaultNetwork:
     """Train a network to say where a defect was planted and which; same seed, same weights.
 
     Parameters
@@ -48,6 +56,8 @@ def train_network(lessons: Lessons, seed: int, config: TrainingConfig, name: str
         Length and size.
     name
         For the progress bar.
+    on_step
+        Called with the number of steps that are done.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -68,6 +78,7 @@ def train_network(lessons: Lessons, seed: int, config: TrainingConfig, name: str
         loss.backward()
         optimiser.step()
         schedule.step()
+        on_step(step + 1)
         if step % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.3g}")
     return network.eval()
