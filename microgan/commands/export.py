@@ -100,10 +100,11 @@ def materials_of(
         raise UserError(option, disc or matrix, "needs --disc-material and --matrix-material together")
     must_have_effect(option, True, bool(set(formats) & WITH_MATERIALS), _needs(WITH_MATERIALS))
     named = {"--matrix-material": matrix, "--disc-material": disc}
-    return dict(zip(phases, (_material(option, name) for option, name in named.items()), strict=True))
+    return dict(zip(phases, (material_of(option, name) for option, name in named.items()), strict=True))
 
 
-def _material(option: str, name: str) -> PhaseProperties:
+def material_of(option: str, name: str) -> PhaseProperties:
+    """Return the material of that name, or of a JSON file of that name; ``option`` is for the error."""
     if name in MATERIALS:
         return MATERIALS[name]
     if Path(name).suffix.lower() == ".json":
