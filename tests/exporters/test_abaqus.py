@@ -9,7 +9,8 @@ import pytest
 
 from microgan.core.errors import UserError
 from microgan.evaluation.homogenisation import PropertiesConfig
-from microgan.exporters.formats.abaqus import ABAQUS, legal_label, write_inp
+from microgan.exporters.formats.abaqus import ABAQUS, write_inp
+from microgan.exporters.formats.abaqus_text import legal_label
 from microgan.exporters.structure import Structure
 
 VOXEL_UM = 0.8

@@ -31,6 +31,10 @@ class Format:
         One line: how coordinates and the order of voxels follow from (plane, row, col).
     is_mesh
         Whether ``write`` takes ``element_size`` too.
+    takes_deck
+        Whether ``write`` takes ``deck`` too: the load cases of a job that it writes beside the file.
+    takes_holes
+        Whether phases that are holes are left out; other formats keep all phases.
     """
 
     write: Callable[..., None]
@@ -40,6 +44,8 @@ class Format:
     needs_circles: bool = False
     axes: str = AXES
     is_mesh: bool = False
+    takes_deck: bool = False
+    takes_holes: bool = False
 
 
 @dataclass(frozen=True)
