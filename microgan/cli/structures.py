@@ -246,7 +246,7 @@ def export_command(
     format: Annotated[
         list[str],
         typer.Option(
-            help="vti, vtk, hdf5, nrrd, inp, msh, vtu, tiff, csv, json; may be given several times."
+            help="vti, vtk, hdf5, nrrd, inp, inp-mesh, msh, vtu, tiff, csv, json; may be given several times."
         ),
     ],
     reference: Annotated[
@@ -272,24 +272,27 @@ def export_command(
     ] = 1,
     extrude_voxels: Annotated[int, typer.Option(help="Planes along the discs, in 3D formats.")] = 1,
     element_size: Annotated[
-        float, typer.Option(help="Side of triangles at an edge over the radius (msh, vtu).")
+        float, typer.Option(help="Side of triangles at an edge over the radius (inp-mesh, msh, vtu).")
     ] = 0.25,
     phases: Annotated[tuple[str, str], typer.Option(help="Names of matrix and discs.")] = ("matrix", "fibre"),
     phase: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=hole|solid",
-            help="Leave a phase out of inp, msh, vtu, or keep it. Default: dark discs are holes.",
+            help="Leave a phase out of inp, inp-mesh, msh, vtu, or keep it. Default: dark discs are holes.",
         ),
     ] = None,
     deck: Annotated[
         Literal["stiffness", "uniaxial"] | None,
-        typer.Option(help="Write load cases beside inp, as a job that CalculiX or Abaqus runs as it is."),
+        typer.Option(
+            help="Write load cases beside inp and inp-mesh, as a job that CalculiX or Abaqus runs as it is."
+        ),
     ] = None,
     disc_material: Annotated[
         str | None,
         typer.Option(
-            help="Of inp: e_glass, carbon, epoxy, or a JSON file with young_modulus_gpa and poisson_ratio."
+            help="Of inp, inp-mesh: e_glass, carbon, epoxy, or a JSON file with young_modulus_gpa and "
+            "poisson_ratio."
         ),
     ] = None,
     matrix_material: Annotated[str | None, typer.Option(help="The same of the matrix.")] = None,

@@ -43,6 +43,7 @@ from microgan.detection.circles import Circles
 from microgan.exporters.deck_record import DeckKind
 from microgan.exporters.export_input import ExportInput
 from microgan.exporters.formats.abaqus import ABAQUS
+from microgan.exporters.formats.abaqus_mesh import ABAQUS_MESH
 from microgan.exporters.formats.format import Format, JointFormat
 from microgan.exporters.formats.hdf5 import HDF5
 from microgan.exporters.formats.mesh import ELEMENT_SIZE, LARGEST_SIZE, MSH, VTU, must_be_few_triangles
@@ -65,6 +66,7 @@ FORMATS: dict[str, Format] = {
     "hdf5": HDF5,
     "nrrd": NRRD,
     "inp": ABAQUS,
+    "inp-mesh": ABAQUS_MESH,
     "msh": MSH,
     "vtu": VTU,
 }

@@ -8,6 +8,8 @@ from scipy.sparse.csgraph import connected_components
 from microgan.core.errors import UserError
 from microgan.exporters.structure import Structure
 
+FREE_SURFACE = "FREE_SURFACE"  # what is around holes, in files
+
 
 def largest_solid(structure: Structure) -> tuple[np.ndarray, int]:
     """Return the voxels that carry load, bool like the phase, and how many solid voxels hang on nothing.

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from skfem import MeshQuad
+from skfem import MeshQuad, MeshTri
 
-from benchmarks.solving import periodic_stiffness
+from benchmarks.solving import CARBON, periodic_stiffness
 from microgan.commands.homogenise import homogenise, in_words
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
@@ -26,6 +26,7 @@ from microgan.evaluation.homogenisation import (
 )
 from microgan.evaluation.transverse_bounds import transverse_bounds
 from microgan.exporters.formats.abaqus import write_inp
+from microgan.exporters.formats.abaqus_mesh import write_inp_mesh
 from microgan.exporters.rendering import render_phase
 from microgan.exporters.structure import Structure
 from tests.commands.helpers import json_result, run_command
@@ -36,6 +37,7 @@ needs_ccx = pytest.mark.skipif(
 )
 DOMAIN = Domain((20, 24), periodic=True)
 CELL = Circles.from_table([[3, 4, 5.0], [12, 17, 5.5], [17, 6, 3.5]])
+HOLES = Circles.from_table([[1, 4, 4.0], [12, 17, 4.5], [10, 0, 2.5]])  # over the corner and the sides
 CONFIG = PropertiesConfig()
 ELASTIC = {"matrix": CONFIG.matrix, "fibre": CONFIG.discs}
 IN_PLANE = ["xx", "yy", "xy"]
@@ -111,8 +113,7 @@ def test_a_uniaxial_deck_needs_no_periodicity(tmp_path: Path, planes: int) -> No
 
 @needs_ccx
 def test_a_deck_with_holes_is_as_stiff_as_another_code_finds(tmp_path: Path) -> None:
-    holes = Circles.from_table([[1, 4, 4.0], [12, 17, 4.5], [10, 0, 2.5]])  # over the corner and the sides
-    phase = render_phase(holes, DOMAIN)
+    phase = render_phase(HOLES, DOMAIN)
     write_inp(cell(phase, holes=("fibre",)), tmp_path / "cell.inp", "stiffness")
     result = solved(tmp_path, "cell_stiffness")
     deck = read_inp(tmp_path / "cell.inp")
@@ -124,6 +125,54 @@ def test_a_deck_with_holes_is_as_stiff_as_another_code_finds(tmp_path: Path) -> 
     assert result["isotropic_part"]["bulk_modulus_gpa"]["hashin_shtrikman"][0] == 0
     assert all(part["inside"] for part in result["isotropic_part"].values())
     assert "fibre 0.2" in in_words(result) and "(hole)" in in_words(result)
+
+
+@pytest.fixture(scope="module")
+def by_triangles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a deck of triangles, carbon in epoxy."""
+    pytest.importorskip("gmsh")
+    folder = tmp_path_factory.mktemp("triangles")
+    materials = {"matrix": CARBON.matrix, "fibre": CARBON.discs}
+    write_inp_mesh(cell(circles=CELL, materials=materials), folder / "cell.inp", 0.35, "stiffness")
+    return folder
+
+
+@needs_ccx
+def test_a_deck_of_triangles_is_as_stiff_as_another_code_finds(by_triangles: Path) -> None:
+    result = solved(by_triangles, "cell_stiffness")
+    deck = read_inp(by_triangles / "cell.inp")
+    nodes = np.array([deck.nodes[number] for number in range(1, len(deck.nodes) + 1)])
+    corners = np.array([deck.elements[number][1][:3] for number in range(1, len(deck.elements) + 1)]) - 1
+    used, corners = np.unique(corners, return_inverse=True)
+    ids = np.isin(np.arange(len(corners.reshape(-1, 3))) + 1, deck.elsets["FIBRE"]).astype(int)
+    mesh = MeshTri(nodes[used].T.copy(), corners.reshape(-1, 3).T.copy())
+    theirs = periodic_stiffness(mesh, ids, CARBON)[np.ix_(OURS, OURS)]
+    np.testing.assert_allclose(matrix_of(result, IN_PLANE), theirs, rtol=1e-6, atol=1e-6)
+    assert result["symmetry_error"] < 1e-8
+    assert all(part["inside"] for part in result["isotropic_part"].values())
+    assert 0.2 < result["worst_element_quality"] <= 1
+
+
+@needs_ccx
+def test_a_deck_of_triangles_is_within_half_a_percent_of_refined_voxels(by_triangles: Path) -> None:
+    result = solved(by_triangles, "cell_stiffness")
+    fine = render_phase(CELL, DOMAIN, 12)
+    voxels = stiffness(fine[None], CARBON)[0][np.ix_(OURS, OURS)]
+    difference = np.abs(matrix_of(result, IN_PLANE) - voxels).max() / voxels.max()
+    assert difference < 0.005
+
+
+@needs_ccx
+def test_a_deck_of_triangles_with_holes_between_flat_borders(tmp_path: Path) -> None:
+    pytest.importorskip("gmsh")
+    structure = cell(circles=HOLES, holes=("fibre",), periodic=False)
+    write_inp_mesh(structure, tmp_path / "mesh.inp", 0.35, "uniaxial")
+    fine = render_phase(HOLES, Domain(DOMAIN.size_px), 4)
+    write_inp(cell(fine, holes=("fibre",), periodic=False), tmp_path / "cell.inp", "uniaxial")
+    mesh, voxels = (
+        matrix_of(solved(tmp_path, f"{name}_uniaxial"), ["xx", "yy"]) for name in ("mesh", "cell")
+    )
+    assert np.abs(mesh - voxels).max() / voxels.max() < 0.02  # steps of voxels at a free surface
 
 
 @needs_ccx

@@ -29,6 +29,7 @@ class Deck:
     nsets: dict[str, list[int]] = field(default_factory=dict)
     sections: dict[str, str] = field(default_factory=dict)
     materials: dict[str, tuple[float, ...] | None] = field(default_factory=dict)
+    surfaces: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     comments: list[str] = field(default_factory=list)
 
 
@@ -57,6 +58,8 @@ def read_inp(path: Path) -> Deck:
                 deck.elsets.setdefault(given["ELSET"], []).append(int(values[0]))
             elif keyword == "NSET":
                 deck.nsets.setdefault(given["NSET"], []).extend(map(int, values))
+            elif keyword == "SURFACE":
+                deck.surfaces.setdefault(given["NAME"], []).append((int(values[0]), values[1]))
             elif keyword == "ELASTIC":
                 deck.materials[material] = tuple(map(float, values))
             else:

@@ -23,7 +23,6 @@ from microgan.exporters.deck_record import DeckKind
 from microgan.exporters.formats.abaqus_deck import Border, must_take_deck, write_deck
 from microgan.exporters.formats.abaqus_text import (
     ALL_NODES,
-    FREE_SURFACE,
     chunks,
     heading,
     labels_of,
@@ -33,7 +32,7 @@ from microgan.exporters.formats.abaqus_text import (
     write_rows,
 )
 from microgan.exporters.formats.format import Format
-from microgan.exporters.solid import largest_solid
+from microgan.exporters.solid import FREE_SURFACE, largest_solid
 from microgan.exporters.structure import Structure
 
 ENDS: dict[str, Any] = {"": slice(None), "_MIN": 0, "_MAX": -1}  # of an axis, and the nodes there

@@ -25,7 +25,7 @@ UNITS: dict[LengthUnit, tuple[str, Literal["MPa", "Pa"], float]] = {
     "mm": ("N", "MPa", MPA_PER_GPA),
     "m": ("N", "Pa", PA_PER_GPA),
 }
-ALL_NODES, FREE_SURFACE = "ALL_NODES", "FREE_SURFACE"  # node sets; the second one around holes
+ALL_NODES = "ALL_NODES"
 AXES_COMMENT = (
     "** x = column, y = row (downwards in the image), z = plane; origin at the corner of the first one.\n"
 )
