@@ -13,7 +13,7 @@ from microgan.core.json_files import read_json
 from microgan.core.notes import warn
 from microgan.core.words import counted
 from microgan.evaluation.homogenisation import MATERIALS, PhaseProperties
-from microgan.exporters.export import DECKS, MESHES, WITH_HOLES, ExportConfig
+from microgan.exporters.export import MESHES, WITH_HOLES, ExportConfig, decks_of
 from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
 from microgan.exporters.structure import Elastic
@@ -28,7 +28,7 @@ from microgan.validity.large_images import judge_any_size
 # Of export.json, printed with --json.
 FIGURES = ("structures", "judged", "judged_valid", "rows", "cols", "voxel_size_um", "length_unit")
 EXTRUDED = {"vti", "vtk", "hdf5", "nrrd", "inp"}  # formats that have planes
-WITH_MATERIALS = DECKS
+WITH_MATERIALS = {"inp", "inp-mesh"}  # others only beside a deck
 DEFAULT_CONDUCTIVITY = {"conductivity_w_mk": 1.0}  # which no format holds
 SEAM = 1.5  # step of grey values from one border to the opposite over that between neighbours: no seam
 
@@ -119,7 +119,8 @@ def materials_of(disc: str | None, matrix: str | None, config: ExportConfig) -> 
     if not given:
         return None
     option, first = next(iter(reversed(given.items())))
-    must_have_effect(option, True, bool(set(config.formats) & WITH_MATERIALS), _needs(WITH_MATERIALS))
+    holding = WITH_MATERIALS | decks_of(config.deck)
+    must_have_effect(option, True, bool(set(config.formats) & holding), _needs(holding))
     materials: dict[str, Elastic] = {}
     for (option_of_phase, name), phase in zip(named.items(), config.phases, strict=True):
         is_hole = phase in (config.holes or ())
@@ -160,7 +161,8 @@ def _options_must_have_effect(
     must_have_effect("--extrude-voxels", is_extruded, bool(formats & EXTRUDED), _needs(EXTRUDED))
     is_meshed = config.element_size != default.element_size
     must_have_effect("--element-size", is_meshed, bool(formats & MESHES), _needs(MESHES))
-    must_have_effect("--deck", config.deck is not None, bool(formats & DECKS), _needs(DECKS))
+    with_deck = decks_of(config.deck)
+    must_have_effect("--deck", config.deck is not None, bool(formats & with_deck), _needs(with_deck))
     must_have_effect("--phase", bool(config.holes), bool(formats & WITH_HOLES), _needs(WITH_HOLES))
     judges = "needs --reference, as only then images are judged"
     must_have_effect("--include-invalid", config.include_invalid, reference is not None, judges)

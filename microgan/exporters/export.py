@@ -71,9 +71,13 @@ FORMATS: dict[str, Format] = {
     "vtu": VTU,
 }
 MESHES = {name for name, format in FORMATS.items() if format.is_mesh}
-DECKS = {name for name, format in FORMATS.items() if format.takes_deck}
 WITH_HOLES = {name for name, format in FORMATS.items() if format.takes_holes}
 JOINT_FORMATS: dict[str, JointFormat] = {"tiff": TIFF, "csv": CSV, "json": JSON}
+
+
+def decks_of(kind: DeckKind | None) -> set[str]:
+    """Return the names of the formats that have a deck of that kind."""
+    return {name for name, format in FORMATS.items() if format.takes_deck and kind in format.decks}
 
 
 def known_formats() -> dict[str, str]:
@@ -243,8 +247,9 @@ def _valid(inputs: ExportInput) -> ExportInput:
 
 def _check_meshes(config: ExportConfig) -> None:
     """Refuse decks and holes that no format of the export has, and holes that leave nothing."""
-    if config.deck is not None and not set(config.formats) & DECKS:
-        raise UserError("export.deck", config.deck, f"needs format {' or '.join(sorted(DECKS))}")
+    with_deck = decks_of(config.deck)
+    if config.deck is not None and not set(config.formats) & with_deck:
+        raise UserError("export.deck", config.deck, f"needs format {' or '.join(sorted(with_deck))}")
     for name in config.holes or ():
         if name not in config.phases:
             raise UserError("export.holes", name, f"must be one of the phases, {', '.join(config.phases)}")
@@ -324,7 +329,7 @@ def _write_single(
 ) -> None:
     options: dict[str, Any] = {"element_size": config.element_size} if format.is_mesh else {}
     if format.takes_deck:
-        options["deck"] = config.deck
+        options["deck"] = config.deck if config.deck in format.decks else None
     folder.mkdir()
     for structure in structures:
         format.write(structure, folder / f"{structure.name}{format.suffix}", **options)
