@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.solving import SIDE_PX, packed_cell
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
@@ -139,6 +140,16 @@ def test_other_meshes_have_the_same_holes(tmp_path: Path, periodic: bool) -> Non
     assert outer == {tuple(line) for line in np.sort(lines)}  # sides and free surface, and nothing else
     free = mesh.points[lines[group == mesh.field_data["FREE_SURFACE"][0]]].mean(axis=1)[:, :2]
     assert ((free > 0) & (free < SIZE)).all()
+
+
+@pytest.mark.parametrize("seed", [3, 16])
+def test_no_triangle_is_a_needle_where_discs_meet_the_border(tmp_path: Path, seed: int) -> None:
+    packed = Structure(
+        "cell", np.zeros((1, SIDE_PX, SIDE_PX), np.uint8), packed_cell(seed), None, 1.0, periodic=True
+    )
+    deck = written(packed, tmp_path, element_size=0.25)
+    (worst,) = [comment.rpartition(" ")[2] for comment in deck.comments if "worst quality" in comment]
+    assert float(worst.rstrip(".")) > 0.2
 
 
 def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
