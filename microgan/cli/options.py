@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from microgan.scan.config import Reading
 
 # Parameters of the library whose option has another name
-PARAMETERS = {"window_px": "size", "formats": "format", "radius_px": "radius"}
+PARAMETERS = {"window_px": "size", "formats": "format", "radius_px": "radius", "holes": "phase"}
 TIFF = (".tif", ".tiff")  # of files that are written
 
 Images = Annotated[

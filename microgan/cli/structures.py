@@ -1,4 +1,4 @@
-"""Commands of models and their samples: train, sample, validate, compare, export."""
+"""Commands of models and their samples: train, sample, validate, compare, export, homogenise."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -249,7 +249,7 @@ def export_command(
     format: Annotated[
         list[str],
         typer.Option(
-            help="vti, vtk, hdf5, nrrd, inp, msh, vtu, tiff, csv, json; may be given several times."
+            help="vti, vtk, hdf5, nrrd, inp, inp-mesh, msh, vtu, tiff, csv, json; may be given several times."
         ),
     ],
     reference: Annotated[
@@ -275,13 +275,27 @@ def export_command(
     ] = 1,
     extrude_voxels: Annotated[int, typer.Option(help="Planes along the discs, in 3D formats.")] = 1,
     element_size: Annotated[
-        float, typer.Option(help="Side of triangles at an edge over the radius (msh, vtu).")
+        float, typer.Option(help="Side of triangles at an edge over the radius (inp-mesh, msh, vtu).")
     ] = 0.25,
     phases: Annotated[tuple[str, str], typer.Option(help="Names of matrix and discs.")] = ("matrix", "fibre"),
+    phase: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=hole|solid",
+            help="Leave a phase out of inp, inp-mesh, msh, vtu, or keep it. Default: dark discs are holes.",
+        ),
+    ] = None,
+    deck: Annotated[
+        Literal["stiffness", "uniaxial"] | None,
+        typer.Option(
+            help="Write load cases beside inp and inp-mesh, as a job that CalculiX or Abaqus runs as it is."
+        ),
+    ] = None,
     disc_material: Annotated[
         str | None,
         typer.Option(
-            help="Of inp: e_glass, carbon, epoxy, or a JSON file with young_modulus_gpa and poisson_ratio."
+            help="Of inp, inp-mesh: e_glass, carbon, epoxy, or a JSON file with young_modulus_gpa and "
+            "poisson_ratio."
         ),
     ] = None,
     matrix_material: Annotated[str | None, typer.Option(help="The same of the matrix.")] = None,
@@ -309,7 +323,7 @@ def export_command(
     """
     materials = [Path(name) for name in (disc_material, matrix_material) if name and name.endswith(".json")]
     check_paths([*images, *([] if reference is None else [reference]), *materials], out=(out,))
-    from microgan.commands.export import export, in_words, materials_of
+    from microgan.commands.export import export, holes_of, in_words, materials_of
     from microgan.commands.images import ReferenceFile
     from microgan.exporters.export import ExportConfig
 
@@ -323,10 +337,33 @@ def export_command(
         "element_size": element_size,
         "phases": phases,
         "include_invalid": include_invalid,
+        "deck": deck,
+        "holes": holes_of(phase or [], disc_material),
     }
     config = ExportConfig.from_mapping(values, "export")
     rules = None if reference is None else ReferenceFile(reference, allow_own_rules)
-    elastic = materials_of(disc_material, matrix_material, config.phases, config.formats)
+    elastic = materials_of(disc_material, matrix_material, config)
     read = reading(dataset, follow_outside, largest_plane_px, shape, dtype, byte_order)
     result = export(images, rules, grey_scale, periodic, out, config, elastic, read)
+    print_result(result, in_words(result), as_json)
+
+
+@app.command("homogenise")
+def homogenise_command(
+    dat: Annotated[Path, typer.Argument(metavar="FILE.dat", help="What CalculiX printed for a deck.")],
+    out: Annotated[Path | None, typer.Option(help="JSON file to write: all figures.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read the effective stiffness from a solved deck of `microgan export --deck`.
+
+    Prints the stiffness matrix, engineering constants, and the bounds of Hashin and Shtrikman.
+    """
+    if dat.suffix.lower() != ".dat":
+        raise UserError(dat, "no .dat", "must be the .dat that CalculiX wrote")
+    check_paths([dat], out=(out, ".json"))
+    if out is not None:
+        refuse_inputs("--out", out, [dat.with_suffix(".json")])  # the deck's record
+    from microgan.commands.homogenise import homogenise, in_words
+
+    result = homogenise(dat, out)
     print_result(result, in_words(result), as_json)

@@ -13,7 +13,7 @@ from microgan.core.json_files import read_json
 from microgan.core.notes import warn
 from microgan.core.words import counted
 from microgan.evaluation.homogenisation import MATERIALS, PhaseProperties
-from microgan.exporters.export import MESHES, ExportConfig
+from microgan.exporters.export import MESHES, WITH_HOLES, ExportConfig, decks_of
 from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
 from microgan.exporters.structure import Elastic
@@ -28,7 +28,7 @@ from microgan.validity.large_images import judge_any_size
 # Of export.json, printed with --json.
 FIGURES = ("structures", "judged", "judged_valid", "rows", "cols", "voxel_size_um", "length_unit")
 EXTRUDED = {"vti", "vtk", "hdf5", "nrrd", "inp"}  # formats that have planes
-WITH_MATERIALS = {"inp"}
+WITH_MATERIALS = {"inp", "inp-mesh"}  # others only beside a deck
 DEFAULT_CONDUCTIVITY = {"conductivity_w_mk": 1.0}  # which no format holds
 SEAM = 1.5  # step of grey values from one border to the opposite over that between neighbours: no seam
 
@@ -84,27 +84,59 @@ def export(
     return {"files": written(folder=out), **figures, "periodic": periodic, "formats": config.formats}
 
 
-def materials_of(
-    disc: str | None, matrix: str | None, phases: tuple[str, str], formats: Sequence[str]
-) -> dict[str, Elastic] | None:
-    """Return the materials by the names of the phases, matrix first; each is named, or in a JSON file.
+def holes_of(phases: Sequence[str], disc_material: str | None) -> tuple[str, ...] | None:
+    """Return the names of the phases that are holes, from ``NAME=hole`` and ``NAME=solid``; none: not said.
+
+    Discs of a material are solid, unless they are said to be holes.
 
     Raises
     ------
     UserError
-        If one is given alone, is not known, or no format holds materials.
+        If it is neither, or a phase is named twice.
     """
-    if disc is None and matrix is None:
-        return None
-    option = "--disc-material" if disc is not None else "--matrix-material"
-    if disc is None or matrix is None:
-        raise UserError(option, disc or matrix, "needs --disc-material and --matrix-material together")
-    must_have_effect(option, True, bool(set(formats) & WITH_MATERIALS), _needs(WITH_MATERIALS))
+    if not phases:
+        return None if disc_material is None else ()
+    kinds: dict[str, str] = {}
+    for given in phases:
+        name, _, kind = given.rpartition("=")
+        if not name or kind not in ("hole", "solid"):
+            raise UserError("--phase", given, "must be NAME=hole or NAME=solid, such as void=hole")
+        if name in kinds:
+            raise UserError("--phase", given, "must not name a phase twice")
+        kinds[name] = kind
+    return tuple(name for name, kind in kinds.items() if kind == "hole")
+
+
+def materials_of(disc: str | None, matrix: str | None, config: ExportConfig) -> dict[str, Elastic] | None:
+    """Return the materials by the names of the phases; each is named, or in a JSON file. A hole has none.
+
+    Raises
+    ------
+    UserError
+        If one is given alone, or for a hole, is not known, or no format holds materials.
+    """
     named = {"--matrix-material": matrix, "--disc-material": disc}
-    return dict(zip(phases, (_material(option, name) for option, name in named.items()), strict=True))
+    given = {option: name for option, name in named.items() if name is not None}
+    if not given:
+        return None
+    option, first = next(iter(reversed(given.items())))
+    holding = WITH_MATERIALS | decks_of(config.deck)
+    must_have_effect(option, True, bool(set(config.formats) & holding), _needs(holding))
+    materials: dict[str, Elastic] = {}
+    for (option_of_phase, name), phase in zip(named.items(), config.phases, strict=True):
+        is_hole = phase in (config.holes or ())
+        if is_hole and name is not None:
+            raise UserError(option_of_phase, name, f"must not be given, as {phase} is a hole")
+        if not is_hole and name is None:
+            alone = f"needs --disc-material and --matrix-material together, or --phase {phase}=hole"
+            raise UserError(option, first, alone)
+        if name is not None:
+            materials[phase] = material_of(option_of_phase, name)
+    return materials
 
 
-def _material(option: str, name: str) -> PhaseProperties:
+def material_of(option: str, name: str) -> PhaseProperties:
+    """Return the material of that name, or of a JSON file of that name; ``option`` is for the error."""
     if name in MATERIALS:
         return MATERIALS[name]
     if Path(name).suffix.lower() == ".json":
@@ -130,6 +162,9 @@ def _options_must_have_effect(
     must_have_effect("--extrude-voxels", is_extruded, bool(formats & EXTRUDED), _needs(EXTRUDED))
     is_meshed = config.element_size != default.element_size
     must_have_effect("--element-size", is_meshed, bool(formats & MESHES), _needs(MESHES))
+    with_deck = decks_of(config.deck)
+    must_have_effect("--deck", config.deck is not None, bool(formats & with_deck), _needs(with_deck))
+    must_have_effect("--phase", bool(config.holes), bool(formats & WITH_HOLES), _needs(WITH_HOLES))
     judges = "needs --reference, as only then images are judged"
     must_have_effect("--include-invalid", config.include_invalid, reference is not None, judges)
     grey = "needs --reference, as only then images are grey"

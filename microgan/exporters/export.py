@@ -37,10 +37,13 @@ from microgan.core.domain import Domain
 from microgan.core.errors import UserError
 from microgan.core.files import atomic, file_sha256
 from microgan.core.json_files import read_json, write_json
+from microgan.core.notes import warn
 from microgan.core.tables import write_csv
 from microgan.detection.circles import Circles
+from microgan.exporters.deck_record import DeckKind
 from microgan.exporters.export_input import ExportInput
 from microgan.exporters.formats.abaqus import ABAQUS
+from microgan.exporters.formats.abaqus_mesh import ABAQUS_MESH
 from microgan.exporters.formats.format import Format, JointFormat
 from microgan.exporters.formats.hdf5 import HDF5
 from microgan.exporters.formats.mesh import ELEMENT_SIZE, LARGEST_SIZE, MSH, VTU, must_be_few_triangles
@@ -63,11 +66,18 @@ FORMATS: dict[str, Format] = {
     "hdf5": HDF5,
     "nrrd": NRRD,
     "inp": ABAQUS,
+    "inp-mesh": ABAQUS_MESH,
     "msh": MSH,
     "vtu": VTU,
 }
 MESHES = {name for name, format in FORMATS.items() if format.is_mesh}
+WITH_HOLES = {name for name, format in FORMATS.items() if format.takes_holes}
 JOINT_FORMATS: dict[str, JointFormat] = {"tiff": TIFF, "csv": CSV, "json": JSON}
+
+
+def decks_of(kind: DeckKind | None) -> set[str]:
+    """Return the names of the formats that have a deck of that kind."""
+    return {name for name, format in FORMATS.items() if format.takes_deck and kind in format.decks}
 
 
 def known_formats() -> dict[str, str]:
@@ -113,6 +123,8 @@ class ExportConfig(Config):
     phases: Annotated[tuple[PhaseName, PhaseName], AfterValidator(_distinct)] = ("matrix", "fibre")
     limit: int | None = Field(default=None, ge=1)
     include_invalid: bool = False
+    deck: DeckKind | None = None
+    holes: tuple[PhaseName, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -124,6 +136,12 @@ class ExportConfig(Config):
     def or_voxel_size(self, voxel_size_um: float | None) -> "ExportConfig":
         """Take the scan's ``voxel_size_um`` where these parameters give none."""
         return self.model_copy(update={"voxel_size_um": self.voxel_size_um or voxel_size_um})
+
+    def holes_of(self, discs_are_dark: bool) -> tuple[str, ...]:
+        """Return the phases that meshes leave out: where nothing is said, dark discs, which are voids."""
+        if self.holes is None:
+            return (self.phases[DISCS],) if discs_are_dark else ()
+        return self.holes
 
 
 def export(
@@ -161,6 +179,7 @@ def export(
         If a format needs a voxel size or circles that are not known, no structure is valid, or the folder
         cannot or must not be replaced.
     """
+    _check_meshes(config)
     _check_needs(config, inputs)
     _check_size(config, inputs)
     judged, valid = len(inputs.verdicts or ()), int(inputs.is_valid.sum())
@@ -169,6 +188,12 @@ def export(
     structures = [
         _structure(inputs, index, config, materials) for index in range(len(inputs))[: config.limit]
     ]
+    with_holes = sorted(set(config.formats) & WITH_HOLES)
+    if config.holes is None and inputs.discs_are_dark and with_holes:
+        name = config.phases[DISCS]
+        warn(
+            f"{', '.join(with_holes)}: {name} is dark, so left out as holes; to keep it: --phase {name}=solid"
+        )
     with _replaced(Path(out)) as folder:
         for name in config.formats:
             if name in JOINT_FORMATS:
@@ -220,6 +245,21 @@ def _valid(inputs: ExportInput) -> ExportInput:
     return inputs.where(inputs.is_valid)
 
 
+def _check_meshes(config: ExportConfig) -> None:
+    """Refuse decks and holes that no format of the export has, and holes that leave nothing."""
+    with_deck = decks_of(config.deck)
+    if config.deck is not None and not set(config.formats) & with_deck:
+        raise UserError("export.deck", config.deck, f"needs format {' or '.join(sorted(with_deck))}")
+    for name in config.holes or ():
+        if name not in config.phases:
+            raise UserError("export.holes", name, f"must be one of the phases, {', '.join(config.phases)}")
+    if config.holes and not set(config.formats) & WITH_HOLES:
+        rule = f"needs format {' or '.join(sorted(WITH_HOLES))}: the others keep every phase"
+        raise UserError("export.holes", ", ".join(config.holes), rule)
+    if set(config.holes or ()) == set(config.phases):
+        raise UserError("export.holes", ", ".join(config.phases), "must leave a phase that is solid")
+
+
 def _check_needs(config: ExportConfig, inputs: ExportInput) -> None:
     """Refuse what would need a voxel size or circles that are not known."""
     rule = "needs a voxel size: give --voxel-size-um, or voxel_size_um in the parameters"
@@ -264,6 +304,7 @@ def _structure(
         periodic=inputs.periodic,
         phases=config.phases,
         materials=materials,
+        holes=config.holes_of(inputs.discs_are_dark),
     )
     if config.phase_from == "circles" and circles is not None:
         flat = _drawn(flat, circles, config.refinement)
@@ -286,7 +327,9 @@ def _drawn(flat: Structure, circles: Discs, refinement: int) -> Structure:
 def _write_single(
     structures: Sequence[Structure], folder: Path, format: Format, config: ExportConfig
 ) -> None:
-    options = {"element_size": config.element_size} if format.is_mesh else {}
+    options: dict[str, Any] = {"element_size": config.element_size} if format.is_mesh else {}
+    if format.takes_deck:
+        options["deck"] = config.deck if config.deck in format.decks else None
     folder.mkdir()
     for structure in structures:
         format.write(structure, folder / f"{structure.name}{format.suffix}", **options)
@@ -360,6 +403,7 @@ def _sidecar(
         phase_from=config.phase_from,
         refinement=config.refinement,
         phases={str(index): name for index, name in enumerate(structure.phases)},
+        holes=list(structure.holes) if set(config.formats) & WITH_HOLES else [],
         formats={name: format.description for name, format in formats.items()},
         axis_order={name: format.axes for name, format in formats.items()},
         provenance=dict(provenance),

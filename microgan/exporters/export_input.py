@@ -50,6 +50,8 @@ class ExportInput:
         Name of each structure where it comes from, such as ``generated.tif[12]``, if it has one.
     periodic
         Whether opposite borders fit together.
+    discs_are_dark
+        Whether discs are darker than the matrix, as voids are.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class ExportInput:
     verdicts: Sequence[Verdict] | None = None
     sources: Sequence[str] | None = None
     periodic: bool = False
+    discs_are_dark: bool = False
 
     def __post_init__(self) -> None:
         phase, grey = self.phase, self.grey
@@ -112,6 +115,7 @@ class ExportInput:
             verdicts,
             sources,
             periodic,
+            reference.scan.polarity == "dark",
         )
 
     @property

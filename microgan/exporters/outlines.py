@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from scipy.spatial import cKDTree
+
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError, one_line
 from microgan.exporters.rendering import visible_discs
@@ -17,6 +20,8 @@ from microgan.statistics.point_patterns import Discs
 INSTALL = (
     "must be installed: pip install 'microgan[mesh]' (and the system libraries libGLU and libXft for gmsh)"
 )
+
+STARTS = 32  # directions that the start of an outline is chosen from
 
 
 @contextmanager
@@ -56,8 +61,11 @@ def phase_surfaces(gmsh: Any, circles: Discs, domain: Domain) -> dict[int, list[
     """
     occ = gmsh.model.occ
     cell = [(2, occ.addRectangle(0, 0, 0, domain.cols, domain.rows))]
-    visible = visible_discs(circles, domain).tolist()
-    discs = [(2, occ.addDisk(col + 0.5, row + 0.5, 0, radius, radius)) for row, col, radius in visible]
+    visible = visible_discs(circles, domain)
+    discs = [
+        (2, occ.addDisk(col + 0.5, row + 0.5, 0, radius, radius, zAxis=[0, 0, 1], xAxis=[*start, 0]))
+        for (row, col, radius), start in zip(visible.tolist(), _starts(visible, domain), strict=True)
+    ]
     in_cell, in_discs = cell, set()
     if len(discs) > 1:
         discs, _ = occ.fuse(discs[:1], discs[1:])
@@ -70,6 +78,30 @@ def phase_surfaces(gmsh: Any, circles: Discs, domain: Domain) -> dict[int, list[
         MATRIX: [tag for dimension, tag in in_cell if (dimension, tag) not in in_discs],
         DISCS: [tag for dimension, tag in in_cell if (dimension, tag) in in_discs],
     }
+
+
+def _starts(visible: np.ndarray, domain: Domain) -> list[list[float]]:
+    """Directions (x, y) in which outlines of discs (n, 3) start: far from what may cut them.
+
+    The start is a corner of the mesh; between it and a cut there is an edge of its own, however short.
+    """
+    if not len(visible):
+        return []
+    centres, radii = visible[:, 1::-1] + 0.5, visible[:, 2]  # x, y
+    angles = np.arange(STARTS) * (2 * np.pi / STARTS)
+    directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    sides = np.array([domain.cols, domain.rows], float)
+    tree, reach = cKDTree(centres), radii.max()
+    starts = []
+    for index, (centre, radius) in enumerate(zip(centres, radii, strict=True)):
+        points = centre + radius * directions
+        room = np.minimum(np.abs(points), np.abs(points - sides)).min(axis=1)
+        for near in tree.query_ball_point(centre, radius + reach):
+            if near != index:
+                to_edge = np.abs(np.hypot(*(points - centres[near]).T) - radii[near])
+                room = np.minimum(room, to_edge)
+        starts.append(directions[room.argmax()].tolist())
+    return starts
 
 
 def disc_area(circles: Discs, domain: Domain) -> float:

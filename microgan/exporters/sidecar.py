@@ -43,6 +43,7 @@ class Sidecar(Config):
     phase_from: Literal["grey", "circles"] = Field(description="what the phase follows")
     refinement: int = Field(ge=1, description="voxels to a pixel of the image that circles were found in")
     phases: dict[str, str] = Field(description="name of each phase id")
+    holes: list[str] = Field(description="phases that meshes leave out: inp, inp-mesh, msh, vtu")
     formats: dict[str, str] = Field(description="what the files of each format hold, and who reads them")
     axis_order: dict[str, str] = Field(description="coordinates in each format")
     files: dict[str, str] = Field(description="SHA-256 of each file beside this one")

@@ -49,6 +49,8 @@ class Structure:
         Names of phase ids 0 and 1.
     materials
         Elastic constants by the names of the phases; none where they are left to the solver's input.
+    holes
+        Names of the phases that meshes leave out, such as voids.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Structure:
     periodic: bool = False
     phases: tuple[str, str] = ("matrix", "fibre")
     materials: Mapping[str, Elastic] | None = None
+    holes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape, dtype = self.phase.shape, self.phase.dtype
@@ -102,6 +105,16 @@ class Structure:
         """Lengths of the whole structure along (plane, row, col), in ``unit``."""
         planes, rows, cols = (count * self.spacing for count in self.phase.shape)
         return planes, rows, cols
+
+    @property
+    def solid_ids(self) -> list[int]:
+        """Ids of the phases that are no holes."""
+        return [index for index, name in enumerate(self.phases) if name not in self.holes]
+
+    @property
+    def solids(self) -> list[str]:
+        """Names of the phases that are no holes."""
+        return [self.phases[index] for index in self.solid_ids]
 
     def extruded(self, planes: int) -> Self:
         """Repeat the first plane along the discs' axis, without a copy; such phases cannot be written to."""

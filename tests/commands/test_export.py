@@ -260,7 +260,7 @@ def test_borders_that_fit_without_a_card_are_told(
         ),
         (
             ("--format", "csv", "--element-size", 0.5),
-            "--element-size: has no effect here: needs --format msh",
+            "--element-size: has no effect here: needs --format inp-mesh or msh or vtu",
         ),
         (
             ("--format", "vti", "--include-invalid"),

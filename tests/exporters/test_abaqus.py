@@ -9,7 +9,8 @@ import pytest
 
 from microgan.core.errors import UserError
 from microgan.evaluation.homogenisation import PropertiesConfig
-from microgan.exporters.formats.abaqus import ABAQUS, legal_label, write_inp
+from microgan.exporters.formats.abaqus import ABAQUS, write_inp
+from microgan.exporters.formats.abaqus_text import legal_label
 from microgan.exporters.structure import Structure
 
 VOXEL_UM = 0.8
@@ -28,6 +29,7 @@ class Deck:
     nsets: dict[str, list[int]] = field(default_factory=dict)
     sections: dict[str, str] = field(default_factory=dict)
     materials: dict[str, tuple[float, ...] | None] = field(default_factory=dict)
+    surfaces: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     comments: list[str] = field(default_factory=list)
 
 
@@ -56,6 +58,8 @@ def read_inp(path: Path) -> Deck:
                 deck.elsets.setdefault(given["ELSET"], []).append(int(values[0]))
             elif keyword == "NSET":
                 deck.nsets.setdefault(given["NSET"], []).extend(map(int, values))
+            elif keyword == "SURFACE":
+                deck.surfaces.setdefault(given["NAME"], []).append((int(values[0]), values[1]))
             elif keyword == "ELASTIC":
                 deck.materials[material] = tuple(map(float, values))
             else:

@@ -123,6 +123,28 @@ def test_sidecar_and_manifest_say_what_it_is(structures: SimpleNamespace, tmp_pa
     assert manifest[1]["reasons"] == "overlap radius"
 
 
+@pytest.mark.parametrize(("dark", "holes", "left_out"), [
+    (False, None, []), (True, None, ["fibre"]), (True, [], []), (False, ["fibre"], ["fibre"]),
+])  # fmt: skip
+def test_dark_discs_are_holes_of_meshes_unless_they_are_said_to_be_solid(
+    structures: SimpleNamespace,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    dark: bool,
+    holes: list[str] | None,
+    left_out: list[str],
+) -> None:
+    structures.discs_are_dark = dark
+    formats = ["inp", "vti"]
+    sidecar = run(structures, tmp_path / "out", formats=formats, voxel_size_um=VOXEL_UM, holes=holes)
+    assert sidecar["holes"] == left_out
+    for number in range(3):
+        text = (tmp_path / f"out/inp/structure_{number:05d}.inp").read_text()
+        assert ("ELSET=fibre" in text, "FREE_SURFACE" in text) == (not left_out, bool(left_out))
+    assert ("inp: fibre is dark, so left out" in caplog.text) == (dark and holes is None)
+    assert run(structures, tmp_path / "vti", formats=["vti"])["holes"] == []
+
+
 def test_unknown_voxel_size_stays_unknown(structures: SimpleNamespace, tmp_path: Path) -> None:
     sidecar = run(structures, tmp_path / "out")
     assert sidecar["voxel_size_um"] is None

@@ -5,39 +5,41 @@ hexahedra. x runs along columns, y along rows (downwards in the image), z along 
 corner of the first voxel is the origin. Node and element numbers start at 1 and run along x first, then y,
 then z. CalculiX reads the same file.
 
-References
-----------
-Abaqus Keywords Reference Guide: labels have at most 80 characters, lines of numbers at most 16 entries.
+Voxels of a hole have no element, and nodes that only they have are left out; the other nodes are numbered
+without gaps. Element n stays voxel n.
 """
 
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 import numpy as np
 
-from microgan import __version__
-from microgan.core.errors import UserError
+from microgan.core.notes import warn
+from microgan.core.words import counted
+from microgan.exporters.deck_record import DeckKind
+from microgan.exporters.formats.abaqus_deck import Border, must_take_deck, write_deck
+from microgan.exporters.formats.abaqus_text import (
+    ALL_NODES,
+    chunks,
+    heading,
+    labels_of,
+    write_materials,
+    write_node_set,
+    write_nodes,
+    write_rows,
+)
 from microgan.exporters.formats.format import Format
-from microgan.exporters.structure import Elastic, LengthUnit, Structure
+from microgan.exporters.solid import FREE_SURFACE, largest_solid
+from microgan.exporters.structure import Structure
 
-MOST_LETTERS = 80  # of a label
 ENDS: dict[str, Any] = {"": slice(None), "_MIN": 0, "_MAX": -1}  # of an axis, and the nodes there
-PER_LINE = 16  # numbers on a line of a set
-AT_ONCE = 1 << 16  # rows of numbers that are put into text together
-MPA_PER_GPA, PA_PER_GPA = 1e3, 1e9
-# A unit of length asks for one of force, and both give that of stress.
-UNITS: dict[LengthUnit, tuple[str, str, float]] = {
-    "um": ("uN", "MPa", MPA_PER_GPA),
-    "mm": ("N", "MPa", MPA_PER_GPA),
-    "m": ("N", "Pa", PA_PER_GPA),
-}
 
 
-def write_inp(structure: Structure, path: Path) -> None:
-    """Write one structure as an Abaqus input file without a step.
+def write_inp(structure: Structure, path: Path, deck: DeckKind | None = None) -> None:
+    """Write one structure as an Abaqus input file without a step and, if asked for, a deck that runs it.
 
     Parameters
     ----------
@@ -45,143 +47,163 @@ def write_inp(structure: Structure, path: Path) -> None:
         Its voxel size must be known. Without ``materials`` the file has their names and says what to fill in.
     path
         File to write.
+    deck
+        Load cases of the job beside it: see `microgan.exporters.formats.abaqus_deck`.
 
     Raises
     ------
     UserError
-        If the voxel size is not known, a phase has no elastic constants while others have, or the names of
-        the phases become one and the same label.
+        If the voxel size is not known, a phase has no elastic constants while others have, the names of
+        the phases become one and the same label, or the structure has not what the deck needs.
     """
-    if structure.voxel_size_um is None:
-        raise UserError("voxel_size_um", "unknown", "must be known: an Abaqus file has lengths, not voxels")
-    labels = [legal_label(name) for name in structure.phases]
-    if len({label.upper() for label in labels}) < len(labels):
-        raise UserError("phases", ", ".join(structure.phases), f"must differ as labels, not {labels}")
-    materials = structure.materials
-    missing = [name for name in structure.phases if materials is not None and name not in materials]
-    if missing:
-        raise UserError("materials", ", ".join(materials or ()), f"must have {', '.join(missing)}")
-    with path.open("w", encoding="ascii") as file:
-        file.write(_heading(structure))
-        _write_nodes(file, structure)
-        _write_elements(file, structure, labels)
-        for name, nodes in _border_nodes(structure.phase.shape):
-            file.write(f"*NSET, NSET={name}\n")
-            _write_list(file, nodes)
-        for index in _present(structure):
-            file.write(_section(structure, labels[index]))
-        for index in _present(structure):
-            elastic = None if materials is None else materials[structure.phases[index]]
-            file.write(_material(structure, labels[index], elastic))
-
-
-def legal_label(name: str) -> str:
-    """Return the label nearest to ``name`` that Abaqus and CalculiX take.
-
-    Examples
-    --------
-    >>> legal_label("E-glass 2"), legal_label("2nd phase")
-    ('E_glass_2', 'P_2nd_phase')
-    """
-    label = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    return (label if re.match("[A-Za-z]", label) else f"P_{label}")[:MOST_LETTERS]
-
-
-def _heading(structure: Structure) -> str:
-    length = structure.length_unit
-    force, stress, _ = UNITS[length]
+    labels = labels_of(structure)
+    if deck is not None:
+        must_take_deck(structure, deck)
+    grid = _Grid.of(structure)
     planes, rows, cols = structure.phase.shape
-    return (
-        "*HEADING\n"
-        f"microgan {__version__}: {legal_label(structure.name)}\n"
-        f"** Units: {length}, {force}, {stress}. Lengths are in {length}; moduli and stresses in {stress}.\n"
-        f"** {cols} x {rows} x {planes} voxels with an edge of {structure.spacing:.10g} {length};"
-        " element n is voxel n, along x first.\n"
-        "** x = column, y = row (downwards in the image), z = plane; origin at the corner of the first one.\n"
+    voxels = (
+        f"{cols} x {rows} x {planes} voxels with an edge of {structure.spacing:.10g} {structure.length_unit}"
     )
+    comments = [f"{voxels}; element n is voxel n, along x first."]
+    if structure.holes:
+        comments += [f"Holes: {', '.join(structure.holes)}. {FREE_SURFACE}: the nodes around them."]
+    present = [index for index in structure.solid_ids if grid.voxels_of(structure, index).size]
+    with path.open("w", encoding="ascii") as file:
+        file.write(heading(structure, *comments))
+        _write_nodes(file, grid, structure.spacing)
+        for index in present:
+            _write_elements(file, grid, grid.voxels_of(structure, index), labels[index])
+        for name, where in _borders(grid.sides):
+            write_node_set(file, name, grid.numbered(where))
+        if structure.holes:
+            write_node_set(file, FREE_SURFACE, grid.numbered(grid.free_surface))
+        write_materials(file, structure, present, labels)
+    if deck is not None:
+        fractions = (
+            np.bincount(structure.phase.ravel(), minlength=len(structure.phases)) / structure.phase.size
+        )
+        write_deck(structure, path, deck, grid.border(structure.spacing), fractions.tolist())
 
 
-def _write_nodes(file: TextIO, structure: Structure) -> None:
-    planes, rows, cols = structure.phase.shape
-    sides = (rows + 1, cols + 1) if planes == 1 else (planes + 1, rows + 1, cols + 1)
-    file.write("*NODE, NSET=ALL_NODES\n")
-    for first, number in _chunks(int(np.prod(sides))):
-        steps = np.unravel_index(np.arange(first, first + number), sides)
-        numbers = first + 1 + np.arange(number)
-        places = [axis * structure.spacing for axis in reversed(steps)]
-        _write_rows(file, "%d, " + ", ".join(["%.10g"] * len(sides)), [numbers, *places])
+# The grid of nodes -------------------------------------------------------------------------------------
 
 
-def _write_elements(file: TextIO, structure: Structure, labels: Sequence[str]) -> None:
-    kind = "CPE4" if len(structure.phase) == 1 else "C3D8"
-    for index in _present(structure):
-        voxels = np.flatnonzero(structure.phase == index)
-        file.write(f"*ELEMENT, TYPE={kind}, ELSET={labels[index]}\n")
-        for first, number in _chunks(len(voxels)):
-            part = voxels[first : first + number]
-            nodes = _nodes_of(part, structure.phase.shape)
-            _write_rows(file, ", ".join(["%d"] * (1 + len(nodes))), [part + 1, *nodes])
+@dataclass(frozen=True)
+class _Grid:
+    """Nodes at the corners of voxels, with indices along (plane, row, col), or (row, col) for one plane.
+
+    Attributes
+    ----------
+    shape
+        Voxels along (plane, row, col).
+    solid
+        Voxels that have an element, bool; none where all have.
+    numbers
+        Of the nodes, 0 where there is none; none where all nodes are there, numbered as they lie.
+    """
+
+    shape: tuple[int, ...]
+    solid: np.ndarray | None = None
+    numbers: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, structure: Structure) -> Self:
+        """Leave out the holes, and what hangs on nothing in them."""
+        if not structure.holes:
+            return cls(structure.phase.shape)
+        solid, loose = largest_solid(structure)
+        if loose:
+            voxels = counted(loose, "voxel")
+            warn(f"{structure.name}: {voxels} of solid inside of holes left out, as nothing would hold them")
+        grid = cls(structure.phase.shape, solid)
+        there = grid._touched(solid)
+        return cls(grid.shape, solid, np.cumsum(there).reshape(there.shape) * there)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Nodes along each axis."""
+        nodes = tuple(count + 1 for count in self.shape)
+        return nodes if self.shape[0] > 1 else nodes[1:]
+
+    @property
+    def free_surface(self) -> np.ndarray:
+        """Where solid and hole share a node; flat indices."""
+        assert self.solid is not None
+        return np.flatnonzero(self._touched(self.solid) & self._touched(~self.solid))
+
+    def _touched(self, voxels: np.ndarray) -> np.ndarray:
+        """Nodes of any of the ``voxels``, bool of shape ``sides``."""
+        voxels = voxels if self.shape[0] > 1 else voxels[0]
+        nodes = np.zeros(self.sides, bool)
+        for corner in product((slice(None, -1), slice(1, None)), repeat=voxels.ndim):
+            nodes[corner] |= voxels
+        return nodes
+
+    def voxels_of(self, structure: Structure, index: int) -> np.ndarray:
+        """Flat indices of the voxels of a phase that have an element."""
+        of_phase = structure.phase == index
+        return np.flatnonzero(of_phase if self.solid is None else of_phase & self.solid)
+
+    def numbered(self, where: np.ndarray) -> np.ndarray:
+        """Numbers of the nodes that are there, by flat indices."""
+        if self.numbers is None:
+            return where + 1
+        numbers = self.numbers.ravel()[where]
+        return numbers[numbers > 0]
+
+    def places(self, where: np.ndarray, spacing: float) -> list[np.ndarray]:
+        """Coordinates x, y (and z) by flat indices."""
+        return [axis * spacing for axis in reversed(np.unravel_index(where, self.sides))]
+
+    def border(self, spacing: float) -> Border:
+        """Nodes on the borders of the cell."""
+        on_border = np.zeros(self.sides, bool)
+        for axis in range(len(self.sides)):
+            for end in (0, -1):
+                on_border[(slice(None),) * axis + (end,)] = True
+        if self.numbers is not None:
+            on_border &= self.numbers > 0
+        where = np.flatnonzero(on_border)
+        total = int(np.prod(self.sides) if self.numbers is None else self.numbers.max())
+        return Border(self.numbered(where), np.stack(self.places(where, spacing), axis=1), total)
 
 
-def _nodes_of(voxels: np.ndarray, shape: Sequence[int]) -> list[np.ndarray]:
-    """Numbers of the nodes of voxels: around the face z = 0 from x to y, then the same on the other face."""
+def _write_nodes(file: TextIO, grid: _Grid, spacing: float) -> None:
+    there = None if grid.numbers is None else np.flatnonzero(grid.numbers)
+    file.write(f"*NODE, NSET={ALL_NODES}\n")
+    for first, number in chunks(int(np.prod(grid.sides)) if there is None else len(there)):
+        where = np.arange(first, first + number) if there is None else there[first : first + number]
+        write_nodes(file, grid.numbered(where), grid.places(where, spacing))
+
+
+def _write_elements(file: TextIO, grid: _Grid, voxels: np.ndarray, label: str) -> None:
+    kind = "CPE4" if grid.shape[0] == 1 else "C3D8"
+    file.write(f"*ELEMENT, TYPE={kind}, ELSET={label}\n")
+    for first, number in chunks(len(voxels)):
+        part = voxels[first : first + number]
+        nodes = [grid.numbered(corner) for corner in _corners_of(part, grid.shape)]
+        write_rows(file, ", ".join(["%d"] * (1 + len(nodes))), [part + 1, *nodes])
+
+
+def _corners_of(voxels: np.ndarray, shape: Sequence[int]) -> list[np.ndarray]:
+    """Flat indices of nodes of voxels: around the face z = 0 from x to y, then the same on the other face."""
     plane, row, col = np.unravel_index(voxels, shape)
     right, down = 1, shape[2] + 1
     behind = down * (shape[1] + 1)
-    first = 1 + col + row * down + plane * behind
+    first = col + row * down + plane * behind
     face = [first, first + right, first + right + down, first + down]
     return face if shape[0] == 1 else [*face, *(node + behind for node in face)]
 
 
-def _border_nodes(shape: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield sides, edges and corners: names such as X_MIN or X_MIN_Y_MAX, and the numbers of their nodes."""
-    planes, rows, cols = shape
-    sides = (rows + 1, cols + 1) if planes == 1 else (planes + 1, rows + 1, cols + 1)
-    numbers = 1 + np.arange(np.prod(sides)).reshape(sides)
+def _borders(sides: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield sides, edges and corners: names such as X_MIN or X_MIN_Y_MAX, and flat indices of their nodes."""
+    nodes = np.arange(np.prod(sides)).reshape(sides)
     axes = "XYZ"[: len(sides)]
     choices = sorted(product(ENDS, repeat=len(sides)), key=lambda ends: len("".join(ends)))
     for ends in choices[1:]:
         name = "_".join(axis + end for axis, end in zip(axes, ends, strict=True) if end)
         where = tuple(ENDS[end] for end in reversed(ends))
-        yield name, np.ravel(numbers[where])
-
-
-def _present(structure: Structure) -> list[int]:
-    """Ids of the phases that have voxels: an empty set is an error in Abaqus."""
-    return [index for index in range(len(structure.phases)) if (structure.phase == index).any()]
-
-
-def _section(structure: Structure, label: str) -> str:
-    thickness = "1.\n" if len(structure.phase) == 1 else ""
-    return f"*SOLID SECTION, ELSET={label}, MATERIAL={label}\n{thickness}"
-
-
-def _material(structure: Structure, label: str, elastic: Elastic | None) -> str:
-    _, stress, per_gpa = UNITS[structure.length_unit]
-    if elastic is None:
-        return (
-            f"*MATERIAL, NAME={label}\n"
-            "** Elastic constants are not known. Fill in and take off the leading stars:\n"
-            f"** *ELASTIC\n** Young's modulus in {stress}, Poisson's ratio\n"
-        )
-    modulus = elastic.young_modulus_gpa * per_gpa
-    return f"*MATERIAL, NAME={label}\n*ELASTIC\n{modulus:.10g}, {elastic.poisson_ratio:.10g}\n"
-
-
-def _chunks(count: int) -> Iterator[tuple[int, int]]:
-    """Yield the first row and the number of rows of each chunk."""
-    for first in range(0, count, AT_ONCE):
-        yield first, min(AT_ONCE, count - first)
-
-
-def _write_rows(file: TextIO, form: str, columns: Sequence[np.ndarray]) -> None:
-    values = [column.tolist() for column in columns]
-    file.write("\n".join([form % row for row in zip(*values, strict=True)]) + "\n")
-
-
-def _write_list(file: TextIO, numbers: np.ndarray) -> None:
-    for first in range(0, len(numbers), PER_LINE):
-        file.write(", ".join(map(str, numbers[first : first + PER_LINE].tolist())) + "\n")
+        yield name, np.ravel(nodes[where])
 
 
 ABAQUS = Format(
@@ -191,4 +213,6 @@ ABAQUS = Format(
         "Abaqus and CalculiX input: CPE4, or C3D8 where extruded; element sets and materials by phase"
     ),
     needs_voxel_size=True,
+    takes_deck=True,
+    takes_holes=True,
 )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from microgan.exporters.deck_record import DeckKind
 from microgan.exporters.structure import Structure
 
 AXES = "x = col, y = row (downwards in the image), z = plane; origin at the corner of the first voxel"
@@ -31,6 +32,12 @@ class Format:
         One line: how coordinates and the order of voxels follow from (plane, row, col).
     is_mesh
         Whether ``write`` takes ``element_size`` too.
+    takes_deck
+        Whether ``write`` takes ``deck`` too: the load cases of a job that it writes beside the file.
+    decks
+        The kinds of deck that there are; with another kind, none is written.
+    takes_holes
+        Whether phases that are holes are left out; other formats keep all phases.
     """
 
     write: Callable[..., None]
@@ -40,6 +47,9 @@ class Format:
     needs_circles: bool = False
     axes: str = AXES
     is_mesh: bool = False
+    takes_deck: bool = False
+    decks: tuple[DeckKind, ...] = ("stiffness", "uniaxial")
+    takes_holes: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 The mesh is of the plane across the discs' axis. x runs along columns, y along rows (downwards in the
 image), the corner of the first pixel is the origin. Physical groups are named by the phases and, for
 boundary conditions, X_MIN, X_MAX, Y_MIN and Y_MAX. In a periodic cell the nodes of opposite borders match,
-and the file says which belong together. Where discs overlap they are one.
+and the file says which belong together. Where discs overlap they are one. Holes are left out; the curves
+around them are FREE_SURFACE.
 
 Triangles have straight sides, so the edge of a disc becomes a polygon. Its corners lie a little outside of
 the disc, such that the polygon has the disc's area.
@@ -12,6 +13,8 @@ the disc, such that the polygon has the disc's area.
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from microgan.core.errors import UserError, one_line
 from microgan.exporters.formats.format import Format
 from microgan.exporters.outlines import INSTALL, gmsh_session, phase_surfaces
 from microgan.exporters.rendering import visible_discs
+from microgan.exporters.solid import FREE_SURFACE
+from microgan.exporters.solid_surfaces import free_curves, solid_surfaces
 from microgan.exporters.structure import Structure
 from microgan.statistics.point_patterns import Discs
 
@@ -57,6 +62,20 @@ def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SI
         If circles or voxel size are not known, the size is not from above 0 to 0.8, gmsh is not installed, or
         it cannot mesh these circles.
     """
+    with meshed(structure, element_size) as (gmsh, _):
+        gmsh.write(str(path))
+        _must_be_whole(path)
+        _scale_translations(path, structure.spacing)
+
+
+@contextmanager
+def meshed(structure: Structure, element_size: float) -> Iterator[tuple[Any, dict[int, list[int]]]]:
+    """Yield gmsh with the mesh of a structure, in pixels, and the tags of the meshed surfaces by phase id.
+
+    Parameters, errors
+    ------------------
+    As of `write_msh`; an error while gmsh is in use is told as one of these circles.
+    """
     if structure.circles is None or structure.voxel_size_um is None:
         unknown = "circles" if structure.circles is None else "voxel_size_um"
         raise UserError(unknown, "unknown", "must be known: a mesh follows circles, in a unit of length")
@@ -69,12 +88,10 @@ def write_msh(structure: Structure, path: Path, element_size: float = ELEMENT_SI
         try:
             for name, value in MESH_OPTIONS.items():
                 gmsh.option.setNumber(name, value)
-            _draw(gmsh, structure, discs, per_disc)
+            surfaces = _draw(gmsh, structure, discs, per_disc)
             gmsh.model.mesh.generate(2)
-            gmsh.write(str(path))
-            _must_be_whole(path)
-            _scale_translations(path, structure.spacing)
-        except OSError:  # a full disk
+            yield gmsh, surfaces
+        except (OSError, UserError):  # a full disk, bad input
             raise
         except Exception as error:  # gmsh raises nothing finer
             raise UserError(structure.name, one_line(error), "must be circles that gmsh can mesh") from error
@@ -217,10 +234,11 @@ def _gaps(
 # From discs to a mesh ----------------------------------------------------------------------------------
 
 
-def _draw(gmsh: Any, structure: Structure, discs: Discs, per_disc: int) -> None:
+def _draw(gmsh: Any, structure: Structure, discs: Discs, per_disc: int) -> dict[int, list[int]]:
     """Put surfaces, groups and the number of elements along each curve into gmsh's model."""
     domain = structure.domain
-    for phase, tags in phase_surfaces(gmsh, discs, domain).items():
+    surfaces = solid_surfaces(gmsh, phase_surfaces(gmsh, discs, domain), structure)
+    for phase, tags in surfaces.items():
         if tags:
             gmsh.model.addPhysicalGroup(2, tags, phase + 1, structure.phases[phase])
     rows, cols = domain.size_px
@@ -229,11 +247,13 @@ def _draw(gmsh: Any, structure: Structure, discs: Discs, per_disc: int) -> None:
     sides = {name: _curves_between(gmsh, *ends) for name, ends in corners.items()}
     for number, (name, tags) in enumerate(sides.items(), start=1):
         gmsh.model.addPhysicalGroup(1, tags, number, name)
+    on_border = {tag for tags in sides.values() for tag in tags}
+    if structure.holes and (free := free_curves(gmsh, surfaces, on_border)):
+        gmsh.model.addPhysicalGroup(1, free, len(sides) + 1, FREE_SURFACE)
     if structure.periodic:
         gmsh.model.mesh.setPeriodic(1, sides["X_MAX"], sides["X_MIN"], _shift(cols, 0))
         gmsh.model.mesh.setPeriodic(1, sides["Y_MAX"], sides["Y_MIN"], _shift(0, rows))
     element_px = _element_away_from_edges(discs, domain, per_disc)
-    on_border = {tag for tags in sides.values() for tag in tags}
     for _, tag in gmsh.model.getEntities(1):
         if tag in on_border:
             elements = max(1, round(gmsh.model.occ.getMass(1, tag) / element_px))
@@ -243,6 +263,7 @@ def _draw(gmsh: Any, structure: Structure, discs: Discs, per_disc: int) -> None:
         gmsh.model.mesh.setTransfiniteCurve(tag, elements + 1)
     gmsh.option.setNumber("Mesh.MeshSizeMax", element_px)
     gmsh.option.setNumber("Mesh.ScalingFactor", structure.spacing)
+    return surfaces
 
 
 def _curves_between(gmsh: Any, x: float, y: float, last_x: float, last_y: float) -> list[int]:
@@ -300,6 +321,7 @@ MSH = Format(
     needs_circles=True,
     axes="x = col, y = row (downwards in the image); origin at the corner of the first pixel",
     is_mesh=True,
+    takes_holes=True,
 )
 VTU = Format(
     write=write_vtu,
@@ -309,4 +331,5 @@ VTU = Format(
     needs_circles=True,
     axes="x = col, y = row (downwards in the image); origin at the corner of the first pixel",
     is_mesh=True,
+    takes_holes=True,
 )

@@ -7,7 +7,9 @@ import numpy as np
 
 from microgan import __version__
 from microgan.core.errors import UserError
+from microgan.exporters.deck_record import DeckKind
 from microgan.exporters.formats.format import Format
+from microgan.exporters.formats.spectral_deck import damask_load, damask_material, must_take_spectral_deck
 from microgan.exporters.structure import MATRIX, Structure
 
 
@@ -81,7 +83,12 @@ def _spacing(structure: Structure) -> str:
     return " ".join([repr(structure.spacing)] * 3)
 
 
-def _write_vti(structure: Structure, path: Path) -> None:
+def write_vti(structure: Structure, path: Path, deck: DeckKind | None = None) -> None:
+    """Write a VTK image file, and with a deck the files by which DAMASK solves all those of its folder."""
+    if deck is not None:
+        materials = must_take_spectral_deck(structure, deck)
+        path.with_name("material.yaml").write_text(damask_material(structure, materials))
+        path.with_name(f"load_{deck}.yaml").write_text(damask_load())
     path.write_text(vti(structure))
 
 
@@ -89,7 +96,14 @@ def _write_legacy(structure: Structure, path: Path) -> None:
     path.write_bytes(legacy_vtk(structure))
 
 
-VTI = Format(_write_vti, ".vti", "VTK image, cell data 'material' = phase id; ParaView, DAMASK")
+VTI = Format(
+    write_vti,
+    ".vti",
+    "VTK image, cell data 'material' = phase id; ParaView, DAMASK: with a deck, material.yaml and "
+    "load_stiffness.yaml",
+    takes_deck=True,
+    decks=("stiffness",),
+)
 LEGACY = Format(
     _write_legacy, ".vtk", "legacy VTK, binary, cell data 'MaterialId' = phase id + 1; AMITEX, ParaView"
 )
