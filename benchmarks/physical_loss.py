@@ -33,7 +33,7 @@ from microgan.core.tables import write_csv
 from microgan.gan.checkpoint_selection import two_point
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.sampling import sample
-from microgan.gan.scan_training import material_of
+from microgan.gan.scan_training import material_of, noise_of
 from microgan.gan.training import train
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
@@ -119,7 +119,8 @@ def trained_and_judged(
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.safetensors"
         config = config.model_copy(update={"seed": seed})
-        done = train(windows, config, model, state, material=material if physics else None)
+        noise = noise_of(windows, reference, config)
+        done = train(windows, config, model, state, material=material if physics else None, noise=noise)
     domain = Domain((reference.window_px, reference.window_px))
     images = sample(done.last, len(filters.real), domain, SAMPLE_SEED, progress=False)
     about = {"model": name, "seed": seed, "physics": physics, "steps": done.steps, "seconds": done.seconds}

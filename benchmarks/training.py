@@ -396,7 +396,7 @@ def main() -> None:
         return
     params = _params()
     config, window_px = TrainConfig.from_mapping(params["train"], "train"), params["window_px"]
-    config = config.model_copy(update={"scanner_noise": False})  # which no tutorial's networks have
+    config = config.model_copy(update={"scanner_noise": 0.0})  # which no tutorial's networks have
     effort = QUICK if options.quick else Effort()
     torch.set_num_threads(config.threads or torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:

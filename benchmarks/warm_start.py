@@ -23,7 +23,7 @@ from torch import Tensor
 from microgan.core.files import atomic
 from microgan.gan.checkpoint_selection import CheckpointScore
 from microgan.gan.config import ModelConfig, TrainConfig
-from microgan.gan.scan_training import material_of
+from microgan.gan.scan_training import material_of, noise_of
 from microgan.gan.training import train
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
@@ -82,8 +82,9 @@ def trained(
 
     with tempfile.TemporaryDirectory() as folder:
         config = config.model_copy(update={"init_from": start})
+        noise = noise_of(windows, reference, config)
         state = Path(folder) / "state.safetensors"
-        done = train(windows, config, model, state, validate=validate, material=material)
+        done = train(windows, config, model, state, validate=validate, material=material, noise=noise)
     names = [field.name for field in fields(Validation)]
     return Run(name, start, [Validation(**{key: row[key] for key in names}) for row in done.validations])
 

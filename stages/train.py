@@ -19,7 +19,7 @@ from microgan.core.tables import write_csv
 from microgan.gan.checkpoint import save_model
 from microgan.gan.checkpoint_selection import CheckpointScore
 from microgan.gan.config import ModelConfig, TrainConfig
-from microgan.gan.scan_training import curve, material_of, model_card, state_name
+from microgan.gan.scan_training import curve, material_of, model_card, noise_of, state_name
 from microgan.gan.state_folder import STATE, state_folder
 from microgan.gan.training import Trained, train
 from microgan.report.image_grid import image_grid
@@ -101,8 +101,9 @@ def _trained(stage: Stage, config: TrainConfig, model: ModelConfig, planes: Plan
         return dict(latest)
 
     material = material_of(windows, reference, config.seed)
+    noise = noise_of(windows, reference, config)
     with naming("train", TrainConfig):
-        return train(windows, config, model, resume / STATE, on_log, on_preview, validate, material)
+        return train(windows, config, model, resume / STATE, on_log, on_preview, validate, material, noise)
 
 
 def planned(config: TrainConfig, model: ModelConfig) -> str:

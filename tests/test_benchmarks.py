@@ -109,7 +109,7 @@ def test_a_run_writes_table_and_picture(
     assert (tmp_path / "detector.png").stat().st_size > 1000
 
 
-TINY = TrainConfig(latent_channels=4, batch=4, threads=1, device="cpu", scanner_noise=False)
+TINY = TrainConfig(latent_channels=4, batch=4, threads=1, device="cpu", scanner_noise=0)
 TINY_EFFORT = Effort(rounds=2, warm_up=1, timed=2, base_channels=(4,), products=(64,))
 
 

@@ -12,7 +12,7 @@ from microgan.core.tables import write_csv
 from microgan.gan.checkpoint import save_model
 from microgan.gan.checkpoint_selection import CheckpointScore
 from microgan.gan.config import MODELS, TrainConfig
-from microgan.gan.scan_training import curve, material_of, model_card, state_name
+from microgan.gan.scan_training import curve, material_of, model_card, noise_of, state_name
 from microgan.gan.state_folder import STATE, state_folder
 from microgan.gan.training import train as train_loop
 from microgan.scan.planes import Planes
@@ -47,6 +47,7 @@ def train(scan: Path, name: str, config: TrainConfig, out: Path) -> dict[str, An
             folder / STATE,
             validate=CheckpointScore.on(planes, reference, config.seed),
             material=material_of(windows, reference, config.seed),
+            noise=noise_of(windows, reference, config),
         )
         card = model_card(name, reference.window_px, planes, config, model, trained, None)
         with atomic(out) as draft:

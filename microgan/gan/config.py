@@ -18,7 +18,7 @@ class TrainConfig(NetworkConfig):
     steps: int = Field(3000, ge=1)
     minutes: float | None = Field(None, gt=0)
     batch: int = Field(8, ge=2)
-    scanner_noise: bool = True
+    scanner_noise: float = Field(0.5, ge=0, le=1)
     augmentation: Augmentation = "mirrors"
     ema_decay: float = Field(0.998, ge=0, lt=1)
     seed: int = Field(0, ge=0)

@@ -4,8 +4,8 @@ Both models, ``dcgan`` and ``wgan_gp``, are spatial, unpadded variants of the DC
 latent grid in place of a vector, and a generator without zero padding. They differ in the loss
 (`microgan.gan.losses`), and the critic of ``wgan_gp`` has no batch norm.
 
-The generator draws the specimen; where ``scanner_noise`` is set, the noise of the scanner is added to it by a
-layer without a network (`microgan.gan.scanner_noise`).
+The generator draws the specimen; where ``scanner_noise`` is above 0, a layer without weights adds the noise
+of the scanner (`microgan.gan.scanner_noise`).
 
 A microstructure is stationary, so an image must not depend on where it begins or ends. Without padding there
 is no border artefact, one set of weights gives images of any size, and a wrapped latent grid gives exact
@@ -43,7 +43,7 @@ class NetworkConfig(Config):
 
     latent_channels: int = Field(24, ge=1, le=1024)
     base_channels: int = Field(32, ge=4, le=1024)
-    scanner_noise: bool = False
+    scanner_noise: float = Field(default=0.0, ge=0, le=1)
 
     @property
     def numbers_a_cell(self) -> int:

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from microgan.core.files import fingerprint
+from microgan.detection.detect import detect_all
 from microgan.gan.checkpoint import CRITIC, LAST
 from microgan.gan.config import ModelConfig, TrainConfig
 from microgan.gan.physical_loss import Material
 from microgan.gan.runtime import choose_device, choose_precision, environment
+from microgan.gan.scanner_noise import noise_filter
 from microgan.gan.training import Trained
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
 from microgan.validity.segmentation import Segmentation
 
+NOISE_WINDOWS = 200  # real ones, in whose discs the scanner's noise is measured
 MATERIAL_WINDOWS = 400  # real ones, on which rests what the physical loss expects
 
 
@@ -24,6 +28,15 @@ def material_of(windows: Windows, segmentation: Segmentation, seed: int) -> Mate
     """Measure on real windows of a scan what the physical loss expects."""
     real = windows.draw(np.random.default_rng(seed), MATERIAL_WINDOWS)
     return Material.of(real, segmentation.radius_px, segmentation.polarity, segmentation.phase_threshold)
+
+
+def noise_of(windows: Windows, segmentation: Segmentation, config: TrainConfig) -> Tensor | None:
+    """Measure on real windows of a scan the filter that gives the scanner's noise; none with a share of 0."""
+    if not config.scanner_noise:
+        return None
+    real = windows.draw(np.random.default_rng([config.seed, 2]), NOISE_WINDOWS)
+    circles = detect_all(real, segmentation.detector, progress=False)
+    return noise_filter(real, circles, config.scanner_noise)
 
 
 def state_name(
@@ -65,7 +78,7 @@ def model_card(
             "seconds": trained.seconds,
             "stopped_by_clock": trained.stopped_by_clock,
             "kept": {**trained.kept, "reason": reason},
-            "scanner_noise": None if noise is None else noise.figures(),
+            "scanner_noise_sd": 0.0 if noise is None else float(noise.filter.norm()),  # grey in [-1, 1]
             "git_commit": git_commit,
             **environment(device),
         },

@@ -1,33 +1,33 @@
-"""The noise of the scanner, apart from the material: the last layer of a generator, without a network.
+"""The noise of the scanner, apart from the material: the last layer of a generator, without weights.
 
 A network that must draw noise pixel by pixel draws stripes and a grid in its place. So the network draws the
-specimen alone, and Gaussian noise is added to it before anything looks at the image: critic, physical loss,
-validation, filter (as in AmbientGAN, where a model of the scanner stands between generator and critic).
+specimen alone, and Gaussian noise is added before anything looks at the image: critic, physical loss,
+validation, filter (AmbientGAN: a model of the scanner stands between generator and critic).
 
-The noise comes from random numbers of its own, one a pixel, which a filter colours. Its power spectrum is a
-share of that of real windows, in each of a few bands of frequency. How much of what a scan shows is noise and
-how much belongs to the material cannot be read off one scan, so the shares are learnt with the generator,
-as is how far discs are noisier than the matrix: `BANDS` + 1 numbers. They begin where real windows have least
-power: what is there at most of a noise that is equally strong at all frequencies.
+The noise comes from random numbers of its own, one a pixel, which a fixed filter colours. How strong it is
+and how it is correlated is measured inside discs, whose own mean is taken out: what fluctuates there is noise
+and, in part, the material's texture. How large the part of the noise is cannot be read off one scan; it is
+the parameter ``scanner_noise``.
 
 References
 ----------
 Bora, Price, Dimakis: AmbientGAN: generative models from lossy measurements, ICLR 2018.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pixel_shuffle
 
 from microgan.core.errors import UserError
+from microgan.detection.circles import Circles
 
-BANDS = (
-    8  # of frequency, from 0 to the corner of the spectrum, 0.71 a pixel; the share is linear between them
-)
 GRID_PX = 32  # of the spectrum
 REACH_PX = 8  # of the filter: how far noise is correlated
-SPEED = 10.0  # of learning, in units of the generator's: these few numbers must go far
-SHARES = (3e-4, 0.9)  # of the power, at the start
+LAGS_PX = 5  # at which the noise inside a disc is measured
+EDGE_PX = 1.5  # from the edge of a disc inwards, within which its edge is seen
+LEAST_CORE_PX = 12  # pixels of a disc inside of that, for its mean
 
 
 class ScannerNoise(nn.Module):
@@ -35,58 +35,75 @@ class ScannerNoise(nn.Module):
 
     Attributes
     ----------
-    spectrum
-        Power of real windows by frequency, (GRID_PX, GRID_PX); its mean is their variance.
-    share
-        For each band, the logit of noise over real power, over `SPEED`.
-    contrast
-        Logarithm of how much stronger noise is at a grey value of 1 than at 0, over `SPEED`.
+    filter
+        Colours white noise, (2 REACH_PX + 1, 2 REACH_PX + 1); the sum of its squares is the variance.
     """
 
-    spectrum: Tensor
-    bands: Tensor
+    filter: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("spectrum", torch.zeros(GRID_PX, GRID_PX))
-        self.register_buffer("bands", _bands(), persistent=False)
-        self.share = nn.Parameter(torch.zeros(BANDS))
-        self.contrast = nn.Parameter(torch.zeros(()))
-
-    @torch.no_grad()
-    def begin(self, windows: Tensor) -> None:
-        """Take the spectrum of real windows (N, 1, S, S), and the shares of a white noise below all of it."""
-        self.spectrum.copy_(power_spectrum(windows))
-        weight = self.bands / self.bands.sum((1, 2), keepdim=True)
-        by_band = (weight * self.spectrum).sum((1, 2))
-        share = (by_band.min() / by_band).clamp(*SHARES)
-        self.share.copy_(share.logit() / SPEED)
+        side = 2 * REACH_PX + 1
+        self.register_buffer("filter", torch.zeros(side, side))
 
     def forward(self, clean: Tensor, white: Tensor) -> Tensor:
         """Return images as scanned, (B, 1, H, W), in [-1, 1]; ``white`` reaches `REACH_PX` beyond them."""
-        noise = conv2d(pixel_shuffle(white, _side(white)).contiguous(), self.filter()[None, None])
-        return (clean + torch.exp(SPEED * self.contrast * clean) * noise).clamp(-1, 1)
+        cell_px = round(white.shape[1] ** 0.5)
+        noise = conv2d(pixel_shuffle(white, cell_px).contiguous(), self.filter[None, None])
+        return (clean + noise).clamp(-1, 1)
 
-    def filter(self) -> Tensor:
-        """Return the filter that colours white noise, (2 REACH_PX + 1, 2 REACH_PX + 1)."""
-        amplitude = self.power().clamp_min(1e-12).sqrt()
-        taps = torch.fft.fftshift(torch.fft.ifft2(amplitude).real)
-        middle = GRID_PX // 2
-        return taps[middle - REACH_PX : middle + REACH_PX + 1, middle - REACH_PX : middle + REACH_PX + 1]
 
-    def power(self) -> Tensor:
-        """Return the power of the noise by frequency, (GRID_PX, GRID_PX), where the clean image is 0."""
-        share = torch.sigmoid(SPEED * self.share)
-        return self.spectrum * (share[:, None, None] * self.bands).sum(0)
+def noise_filter(windows: Tensor, circles: Sequence[Circles], share: float) -> Tensor:
+    """Return the filter of `ScannerNoise` for a scan.
 
-    def figures(self) -> dict[str, float | list[float]]:
-        """Return what was learnt: variance over that of windows, share by band, discs over matrix."""
-        with torch.no_grad():
-            return {
-                "variance_share": float(self.filter().square().sum() / self.spectrum.mean()),
-                "share_by_band": [float(share) for share in torch.sigmoid(SPEED * self.share)],
-                "bright_over_dark": float(torch.exp(2 * SPEED * self.contrast)),
-            }
+    Parameters
+    ----------
+    windows
+        Real ones (N, 1, S, S), in [-1, 1].
+    circles
+        The discs of each.
+    share
+        Of the power inside discs that is noise; nowhere more than the power of whole windows.
+
+    Raises
+    ------
+    UserError
+        If windows are smaller than 32 px, or no disc is large enough to have an inside.
+    """
+    real = power_spectrum(windows)
+    covariance = _covariance_inside(windows[:, 0], circles)
+    placed = torch.zeros(GRID_PX, GRID_PX)
+    lags = torch.arange(-LAGS_PX, LAGS_PX + 1)
+    fading = (1 + torch.cos(torch.pi * lags / (LAGS_PX + 1))) / 2
+    placed[lags[:, None] % GRID_PX, lags % GRID_PX] = covariance * fading[:, None] * fading
+    power = torch.minimum((share * torch.fft.fft2(placed).real).clamp_min(0), real)
+    taps = torch.fft.fftshift(torch.fft.ifft2(power.sqrt()).real)
+    middle = slice(GRID_PX // 2 - REACH_PX, GRID_PX // 2 + REACH_PX + 1)
+    return taps[middle, middle].contiguous()
+
+
+def _covariance_inside(grey: Tensor, circles: Sequence[Circles]) -> Tensor:
+    """Return the autocovariance inside discs less their means, (2 LAGS_PX + 1, 2 LAGS_PX + 1)."""
+    side = grey.shape[-1]
+    axis = torch.arange(float(side))
+    label, residual = torch.zeros(grey.shape, dtype=torch.long), torch.zeros(grey.shape)
+    for index, discs in enumerate(circles):
+        for number, (row, col, radius) in enumerate(discs.table()[:, :3].tolist(), 1):
+            core = torch.hypot(axis[:, None] - row, axis - col) < radius - EDGE_PX
+            if int(core.sum()) >= LEAST_CORE_PX:
+                residual[index][core] = grey[index][core] - grey[index][core].mean()
+                label[index][core] = number
+    if not (label > 0).any():
+        rule = f"no disc has {LEAST_CORE_PX} pixels inside of its edge: give train.scanner_noise 0"
+        raise UserError("scan", "discs too small to measure noise in", rule)
+    covariance = torch.zeros(2 * LAGS_PX + 1, 2 * LAGS_PX + 1)
+    for row in range(-LAGS_PX, LAGS_PX + 1):
+        for col in range(-LAGS_PX, LAGS_PX + 1):
+            moved = torch.roll(label, (row, col), (1, 2))
+            same = (label > 0) & (moved == label)
+            products = residual * torch.roll(residual, (row, col), (1, 2))
+            covariance[row + LAGS_PX, col + LAGS_PX] = products[same].sum() / max(int(same.sum()), 1)
+    return covariance
 
 
 def power_spectrum(windows: Tensor) -> Tensor:
@@ -114,14 +131,3 @@ def _coarser(power: Tensor, step: int) -> Tensor:
     """Return every ``step``-th row, each a mean over its neighbours; the mean over all rows stays."""
     weighted = [(1 - abs(by) / step) / step * power.roll(by, 0) for by in range(1 - step, step)]
     return torch.stack(weighted).sum(0)[::step]
-
-
-def _side(white: Tensor) -> int:
-    return round(white.shape[1] ** 0.5)
-
-
-def _bands() -> Tensor:
-    """Weights of the bands by frequency, (BANDS, GRID_PX, GRID_PX): linear between them, 0 at frequency 0."""
-    frequency = torch.fft.fftfreq(GRID_PX)
-    place = torch.hypot(frequency[:, None], frequency) / (0.5 * 2**0.5) * BANDS
-    return (1 - (place - torch.arange(1, BANDS + 1)[:, None, None]).abs()).clamp_min(0)

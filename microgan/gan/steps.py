@@ -45,18 +45,18 @@ class Networks:
 
     @classmethod
     def of(
-        cls, config: TrainConfig, model: ModelConfig, device: torch.device, real: Tensor | None = None
+        cls, config: TrainConfig, model: ModelConfig, device: torch.device, noise: Tensor | None = None
     ) -> "Networks":
-        """Return fresh networks, or those of ``config.init_from``; noise begins as in windows ``real``."""
+        """Return fresh networks, or those of ``config.init_from``, with the filter of the scanner's noise."""
         layout: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             generator = Generator(config).to(**layout)
             critic = Critic(config, batch_norm=model.loss != "wasserstein").to(**layout)
-        if generator.noise is not None and real is not None:
-            generator.noise.begin(real)
         if config.init_from:
             load_start(config.init_from, generator, critic)
+        if generator.noise is not None and noise is not None:
+            generator.noise.filter.copy_(noise)
         averaged, best = (copy.deepcopy(generator).requires_grad_(False) for _ in range(2))
         generate, criticise, input_gradient = compiled(
             config, device, generator, critic, critic.input_gradient

@@ -38,7 +38,6 @@ from microgan.gan.steps import (
 )
 from microgan.scan.windows import Windows
 
-SPECTRUM_WINDOWS = 500  # on which rests the spectrum of the scanner's noise
 COLLAPSED_SPREAD = 1e-3  # standard deviation of grey values, of a range of 2, below which images are blank
 
 
@@ -113,6 +112,7 @@ def train(
     on_preview: Callable[[int, np.ndarray], None] = lambda step, images: None,
     validate: Callable[[Tensor], dict[str, float]] | None = None,
     material: Material | None = None,
+    noise: Tensor | None = None,
 ) -> Trained:
     """Train a generator against a critic for ``model.steps_factor * config.steps`` steps.
 
@@ -141,6 +141,9 @@ def train(
         `microgan.gan.checkpoint_selection.selected` says; without validation, the last one.
     material
         What the physical loss needs of the material; without it there is no physical loss.
+    noise
+        Filter of the scanner's noise, of `microgan.gan.scanner_noise.noise_filter`, where ``config`` has a
+        share of it; without it there is none.
 
     Raises
     ------
@@ -153,11 +156,7 @@ def train(
     precision = choose_precision(config.precision, device)
     config = config.model_copy(update={"steps": model.steps(config), "precision": precision})
     with process_group(device), numerics(config, device), signals_noted() as received:
-        real = None
-        if config.scanner_noise:
-            rng = np.random.default_rng([config.seed, 2])
-            real = windows.draw(rng, SPECTRUM_WINDOWS, config.augmentation)
-        networks = Networks.of(config, model, device, real)
+        networks = Networks.of(config, model, device, noise)
         state = _state_of(networks)
         _resume(state_path, state)
         if rank() == 0:  # rather now than after hours

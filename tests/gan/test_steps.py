@@ -207,7 +207,7 @@ def test_the_loop_gives_its_steps_learning_rates_weights_augmentation_and_averag
     assert rates == pytest.approx([rate * factor for factor in factors for rate in (7e-4, 7e-4, 3e-4)])
     assert graphs == 8 * [False, True]
     assert weights == pytest.approx([0, 0, 0, 0.75, 1.5, 2.25, 3, 3])
-    assert windows.augmentations == 17 * ["all"]  # the first for the spectrum of noise
+    assert windows.augmentations == 16 * ["all"]
     for step in range(8):  # of random numbers that follow from (seed, step)
         rng = np.random.default_rng([config.seed, step])
         for batch in batches[2 * step : 2 * step + 2]:
