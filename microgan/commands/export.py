@@ -30,6 +30,7 @@ FIGURES = ("structures", "judged", "judged_valid", "rows", "cols", "voxel_size_u
 EXTRUDED = {"vti", "vtk", "hdf5", "nrrd", "inp"}  # formats that have planes
 WITH_MATERIALS = {"inp", "inp-mesh"}  # others only beside a deck
 DEFAULT_CONDUCTIVITY = {"conductivity_w_mk": 1.0}  # which no format holds
+NEEDS_LAYER = "needs --interphase-um, the thickness of the layer"
 SEAM = 1.5  # step of grey values from one border to the opposite over that between neighbours: no seam
 
 
@@ -115,6 +116,10 @@ def materials_of(disc: str | None, matrix: str | None, config: ExportConfig) -> 
         If one is given alone, or for a hole, is not known, or no format holds materials.
     """
     named = {"--matrix-material": matrix, "--disc-material": disc}
+    layer = "--interphase-material"
+    must_have_effect(layer, config.interphase_material is not None, bool(config.interphase_um), NEEDS_LAYER)
+    if config.interphase_um:
+        named[layer] = config.interphase_material
     given = {option: name for option, name in named.items() if name is not None}
     if not given:
         return None
@@ -122,12 +127,12 @@ def materials_of(disc: str | None, matrix: str | None, config: ExportConfig) -> 
     holding = WITH_MATERIALS | decks_of(config.deck)
     must_have_effect(option, True, bool(set(config.formats) & holding), _needs(holding))
     materials: dict[str, Elastic] = {}
-    for (option_of_phase, name), phase in zip(named.items(), config.phases, strict=True):
+    for (option_of_phase, name), phase in zip(named.items(), config.all_phases, strict=True):
         is_hole = phase in (config.holes or ())
         if is_hole and name is not None:
             raise UserError(option_of_phase, name, f"must not be given, as {phase} is a hole")
         if not is_hole and name is None:
-            alone = f"needs --disc-material and --matrix-material together, or --phase {phase}=hole"
+            alone = f"needs {' and '.join(sorted(named))} together, or --phase {phase}=hole"
             raise UserError(option, first, alone)
         if name is not None:
             materials[phase] = material_of(option_of_phase, name)
