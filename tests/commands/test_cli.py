@@ -26,6 +26,7 @@ COMMANDS = (
     "validate",
     "compare",
     "export",
+    "homogenise",
 )
 
 
