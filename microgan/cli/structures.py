@@ -359,9 +359,10 @@ def homogenise_command(
     out: Annotated[Path | None, typer.Option(help="JSON file to write: all figures.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Read the effective stiffness from a solved deck of `microgan export --deck`.
+    """Read the effective stiffness from a deck that was solved.
 
-    Prints the stiffness matrix, engineering constants, and the bounds of Hashin and Shtrikman.
+    Decks are written by `microgan export --deck`. Prints the stiffness matrix, engineering constants, and the
+    bounds of Hashin and Shtrikman.
     """
     if dat.suffix.lower() != ".dat":
         raise UserError(dat, "no .dat", "must be the .dat that CalculiX wrote")
