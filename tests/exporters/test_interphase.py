@@ -137,6 +137,17 @@ def test_meshes_have_rings_of_the_right_area(meshes: Path) -> None:
         assert f"*NSET, NSET=INTERFACE_{name}\n" in inp
 
 
+def test_edges_keep_away_from_the_corner_of_the_cell(tmp_path: Path) -> None:
+    for apart_px in (-0.02, 0.02, 1.02):  # of the outer edge, then of the disc
+        centre = (4.0 + apart_px) / np.sqrt(2) - 0.5  # from the corner at -0.5
+        circles = Circles.from_table([[centre, centre, 3.0], [15.0, 15.0, 3.0]])
+        out = tmp_path / str(apart_px)
+        run(out, circles=circles, formats=["inp-mesh"], periodic=apart_px < 0.5)
+        text = (out / "inp-mesh/structure_00000.inp").read_text()
+        (quality,) = re.findall(r"worst quality \(SICN\) (0\.\d+)", text)
+        assert float(quality) > 0.15, apart_px
+
+
 def test_our_own_stiffness_takes_three_phases() -> None:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 2, (2, 12, 12)).astype(np.uint8)

@@ -35,6 +35,7 @@ from microgan.statistics.point_patterns import Discs
 ELEMENT_SIZE = 0.25  # side of a triangle at the edge of a disc, over the radius
 LARGEST_SIZE = 0.8
 LEAST_GAP = 0.02  # least distance of two edges, or of an edge and the border, over the radius: else needles
+LEAST_CORNER = 0.04  # least distance of an edge and a corner of the cell, over the radius
 LEAST_LAYER = 0.05  # thickness of an interphase over the radius
 LAYER_ASPECT = 1.5  # side of a triangle at its edges over its thickness
 MOST_PUSHES = 500
@@ -179,8 +180,9 @@ class _Discs:
 def polygon_discs(circles: Discs, domain: Domain, corners: int, interphase_px: float = 0.0) -> list[Discs]:
     """Return discs on whose edges the corners of polygons lie that have the circles' areas.
 
-    Edges nearer than LEAST_GAP x radius, to each other or to the border, are moved that far apart. This moves
-    discs by a few hundredths of a radius, less than a detector of circles can resolve. Pairs that overlap
+    Edges nearer than LEAST_GAP x radius, to each other or to the border, are moved that far apart, and from
+    corners LEAST_CORNER x radius. This moves discs by a few hundredths of a radius, less than a detector of
+    circles can resolve. Pairs that overlap
     still do, by at least as much.
 
     Parameters
@@ -228,25 +230,51 @@ def _cleared(
         for place in (np.zeros(2), sides)
         for edge, excess in rings
     ]
+    corners = [
+        (corner, edge, _from_corner(centres, corner, domain)[1] >= edge - excess)
+        for corner in _corners(domain)
+        for edge, excess in rings
+    ]
     for _ in range(MOST_PUSHES):
         direction, gap = _gaps(centres, radius, domain, pairs)
-        missing = np.where(away, np.maximum(least - gap, 0), -np.maximum(least + gap, 0))
-        push = direction * (missing * (0.5 + slack))[:, None]
+        push = direction * (_lacking(gap, least, away) * (0.5 + slack))[:, None]
         step = np.zeros_like(centres)
         np.add.at(step, pairs[:, 0], push)
         np.add.at(step, pairs[:, 1], -push)
         for place, edge, outside in beyond:
             offset = centres - place
-            gap_there = np.abs(offset) - edge[:, None]
-            least_there = LEAST_GAP * edge[:, None]
-            lacking = np.where(
-                outside, np.maximum(least_there - gap_there, 0), -np.maximum(least_there + gap_there, 0)
-            )
+            lacking = _lacking(np.abs(offset) - edge[:, None], LEAST_GAP * edge[:, None], outside)
             step += np.sign(offset) * lacking * (1 + slack)
+        for corner, edge, outside in corners:
+            direction, distance = _from_corner(centres, corner, domain)
+            lacking = _lacking(distance - edge, LEAST_CORNER * edge, outside)
+            step += direction * lacking[:, None] * (1 + slack)
         if not step.any():
             break
         centres = centres + step
     return centres
+
+
+def _lacking(gap: np.ndarray, least: np.ndarray, away: np.ndarray) -> np.ndarray:
+    """How much further a gap must be, or an overlap, then negative."""
+    return np.where(away, np.maximum(least - gap, 0), -np.maximum(least + gap, 0))
+
+
+def _corners(domain: Domain) -> list[np.ndarray]:
+    """The corners of the cell; of a periodic one they are the same."""
+    rows, cols = domain.size_px
+    places = [(0, 0)] if domain.periodic else [(0, 0), (0, cols), (rows, 0), (rows, cols)]
+    return [np.array(place, float) for place in places]
+
+
+def _from_corner(centres: np.ndarray, corner: np.ndarray, domain: Domain) -> tuple[np.ndarray, np.ndarray]:
+    """Directions (n, 2) from a corner to centres, and distances (n,)."""
+    offset = centres - corner
+    if domain.periodic:
+        sides = np.array(domain.size_px, float)
+        offset -= sides * np.rint(offset / sides)
+    distance = np.maximum(np.hypot(*offset.T), 1e-9)
+    return offset / distance[:, None], distance
 
 
 def _gaps(
