@@ -72,6 +72,7 @@ FORMATS: dict[str, Format] = {
 }
 MESHES = {name for name, format in FORMATS.items() if format.is_mesh}
 DECKS = {name for name, format in FORMATS.items() if format.takes_deck}
+SPLITTING = {name for name, format in FORMATS.items() if format.splits_interface}
 WITH_HOLES = {name for name, format in FORMATS.items() if format.takes_holes}
 JOINT_FORMATS: dict[str, JointFormat] = {"tiff": TIFF, "csv": CSV, "json": JSON}
 
@@ -121,6 +122,7 @@ class ExportConfig(Config):
     include_invalid: bool = False
     deck: DeckKind | None = None
     holes: tuple[PhaseName, ...] | None = None
+    split_interface: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -242,9 +244,11 @@ def _valid(inputs: ExportInput) -> ExportInput:
 
 
 def _check_meshes(config: ExportConfig) -> None:
-    """Refuse decks and holes that no format of the export has, and holes that leave nothing."""
+    """Refuse decks, holes and interfaces that no format has, and holes that leave nothing."""
     if config.deck is not None and not set(config.formats) & DECKS:
         raise UserError("export.deck", config.deck, f"needs format {' or '.join(sorted(DECKS))}")
+    if config.split_interface and not set(config.formats) & SPLITTING:
+        raise UserError("export.split_interface", "true", f"needs format {' or '.join(sorted(SPLITTING))}")
     for name in config.holes or ():
         if name not in config.phases:
             raise UserError("export.holes", name, f"must be one of the phases, {', '.join(config.phases)}")
@@ -325,6 +329,8 @@ def _write_single(
     options: dict[str, Any] = {"element_size": config.element_size} if format.is_mesh else {}
     if format.takes_deck:
         options["deck"] = config.deck
+    if format.splits_interface:
+        options["split_interface"] = config.split_interface
     folder.mkdir()
     for structure in structures:
         format.write(structure, folder / f"{structure.name}{format.suffix}", **options)

@@ -35,6 +35,8 @@ class Format:
         Whether ``write`` takes ``deck`` too: the load cases of a job that it writes beside the file.
     takes_holes
         Whether phases that are holes are left out; other formats keep all phases.
+    splits_interface
+        Whether ``write`` takes ``split_interface`` too: each phase has nodes of its own on the interface.
     """
 
     write: Callable[..., None]
@@ -46,6 +48,7 @@ class Format:
     is_mesh: bool = False
     takes_deck: bool = False
     takes_holes: bool = False
+    splits_interface: bool = False
 
 
 @dataclass(frozen=True)
