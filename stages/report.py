@@ -17,6 +17,8 @@ from microgan.core.domain import Domain
 from microgan.core.files import file_sha256
 from microgan.core.json_files import read_numbers, write_json
 from microgan.core.tables import read_table
+from microgan.evaluation.real_statistics import RealStatistics
+from microgan.evaluation.representative_cell import RepresentativeCell, measured, phases_of
 from microgan.gan.checkpoint import load_model
 from microgan.gan.model_card import CARD, read_model_card
 from microgan.gan.sampling import sample
@@ -26,6 +28,7 @@ from microgan.samples.card import SampleCard
 from microgan.samples.verdict_file import VERDICT, ModelVerdict
 from microgan.scan.planes import Planes, ScanInfo
 from microgan.scan.windows import Windows
+from microgan.statistics.representative import LEAST_WINDOWS
 from microgan.validity.calibration import CalibrationConfig
 from microgan.validity.large_images import judge_large_image
 from microgan.validity.reference import Reference
@@ -83,6 +86,7 @@ def main(stage: Stage) -> None:
             "scan": Path("reports/ingest/contact_sheet.png"),
             "planted_defects": Path("reports/calibrate/planted_defects.png"),
         },
+        representative=representative_cell(planes, reference),
     )
     write_json("metrics/headline.json", comparison(judged, verdicts))
     lines = [f"{name}: {verdicts[name]}; {in_words(judged[name])}" for name in models]
@@ -201,6 +205,20 @@ def large_cell(name: str, reference: Reference, seed: int) -> LargeCell:
     verdict = judge_large_image(torch.from_numpy(stored), reference, periodic=True, progress=False)
     windows = len(verdict.verdicts)
     return LargeCell(stored, windows, windows - verdict.invalid_windows, len(verdict.overlapping))
+
+
+def representative_cell(planes: Planes, reference: Reference) -> RepresentativeCell:
+    """Measure how far cells vary, by all planes and by the windows whose properties are known."""
+    real = RealStatistics.load(Path("real_statistics"))
+    columns = []
+    for windows in (real.held_out, real.train):
+        stiffness_gpa = windows.properties.curves["stiffness"].numerator[:, 0]
+        fraction = windows.structure.curves["volume_fraction"].numerator[: len(stiffness_gpa), 0]
+        columns.append((fraction, stiffness_gpa))
+    fractions, stiffnesses_gpa = (np.concatenate(values) for values in zip(*columns, strict=True))
+    solved = (fractions, stiffnesses_gpa) if len(fractions) >= LEAST_WINDOWS else None
+    size_um = planes.info.voxel_size_um
+    return measured(phases_of(planes, reference), reference.window_px, size_um, solved)
 
 
 def shown_parameters(stage: Stage) -> dict[str, Any]:

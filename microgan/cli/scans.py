@@ -1,4 +1,4 @@
-"""Commands that begin with a scan: inspect, simulate, detect, windows, calibrate, train."""
+"""Commands that begin with a scan: inspect, simulate, detect, calibrate, windows, rve-size."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,16 +8,19 @@ import typer
 from microgan.cli.app import app
 from microgan.cli.options import (
     TIFF,
+    AllowOwnRules,
     ByteOrder,
     Csv,
     DataSet,
     DType,
     FollowOutside,
+    GreyScale,
     Images,
     Json,
     LargestPlane,
     Overlay,
     Polarity,
+    ReferenceFile,
     Seed,
     Shape,
     check_new,
@@ -287,3 +290,81 @@ def windows_command(
     result = windows(scan, count, size, seed, out, part, read)
     words = f"{counted(count, 'window')} of {size} x {size} px written to {escaped(out)}"
     print_result(result, words, as_json)
+
+
+@app.command("rve-size")
+def rve_size_command(
+    scan: Annotated[Path, typer.Argument(help="data/planes of a project, or a file or folder of slices.")],
+    reference: ReferenceFile,
+    cell_px: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Side of a cell to list, px; may be repeated. Default: windows and more."),
+    ] = None,
+    half_width: Annotated[
+        float, typer.Option(help="Wanted: how near to the material's the volume fraction of a cell must be.")
+    ] = 0.01,
+    stiffness_half_width: Annotated[
+        float, typer.Option(help="Wanted: how near the in-plane stiffness must be, relative: 0.02 is 2 %.")
+    ] = 0.02,
+    confidence: Annotated[float, typer.Option(help="Fraction of the cells that are so near.")] = 0.95,
+    solve: Annotated[
+        int, typer.Option(min=0, help="Windows whose stiffness is computed, 10 at least; 0: no stiffness.")
+    ] = 100,
+    disc_material: Annotated[
+        str, typer.Option(help="e_glass, carbon, epoxy, or a JSON file with the moduli, as for export.")
+    ] = "e_glass",
+    matrix_material: Annotated[str, typer.Option(help="The same of the matrix.")] = "epoxy",
+    out: Annotated[Path | None, typer.Option(help="JSON file to write: all figures.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG file to write: intervals over the side.")] = None,
+    seed: Seed = 0,
+    grey_scale: GreyScale = "scan",
+    allow_own_rules: AllowOwnRules = False,
+    dataset: DataSet = None,
+    follow_outside: FollowOutside = False,
+    largest_plane_px: LargestPlane = LARGEST_PLANE_PX,
+    shape: Shape = None,
+    dtype: DType = None,
+    byte_order: ByteOrder = "little",
+    as_json: Json = False,
+) -> None:
+    """Say how large a cell must be to stand for its material.
+
+    From the two-point correlation of a scan: how far the volume fraction of a cell may be from the
+    material's, by its size, and from windows that are solved, how far its stiffness.
+    """
+    for option, value in (
+        ("--half-width", half_width),
+        ("--stiffness-half-width", stiffness_half_width),
+        ("--confidence", confidence),
+    ):
+        if not 0 < value < 1:
+            raise UserError(option, value, "must be above 0 and below 1")
+    if 0 < solve < 10:
+        raise UserError("--solve", solve, "must be at least 10, to see how stiffness varies, or 0")
+    materials = [Path(name) for name in (disc_material, matrix_material) if name.endswith(".json")]
+    check_paths([scan, reference, *materials], out=(out, ".json"), plot=(plot, ".png"))
+    from microgan.commands.export import material_of
+    from microgan.commands.images import ReferenceFile
+    from microgan.commands.rve_size import in_words, rve_size
+    from microgan.evaluation.homogenisation import PropertiesConfig
+
+    discs, matrix = (
+        material_of(option, name)
+        for option, name in (("--disc-material", disc_material), ("--matrix-material", matrix_material))
+    )
+    values = {"discs": discs, "matrix": matrix, "count": max(solve, 2)}
+    properties = PropertiesConfig.from_mapping(values, "materials")
+    result = rve_size(
+        scan,
+        ReferenceFile(reference, allow_own_rules),
+        grey_scale,
+        properties if solve else None,
+        (half_width, stiffness_half_width),
+        sides_px=cell_px or (),
+        confidence=confidence,
+        seed=seed,
+        out=out,
+        plot=plot,
+        reading=reading(dataset, follow_outside, largest_plane_px, shape, dtype, byte_order),
+    )
+    print_result(result, in_words(result), as_json)

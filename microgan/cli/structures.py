@@ -302,6 +302,11 @@ def export_command(
         ),
     ] = None,
     matrix_material: Annotated[str | None, typer.Option(help="The same of the matrix.")] = None,
+    interphase_um: Annotated[
+        float | None,
+        typer.Option(help="Thickness, micrometres, of a layer around the discs, a third phase (id 2)."),
+    ] = None,
+    interphase_material: Annotated[str | None, typer.Option(help="Its material, as of the discs.")] = None,
     include_invalid: Annotated[
         bool, typer.Option("--include-invalid", help="Write the invalid structures too.")
     ] = False,
@@ -324,7 +329,8 @@ def export_command(
     Images are phase images of two values or, with a reference, grey ones. These are judged, and the valid
     ones are written.
     """
-    materials = [Path(name) for name in (disc_material, matrix_material) if name and name.endswith(".json")]
+    named = (disc_material, matrix_material, interphase_material)
+    materials = [Path(name) for name in named if name and name.endswith(".json")]
     check_paths([*images, *([] if reference is None else [reference]), *materials], out=(out,))
     from microgan.commands.export import export, holes_of, in_words, materials_of
     from microgan.commands.images import ReferenceFile
@@ -342,6 +348,8 @@ def export_command(
         "include_invalid": include_invalid,
         "deck": deck,
         "split_interface": split_interface,
+        "interphase_um": interphase_um,
+        "interphase_material": interphase_material,
         "holes": holes_of(phase or [], disc_material),
     }
     config = ExportConfig.from_mapping(values, "export")

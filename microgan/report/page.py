@@ -22,6 +22,7 @@ from microgan.core.errors import UserError
 from microgan.core.files import atomic
 from microgan.evaluation.descriptors import DESCRIPTORS
 from microgan.evaluation.fidelity import HEADLINE, LEVEL
+from microgan.evaluation.representative_cell import RepresentativeCell
 from microgan.report import comparison_tables, run_tables, tables
 from microgan.report.figures.curves import (
     circle_histograms,
@@ -30,6 +31,7 @@ from microgan.report.figures.curves import (
     selection_curves,
     two_point_curves,
 )
+from microgan.report.figures.representative import representative_figure
 from microgan.report.figures.rules import rejection_bars
 from microgan.report.figures.style import REAL, SUFFIXES, in_words, length_unit, model_colours
 from microgan.report.figures.windows import cell_sheet, window_sheet
@@ -53,6 +55,7 @@ def build_report(
     best: str | None = None,
     scan_is_random_packing: bool = False,
     drawn: Mapping[str, Path] | None = None,
+    representative: RepresentativeCell | None = None,
 ) -> Path:
     """Write the page ``out`` and its figures into the folder of the same name without suffix.
 
@@ -80,6 +83,8 @@ def build_report(
     drawn
         Figures of the scan and the rules that earlier stages drew, where there are: ``scan`` (the planes with
         their parts) and ``planted_defects``.
+    representative
+        How far cells of the material vary by their size. Without it, the page has no such section.
 
     Returns
     -------
@@ -94,9 +99,12 @@ def build_report(
     if not models:
         raise UserError("models", "none", "the report needs at least one model")
     out = Path(out)
+    cells = representative.figures() if representative else None
     with atomic(out.with_suffix("")) as folder:
         folder.mkdir()
         draw_figures(models, real_windows, scan.get("voxel_size_um"), folder)
+        if representative and cells:
+            representative_figure(representative, cells, folder / "representative")
         copy_figures(models, drawn or {}, folder)
         content = {
             **_facts(models, scan, parameters, provenance or {}),
@@ -104,6 +112,7 @@ def build_report(
             "verdict": verdict(models, best),
             "doubts": reference.doubts if reference else (),
             "scan_is_random_packing": scan_is_random_packing,
+            "cell_sizes": cells,
             "figures": _embedded(folder),
             "files": _files(folder, out.stem),
         }

@@ -21,6 +21,7 @@ COMMANDS = (
     "detect",
     "calibrate",
     "windows",
+    "rve-size",
     "train",
     "sample",
     "validate",

@@ -12,7 +12,7 @@ from microgan.cli import app
 from tests.commands.helpers import run_command
 from tests.scan.cases import plane
 
-READERS = ("inspect", "detect", "windows", "calibrate", "validate", "compare", "export")
+READERS = ("inspect", "detect", "windows", "calibrate", "validate", "compare", "export", "rve-size")
 OPTIONS = {"dataset", "follow_outside", "largest_plane_px", "shape", "dtype", "byte_order"}
 
 

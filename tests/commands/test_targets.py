@@ -40,6 +40,10 @@ CASES: dict[str, list[tuple[tuple[object, ...], str]]] = {
         (("scan/scan.tif", "--out", "hard.tif"), RULE),
         (("scan/scan.tif", "--out", "link.tif"), RULE),
     ],
+    "rve-size": [
+        (("scan", "--reference", "reference.json", "--out", "reference.json"), RULE),
+        (("slices", "--reference", "reference.json", "--plot", "slices/1.png"), RULE),
+    ],
     "train": [
         (("scan", "--out", "scan"), "exists already"),
         (("scan", "--init-from", "model", "--out", "model"), "exists already"),

@@ -16,6 +16,7 @@ from PIL import Image
 from microgan.core.errors import UserError
 from microgan.evaluation.descriptors import DESCRIPTORS
 from microgan.evaluation.fidelity import HEADLINE
+from microgan.evaluation.representative_cell import measured
 from microgan.report import page as report_page
 from microgan.report.figures import style
 from microgan.report.page import build_report
@@ -430,6 +431,27 @@ def test_tables_and_figures_are_numbered_and_have_captions(report: Path) -> None
         "How far to trust it",
         "Provenance",
     ]
+
+
+def test_the_page_says_how_large_a_cell_must_be(tmp_path: Path, report: Path) -> None:
+    rng = np.random.default_rng(0)
+    planes = [(rng.random((128, 128)) < 0.4, np.ones((128, 128), bool))]
+    fraction = 0.4 + 0.01 * rng.standard_normal(20)
+    windows = (fraction, 10 + 5 * (fraction - 0.4) + 0.1 * rng.standard_normal(20))
+    cell = measured(planes, 16, 0.5, windows)
+    figures = cell.figures()
+    for solved in (cell, measured(planes, 16, 0.5, None)):
+        page = build_report([result("dcgan", 0)], REAL, SCAN, {}, tmp_path / "r.html", representative=solved)
+        words = " ".join(re.sub("<[^>]+>", "", page.read_text()).split())
+        width = figures["cells"][0]["volume_fraction_half_width"]
+        assert f"a cell of 16 px (8 µm), a window, differs from it by up to {width:.3f}" in words
+        low, high = figures["volume_fraction_interval"]
+        assert f"the volume fraction of the material is from {low:.3f} to {high:.3f} (95 % CI)" in words
+        side_px = figures["wanted"]["volume_fraction"]["side_px"]
+        assert f"A cell needs {side_px} px ({side_px / 2:.4g} µm) for a volume fraction within 0.01" in words
+        assert ("stiffness within 2 %" in words) == (solved is cell)
+        assert (tmp_path / "r/representative.png").is_file()
+    assert "How large a cell must be" not in report.read_text()
 
 
 def test_page_needs_neither_network_nor_scripts(report: Path) -> None:

@@ -113,6 +113,7 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     assert "No model has learnt the material" in words
     assert "this scan was simulated" in words.lower() and "simulate 0, calibrate 0, train 0" in words
     assert "dcgan, 64 x 64 px: 0 of 16 valid" in words  # by the last limits
+    assert "that of a cell of 32 px (32 µm), a window, differs from it by up to 0." in words
     about = json.loads(Path("models/dcgan/model.json").read_text())["training"]
     for key in ("ended", "machine", "software"):
         assert about[key] and f"<td>{about[key]}</td>" in page
@@ -120,7 +121,7 @@ def test_all_stages_in_a_row_make_everything_that_is_promised(
     shown = {path.name for path in Path("reports/report").iterdir()}
     assert {"scan.png", "planted_defects.png", "contact_sheet_dcgan.png", "rules_dcgan.png"} <= shown
     assert {"judge_dcgan.png", "judge_wgan_gp.png", "judge_random_packing.png"} <= shown
-    assert {"checkpoint_selection.svg", "periodic_cells.svg"} <= shown
+    assert {"checkpoint_selection.svg", "periodic_cells.svg", "representative.svg"} <= shown
     assert Path("reports/calibrate/limits.svg").is_file()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from microgan.exporters.deck_record import DeckKind
 from microgan.exporters.structure import Structure
 
 AXES = "x = col, y = row (downwards in the image), z = plane; origin at the corner of the first voxel"
@@ -33,6 +34,8 @@ class Format:
         Whether ``write`` takes ``element_size`` too.
     takes_deck
         Whether ``write`` takes ``deck`` too: the load cases of a job that it writes beside the file.
+    decks
+        The kinds of deck that there are; with another kind, none is written.
     takes_holes
         Whether phases that are holes are left out; other formats keep all phases.
     splits_interface
@@ -47,6 +50,7 @@ class Format:
     axes: str = AXES
     is_mesh: bool = False
     takes_deck: bool = False
+    decks: tuple[DeckKind, ...] = ("stiffness", "uniaxial")
     takes_holes: bool = False
     splits_interface: bool = False
 

@@ -8,14 +8,16 @@ import h5py
 
 from microgan import __version__
 from microgan.core.json_files import write_json
+from microgan.exporters.deck_record import DeckKind
 from microgan.exporters.formats.format import Format
+from microgan.exporters.formats.spectral_deck import fans_input
 from microgan.exporters.structure import Structure
 
 DATASET = "phase"
 
 
-def write_hdf5(structure: Structure, path: Path) -> None:
-    """Write the data set ``phase``, and beside it NAME.xdmf and NAME.fans.json.
+def write_hdf5(structure: Structure, path: Path, deck: DeckKind | None = None) -> None:
+    """Write the data set ``phase``, and beside it NAME.xdmf and NAME.fans.json, with a deck a whole input.
 
     The attributes ``permute_order`` and ``L`` tell FANS and its tools the order of axes and, in that order,
     the physical lengths; the others say what ids and lengths mean. FANS warns of odd numbers of voxels, so
@@ -38,7 +40,9 @@ def write_hdf5(structure: Structure, path: Path) -> None:
         dataset.attrs["periodic"] = structure.periodic
     path.write_bytes(content.getbuffer())
     path.with_suffix(".xdmf").write_text(xdmf(structure, path.name))
-    write_json(path.with_suffix(".fans.json"), {"microstructure": fans_microstructure(structure, path.name)})
+    section = fans_microstructure(structure, path.name)
+    job = {"microstructure": section} if deck is None else fans_input(structure, deck, section)
+    write_json(path.with_suffix(".fans.json"), job)
 
 
 def xdmf(structure: Structure, file_name: str) -> str:
@@ -75,5 +79,8 @@ def fans_microstructure(structure: Structure, file_name: str) -> dict[str, objec
 HDF5 = Format(
     write_hdf5,
     ".h5",
-    "HDF5, data set 'phase' = phase id; .xdmf beside it for ParaView, .fans.json for the input file of FANS",
+    "HDF5, data set 'phase' = phase id; .xdmf beside it for ParaView, .fans.json for the input file of FANS; "
+    "with a deck it is the whole file",
+    takes_deck=True,
+    decks=("stiffness",),
 )
