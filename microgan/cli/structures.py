@@ -288,6 +288,12 @@ def export_command(
             help="Write load cases beside inp and inp-mesh, as a job that CalculiX or Abaqus runs as it is."
         ),
     ] = None,
+    split_interface: Annotated[
+        bool,
+        typer.Option(
+            "--split-interface", help="Give each phase of inp-mesh nodes of its own where phases meet."
+        ),
+    ] = False,
     disc_material: Annotated[
         str | None,
         typer.Option(
@@ -341,6 +347,7 @@ def export_command(
         "phases": phases,
         "include_invalid": include_invalid,
         "deck": deck,
+        "split_interface": split_interface,
         "interphase_um": interphase_um,
         "interphase_material": interphase_material,
         "holes": holes_of(phase or [], disc_material),

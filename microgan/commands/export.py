@@ -13,7 +13,7 @@ from microgan.core.json_files import read_json
 from microgan.core.notes import warn
 from microgan.core.words import counted
 from microgan.evaluation.homogenisation import MATERIALS, PhaseProperties
-from microgan.exporters.export import MESHES, WITH_HOLES, ExportConfig, decks_of
+from microgan.exporters.export import MESHES, SPLITTING, WITH_HOLES, ExportConfig, decks_of
 from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
 from microgan.exporters.structure import Elastic
@@ -169,6 +169,9 @@ def _options_must_have_effect(
     with_deck = decks_of(config.deck)
     must_have_effect("--deck", config.deck is not None, bool(formats & with_deck), _needs(with_deck))
     must_have_effect("--phase", bool(config.holes), bool(formats & WITH_HOLES), _needs(WITH_HOLES))
+    must_have_effect(
+        "--split-interface", config.split_interface, bool(formats & SPLITTING), _needs(SPLITTING)
+    )
     judges = "needs --reference, as only then images are judged"
     must_have_effect("--include-invalid", config.include_invalid, reference is not None, judges)
     grey = "needs --reference, as only then images are grey"

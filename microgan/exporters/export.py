@@ -71,6 +71,7 @@ FORMATS: dict[str, Format] = {
     "vtu": VTU,
 }
 MESHES = {name for name, format in FORMATS.items() if format.is_mesh}
+SPLITTING = {name for name, format in FORMATS.items() if format.splits_interface}
 WITH_HOLES = {name for name, format in FORMATS.items() if format.takes_holes}
 JOINT_FORMATS: dict[str, JointFormat] = {"tiff": TIFF, "csv": CSV, "json": JSON}
 
@@ -125,6 +126,7 @@ class ExportConfig(Config):
     include_invalid: bool = False
     deck: DeckKind | None = None
     holes: tuple[PhaseName, ...] | None = None
+    split_interface: bool = False
     interphase_um: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     interphase: PhaseName = "interphase"
     interphase_material: str | None = None
@@ -260,10 +262,12 @@ def _valid(inputs: ExportInput) -> ExportInput:
 
 
 def _check_meshes(config: ExportConfig) -> None:
-    """Refuse decks and holes that no format of the export has, and holes that leave nothing."""
+    """Refuse decks, holes and interfaces that no format has, and holes that leave nothing."""
     with_deck = decks_of(config.deck)
     if config.deck is not None and not set(config.formats) & with_deck:
         raise UserError("export.deck", config.deck, f"needs format {' or '.join(sorted(with_deck))}")
+    if config.split_interface and not set(config.formats) & SPLITTING:
+        raise UserError("export.split_interface", "true", f"needs format {' or '.join(sorted(SPLITTING))}")
     for name in config.holes or ():
         if name not in config.all_phases:
             rule = f"must be one of the phases, {', '.join(config.all_phases)}"
@@ -370,6 +374,8 @@ def _write_single(
     options: dict[str, Any] = {"element_size": config.element_size} if format.is_mesh else {}
     if format.takes_deck:
         options["deck"] = config.deck if config.deck in format.decks else None
+    if format.splits_interface:
+        options["split_interface"] = config.split_interface
     folder.mkdir()
     for structure in structures:
         format.write(structure, folder / f"{structure.name}{format.suffix}", **options)
