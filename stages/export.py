@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
+from microgan.core.errors import UserError
 from microgan.core.json_files import read_json, write_json
 from microgan.core.notes import warn
-from microgan.evaluation.homogenisation import PropertiesConfig
+from microgan.evaluation.homogenisation import PhaseProperties, PropertiesConfig
 from microgan.exporters.export import SIDECAR, ExportConfig, empty_sidecar, export, must_be_replaceable
 from microgan.exporters.export_input import ExportInput
 from microgan.samples.card import SampleCard, source_of
@@ -40,6 +41,8 @@ def main(stage: Stage) -> None:
         if samples.valid.any():
             solved = stage.config("properties", PropertiesConfig)
             materials = dict(zip(config.phases, (solved.matrix, solved.discs), strict=True))
+            if config.interphase_um:
+                materials[config.interphase] = named_material(solved, config.interphase_material)
             export(_structures(samples, reference, card.periodic), provenance, out, config, materials)
         else:  # the report, which comes later, will show why
             rows, cols = samples.grey.shape[1:]
@@ -50,6 +53,15 @@ def main(stage: Stage) -> None:
     of = f"{written} of {len(samples.valid)} samples, {samples.valid.sum()} of them valid"
     stage.say(f"exports/{name}: {of}, as {', '.join(config.formats)}")
     stage.tracker.artifact(f"exports/{name}/{SIDECAR}")
+
+
+def named_material(properties: PropertiesConfig, name: str | None) -> PhaseProperties:
+    """Return a material of ``properties.materials``, for the interphase."""
+    if name is None or name not in properties.materials:
+        known = ", ".join(properties.materials) or "none"
+        rule = f"must name one of properties.materials: {known}"
+        raise UserError("export.interphase_material", name, rule)
+    return properties.materials[name]
 
 
 def _parameters(name: str) -> tuple[str, ...]:

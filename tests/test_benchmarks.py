@@ -1,19 +1,26 @@
 """The benchmark's own parts: a benchmark that counts wrongly misleads more than none."""
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import detector, training, warm_start
+from benchmarks import detector, rve_size, training, warm_start
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.detector import Counts, compare, count, overlap_power, run
 from benchmarks.physical_loss import Run, measured, ratio, read_runs
 from benchmarks.plain_training import Crops
 from benchmarks.scenes import Condition, Scene, scenes, signal_to_noise, wide_band, windows, with_overlap
 from benchmarks.step_profile import profile_step
+from benchmarks.stress_field import read_frd
 from benchmarks.training import Effort
+from microgan.detection.circles import Circles
+from microgan.evaluation.homogenisation import MATERIALS
+from microgan.exporters.formats.abaqus_mesh import write_inp_mesh
+from microgan.exporters.structure import Structure
 from microgan.gan.config import TrainConfig
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows
@@ -266,3 +273,34 @@ def test_a_start_is_worth_the_steps_it_saves() -> None:
     assert rows["0.50"] == "| dcgan | 0.50 | 400, 2.0 | 100, 0.5 | 4.0 |"
     assert rows["0.70"] == "| dcgan | 0.70 | not reached | 300, 1.5 | - |"
     assert "0.80" not in rows
+
+
+@pytest.mark.skipif(shutil.which("ccx") is None, reason="needs ccx of CalculiX (Debian package calculix-ccx)")
+def test_stresses_are_read_as_calculix_wrote_them(tmp_path: Path) -> None:
+    pytest.importorskip("gmsh")
+    epoxy = MATERIALS["epoxy"]
+    materials = {"matrix": epoxy, "fibre": epoxy}
+    phase, disc = np.zeros((1, 8, 10), np.uint8), Circles.from_table([[4, 5, 2.0]])
+    structure = Structure("cell", phase, disc, voxel_size_um=1.0, periodic=True, materials=materials)
+    write_inp_mesh(structure, tmp_path / "cell.inp", 0.8, "stiffness")
+    subprocess.run(["ccx", "cell_stiffness"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    places, triangles, steps = read_frd(tmp_path / "cell_stiffness.frd")
+    assert places.max(axis=0).tolist() == [10, 8]
+    first, second, third = (places[triangles[:, corner]] for corner in range(3))
+    (x, y), (u, v) = (second - first).T, (third - first).T
+    assert (x * v - y * u).sum() / 2 == pytest.approx(80)
+    # One material: the mean strain, 0.1 % on the longer border, everywhere
+    for step, (column, strain) in enumerate(((0, 0.8e-3), (1, 1e-3), (2, 0.8e-3))):
+        stress = 1e3 * strain * epoxy.stiffness_gpa[column]
+        for component, expected in zip(("SXX", "SYY", "SXY"), stress, strict=True):
+            np.testing.assert_allclose(steps[step][component], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_cells_are_cut_whole_and_counted_against_the_truth() -> None:
+    material = np.arange(2 * 6 * 6).reshape(2, 6, 6)
+    cells = rve_size.Cut.of(material, 3).phases
+    assert cells.shape == (8, 3, 3) and np.array_equal(cells[1], material[0, :3, 3:])
+    assert np.array_equal(cells[6], material[1, 3:, :3])
+    noise = rve_size.noise(np.random.default_rng(0), 448)[None]
+    rows = list(rve_size.fraction_rows("noise", noise, [rve_size.of_scan(noise[0])]))
+    assert len(rows) == 1 + len(rve_size.CELLS_PX) and float(rows[0].split("|")[3].strip(" %")) > 90

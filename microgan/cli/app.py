@@ -1,4 +1,4 @@
-"""Valid synthetic microstructures: inspect, calibrate, train, sample, validate, compare, export.
+"""Valid synthetic microstructures: inspect, calibrate, train, sample, validate, compare, export, homogenise.
 
 Commands print a short result on standard output, or with --json one JSON object; progress bars and errors go
 to standard error. The exit status is 0 on success, 2 for bad input (explained in one line), 1 for a negative

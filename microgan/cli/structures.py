@@ -291,6 +291,12 @@ def export_command(
             help="Write load cases beside inp and inp-mesh, as a job that CalculiX or Abaqus runs as it is."
         ),
     ] = None,
+    split_interface: Annotated[
+        bool,
+        typer.Option(
+            "--split-interface", help="Give each phase of inp-mesh nodes of its own where phases meet."
+        ),
+    ] = False,
     disc_material: Annotated[
         str | None,
         typer.Option(
@@ -299,6 +305,11 @@ def export_command(
         ),
     ] = None,
     matrix_material: Annotated[str | None, typer.Option(help="The same of the matrix.")] = None,
+    interphase_um: Annotated[
+        float | None,
+        typer.Option(help="Thickness, micrometres, of a layer around the discs, a third phase (id 2)."),
+    ] = None,
+    interphase_material: Annotated[str | None, typer.Option(help="Its material, as of the discs.")] = None,
     include_invalid: Annotated[
         bool, typer.Option("--include-invalid", help="Write the invalid structures too.")
     ] = False,
@@ -321,7 +332,8 @@ def export_command(
     Images are phase images of two values or, with a reference, grey ones. These are judged, and the valid
     ones are written.
     """
-    materials = [Path(name) for name in (disc_material, matrix_material) if name and name.endswith(".json")]
+    named = (disc_material, matrix_material, interphase_material)
+    materials = [Path(name) for name in named if name and name.endswith(".json")]
     check_paths([*images, *([] if reference is None else [reference]), *materials], out=(out,))
     from microgan.commands.export import export, holes_of, in_words, materials_of
     from microgan.commands.images import ReferenceFile
@@ -338,6 +350,9 @@ def export_command(
         "phases": phases,
         "include_invalid": include_invalid,
         "deck": deck,
+        "split_interface": split_interface,
+        "interphase_um": interphase_um,
+        "interphase_material": interphase_material,
         "holes": holes_of(phase or [], disc_material),
     }
     config = ExportConfig.from_mapping(values, "export")
@@ -354,9 +369,10 @@ def homogenise_command(
     out: Annotated[Path | None, typer.Option(help="JSON file to write: all figures.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Read the effective stiffness from a solved deck of `microgan export --deck`.
+    """Read the effective stiffness from a deck that was solved.
 
-    Prints the stiffness matrix, engineering constants, and the bounds of Hashin and Shtrikman.
+    Decks are written by `microgan export --deck`. Prints the stiffness matrix, engineering constants, and the
+    bounds of Hashin and Shtrikman.
     """
     if dat.suffix.lower() != ".dat":
         raise UserError(dat, "no .dat", "must be the .dat that CalculiX wrote")

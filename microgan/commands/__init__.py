@@ -2,7 +2,7 @@
 
 Each function returns the figures that ``--json`` prints.
 
-detect, simulate, sample, validate, compare, export
+detect, simulate, sample, validate, compare, export, homogenise
     The function of the same name.
 images
     What several commands share: the reference as a file, sizes of images, names of overlays.

@@ -13,7 +13,7 @@ from microgan.core.json_files import read_json
 from microgan.core.notes import warn
 from microgan.core.words import counted
 from microgan.evaluation.homogenisation import MATERIALS, PhaseProperties
-from microgan.exporters.export import MESHES, WITH_HOLES, ExportConfig, decks_of
+from microgan.exporters.export import MESHES, SPLITTING, WITH_HOLES, ExportConfig, decks_of
 from microgan.exporters.export import export as export_structures
 from microgan.exporters.export_input import ExportInput, phase_from_labels
 from microgan.exporters.structure import Elastic
@@ -30,6 +30,7 @@ FIGURES = ("structures", "judged", "judged_valid", "rows", "cols", "voxel_size_u
 EXTRUDED = {"vti", "vtk", "hdf5", "nrrd", "inp"}  # formats that have planes
 WITH_MATERIALS = {"inp", "inp-mesh"}  # others only beside a deck
 DEFAULT_CONDUCTIVITY = {"conductivity_w_mk": 1.0}  # which no format holds
+NEEDS_LAYER = "needs --interphase-um, the thickness of the layer"
 SEAM = 1.5  # step of grey values from one border to the opposite over that between neighbours: no seam
 
 
@@ -116,6 +117,10 @@ def materials_of(disc: str | None, matrix: str | None, config: ExportConfig) -> 
         If one is given alone, or for a hole, is not known, or no format holds materials.
     """
     named = {"--matrix-material": matrix, "--disc-material": disc}
+    layer = "--interphase-material"
+    must_have_effect(layer, config.interphase_material is not None, bool(config.interphase_um), NEEDS_LAYER)
+    if config.interphase_um:
+        named[layer] = config.interphase_material
     given = {option: name for option, name in named.items() if name is not None}
     if not given:
         return None
@@ -123,12 +128,12 @@ def materials_of(disc: str | None, matrix: str | None, config: ExportConfig) -> 
     holding = WITH_MATERIALS | decks_of(config.deck)
     must_have_effect(option, True, bool(set(config.formats) & holding), _needs(holding))
     materials: dict[str, Elastic] = {}
-    for (option_of_phase, name), phase in zip(named.items(), config.phases, strict=True):
+    for (option_of_phase, name), phase in zip(named.items(), config.all_phases, strict=True):
         is_hole = phase in (config.holes or ())
         if is_hole and name is not None:
             raise UserError(option_of_phase, name, f"must not be given, as {phase} is a hole")
         if not is_hole and name is None:
-            alone = f"needs --disc-material and --matrix-material together, or --phase {phase}=hole"
+            alone = f"needs {' and '.join(sorted(named))} together, or --phase {phase}=hole"
             raise UserError(option, first, alone)
         if name is not None:
             materials[phase] = material_of(option_of_phase, name)
@@ -165,6 +170,9 @@ def _options_must_have_effect(
     with_deck = decks_of(config.deck)
     must_have_effect("--deck", config.deck is not None, bool(formats & with_deck), _needs(with_deck))
     must_have_effect("--phase", bool(config.holes), bool(formats & WITH_HOLES), _needs(WITH_HOLES))
+    must_have_effect(
+        "--split-interface", config.split_interface, bool(formats & SPLITTING), _needs(SPLITTING)
+    )
     judges = "needs --reference, as only then images are judged"
     must_have_effect("--include-invalid", config.include_invalid, reference is not None, judges)
     grey = "needs --reference, as only then images are grey"

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from microgan.commands.images import written
 from microgan.core.errors import UserError, escaped
 from microgan.core.files import must_be_regular
 from microgan.core.json_files import read_json, write_json
@@ -52,7 +51,7 @@ def homogenise(dat: Path, out: Path | None = None) -> dict[str, Any]:
         rule = "must be positive in every direction: is the solid connected, did the solver warn?"
         raise UserError(dat, "stiffness with eigenvalues of 0 or below", rule)
     result = {
-        "files": written(dat=dat, record=path, out=out),
+        "files": {"dat": str(dat), "record": str(path), **({} if out is None else {"out": str(out)})},
         "deck": record.deck,
         "state": "plane strain" if len(record.size) == 2 else "three-dimensional",
         "phases": [phase.model_dump() for phase in record.phases],

@@ -73,9 +73,9 @@ def rve_size(
     reference = reference_file.load()
     planes, size_um = _planes(scan, reference, grey_scale, reading)
     window_px = reference.window_px
-    windows = None
-    if properties is not None:
-        windows = solved_windows(planes, window_px, properties.count, properties, seed)
+    windows = (
+        None if properties is None else solved_windows(planes, window_px, properties.count, properties, seed)
+    )
     cell = measured(planes, window_px, size_um, windows)
     figures = cell.figures(sides_px, *wanted, confidence)
     for doubt in figures["doubts"]:

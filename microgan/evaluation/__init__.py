@@ -7,6 +7,7 @@ descriptors         `DESCRIPTORS`, the table of all descriptors; `DescriptorValu
 real_statistics     `RealStatistics` with the noise floor, `MeasuredImages`, `FidelityConfig`
 fidelity            `evaluate` samples against held-out windows; `compare` two sets; `flagged`, `HEADLINE`
 homogenisation      `stiffness`, `conductivity` by finite elements; bounds; `PropertiesConfig`
+transverse_bounds   `transverse_bounds` of moduli, of any number of phases and holes
 image_metrics       `image_metrics` of samples, `RealImageStatistics`, `ImageMetricsConfig`
 encoder             features of windows, for `feature_distances` (kernel distance, coverage ...)
 memorisation        `memorisation_test`, `nearest_training_windows`; the search is `nearest_windows`

@@ -18,7 +18,7 @@ D. H. Pahr and P. K. Zysset, Influence of boundary conditions on computed appare
 cancellous bone, Biomechanics and Modeling in Mechanobiology 7 (2008) 463-476.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -196,6 +196,35 @@ def stiffness(phase: np.ndarray, config: PropertiesConfig) -> np.ndarray:
     return _effective(phase, config.boundary, pixel)
 
 
+def stiffness_of_phases(
+    ids: np.ndarray, materials: Sequence[PhaseProperties], boundary: Literal["periodic", "mixed"] = "periodic"
+) -> np.ndarray:
+    """Return the effective in-plane stiffness of images of any number of phases; as `stiffness`.
+
+    Parameters
+    ----------
+    ids
+        Stack (N, H, W) of uint8: the index of each pixel's material.
+    materials
+        Of the phases, by their ids.
+    boundary
+        As in `PropertiesConfig`.
+
+    Raises
+    ------
+    UserError
+        If ``ids`` is no such stack, or has an id without a material.
+    """
+    if ids.ndim != 3 or ids.dtype != np.uint8 or ids.size == 0 or ids.max() >= len(materials):
+        given = f"{ids.dtype} of shape {ids.shape}"
+        rule = f"must be uint8 of shape (N, H, W), ids below {len(materials)}, the number of materials"
+        raise UserError("ids", given, rule)
+    pixel = _pixel(
+        ElementVector(ElementQuad1()), _strain, np.stack([phase.stiffness_gpa for phase in materials])
+    )
+    return _solved(ids, boundary, pixel)
+
+
 def conductivity(phase: np.ndarray, config: PropertiesConfig) -> np.ndarray:
     """Return the effective conductivity in the plane of each image; parameters as in `stiffness`.
 
@@ -278,7 +307,7 @@ def _shifted_mean(fraction: np.ndarray, discs: float, matrix: float, shift: floa
 
 @dataclass(frozen=True)
 class _Pixel:
-    """The element that a pixel is, with d degrees of freedom; first axis: matrix, discs.
+    """The element that a pixel is, with d degrees of freedom; first axis: matrix, discs (or p phases).
 
     Attributes
     ----------
@@ -403,6 +432,11 @@ class _Cell:
 
 def _effective(phase: np.ndarray, boundary: str, pixel: _Pixel) -> np.ndarray:
     volume_fraction(phase)  # refuses what is no stack of images
+    return _solved(phase, boundary, pixel)
+
+
+def _solved(phase: np.ndarray, boundary: str, pixel: _Pixel) -> np.ndarray:
+    """Solve images of phase ids, or of bool."""
     if boundary == "mixed":
         phase = np.concatenate([phase, phase[:, ::-1]], axis=1)
         phase = np.concatenate([phase, phase[:, :, ::-1]], axis=2)

@@ -7,6 +7,7 @@
 | structure | `Structure`: what a format writes |
 | sidecar | `Sidecar`: the schema of ``export.json`` |
 | rendering | `render_phase`: a phase image drawn from circles |
+| deck_record | `DeckRecord`: what a solver's result of a deck is read with |
 | outlines | `disc_area`: the exact area of united and cut discs |
 
 To add an export format, write ``formats/NAME.py`` with a `Format` (a file for each structure) or a

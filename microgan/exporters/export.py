@@ -15,9 +15,9 @@ The phase is that of the grey values, with all their irregularities, or clean di
 fine as wanted. Drawn finer, pixels and voxels in all files are those of the drawing, and there are no grey
 values.
 
-Phase ids are the same in all files but legacy VTK, which counts from 1: 0 is the matrix, 1 the disc phase. A
-voxel size that is not known stays unknown: lengths are then in voxels ("px"), the spacing is 1, and files
-say so where their format allows.
+Phase ids are the same in all files but legacy VTK, which counts from 1: 0 is the matrix, 1 the disc phase, 2
+a layer around the discs, where one is asked for. A voxel size that is not known stays unknown: lengths are
+then in voxels ("px"), the spacing is 1, and files say so where their format allows.
 """
 
 from collections import Counter
@@ -51,7 +51,7 @@ from microgan.exporters.formats.nrrd import NRRD
 from microgan.exporters.formats.tables import CSV, JSON
 from microgan.exporters.formats.tiff import TIFF
 from microgan.exporters.formats.vtk import LEGACY, VTI
-from microgan.exporters.rendering import render_phase
+from microgan.exporters.interphase import must_fit_between, must_resolve, render_with_interphase
 from microgan.exporters.sidecar import JudgedStructure, Sidecar
 from microgan.exporters.structure import DISCS, Elastic, LengthUnit, Structure
 from microgan.statistics.point_patterns import Discs
@@ -71,6 +71,7 @@ FORMATS: dict[str, Format] = {
     "vtu": VTU,
 }
 MESHES = {name for name, format in FORMATS.items() if format.is_mesh}
+SPLITTING = {name for name, format in FORMATS.items() if format.splits_interface}
 WITH_HOLES = {name for name, format in FORMATS.items() if format.takes_holes}
 JOINT_FORMATS: dict[str, JointFormat] = {"tiff": TIFF, "csv": CSV, "json": JSON}
 
@@ -125,9 +126,17 @@ class ExportConfig(Config):
     include_invalid: bool = False
     deck: DeckKind | None = None
     holes: tuple[PhaseName, ...] | None = None
+    split_interface: bool = False
+    interphase_um: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    interphase: PhaseName = "interphase"
+    interphase_material: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.interphase_um and self.phase_from != "circles":
+            rule = "interphase_um needs phase_from circles: a layer follows the discs"
+            raise PydanticCustomError("interphase", rule)
+        _distinct(self.all_phases)
         if self.refinement > 1 and self.phase_from != "circles":
             rule = "refinement above 1 needs phase_from circles: grey values have no finer detail"
             raise PydanticCustomError("refinement", rule)
@@ -136,6 +145,11 @@ class ExportConfig(Config):
     def or_voxel_size(self, voxel_size_um: float | None) -> "ExportConfig":
         """Take the scan's ``voxel_size_um`` where these parameters give none."""
         return self.model_copy(update={"voxel_size_um": self.voxel_size_um or voxel_size_um})
+
+    @property
+    def all_phases(self) -> tuple[str, ...]:
+        """Names of the phases by their ids."""
+        return (*self.phases, self.interphase) if self.interphase_um else self.phases
 
     def holes_of(self, discs_are_dark: bool) -> tuple[str, ...]:
         """Return the phases that meshes leave out: where nothing is said, dark discs, which are voids."""
@@ -182,9 +196,11 @@ def export(
     _check_meshes(config)
     _check_needs(config, inputs)
     _check_size(config, inputs)
+    _check_materials(config, materials)
     judged, valid = len(inputs.verdicts or ()), int(inputs.is_valid.sum())
     if not config.include_invalid:
         inputs = _valid(inputs)
+    _check_interphase(config, inputs)
     structures = [
         _structure(inputs, index, config, materials) for index in range(len(inputs))[: config.limit]
     ]
@@ -246,18 +262,21 @@ def _valid(inputs: ExportInput) -> ExportInput:
 
 
 def _check_meshes(config: ExportConfig) -> None:
-    """Refuse decks and holes that no format of the export has, and holes that leave nothing."""
+    """Refuse decks, holes and interfaces that no format has, and holes that leave nothing."""
     with_deck = decks_of(config.deck)
     if config.deck is not None and not set(config.formats) & with_deck:
         raise UserError("export.deck", config.deck, f"needs format {' or '.join(sorted(with_deck))}")
+    if config.split_interface and not set(config.formats) & SPLITTING:
+        raise UserError("export.split_interface", "true", f"needs format {' or '.join(sorted(SPLITTING))}")
     for name in config.holes or ():
-        if name not in config.phases:
-            raise UserError("export.holes", name, f"must be one of the phases, {', '.join(config.phases)}")
+        if name not in config.all_phases:
+            rule = f"must be one of the phases, {', '.join(config.all_phases)}"
+            raise UserError("export.holes", name, rule)
     if config.holes and not set(config.formats) & WITH_HOLES:
         rule = f"needs format {' or '.join(sorted(WITH_HOLES))}: the others keep every phase"
         raise UserError("export.holes", ", ".join(config.holes), rule)
-    if set(config.holes or ()) == set(config.phases):
-        raise UserError("export.holes", ", ".join(config.phases), "must leave a phase that is solid")
+    if set(config.holes or ()) == set(config.all_phases):
+        raise UserError("export.holes", ", ".join(config.all_phases), "must leave a phase that is solid")
 
 
 def _check_needs(config: ExportConfig, inputs: ExportInput) -> None:
@@ -273,6 +292,29 @@ def _check_needs(config: ExportConfig, inputs: ExportInput) -> None:
             raise UserError("format", name, rule)
         if format.needs_circles and inputs.circles is None:
             raise UserError("format", name, NO_CIRCLES)
+
+
+def _check_materials(config: ExportConfig, materials: Mapping[str, Elastic] | None) -> None:
+    """Refuse an interphase of unknown material beside phases of known ones."""
+    is_hole = config.interphase in (config.holes or ())
+    if config.interphase_um and materials is not None and config.interphase not in materials and not is_hole:
+        rule = "needs a material, as the other phases have: give interphase_material (--interphase-material)"
+        raise UserError("export.interphase_um", config.interphase_um, rule)
+
+
+def _check_interphase(config: ExportConfig, inputs: ExportInput) -> None:
+    """Refuse a layer that voxels do not resolve, or that is too thick for the gaps between the discs."""
+    if not config.interphase_um:
+        return
+    if config.voxel_size_um is None:
+        rule = "needs a voxel size: give --voxel-size-um, or voxel_size_um in the parameters"
+        raise UserError("export.interphase_um", config.interphase_um, rule)
+    if not set(config.formats) <= MESHES | {"json"}:
+        must_resolve(config.interphase_um, config.voxel_size_um, config.refinement)
+    circles = inputs.circles or ()
+    named = [(f"structure_{index:05d}", circles[index]) for index in range(len(circles))[: config.limit]]
+    domain = Domain((inputs.phase.shape[1], inputs.phase.shape[2]), inputs.periodic)
+    must_fit_between(named, domain, config.interphase_um, config.voxel_size_um)
 
 
 def _check_size(config: ExportConfig, inputs: ExportInput) -> None:
@@ -302,25 +344,27 @@ def _structure(
         voxel_size_um=config.voxel_size_um,
         length_unit=config.length_unit,
         periodic=inputs.periodic,
-        phases=config.phases,
+        phases=config.all_phases,
         materials=materials,
         holes=config.holes_of(inputs.discs_are_dark),
     )
     if config.phase_from == "circles" and circles is not None:
-        flat = _drawn(flat, circles, config.refinement)
+        flat = _drawn(flat, circles, config.refinement, config.interphase_um)
     return flat.extruded(config.extrude_voxels)
 
 
-def _drawn(flat: Structure, circles: Discs, refinement: int) -> Structure:
+def _drawn(flat: Structure, circles: Discs, refinement: int, interphase_um: float | None) -> Structure:
     """Draw the phase from circles, ``refinement`` voxels to a pixel, by which all pixels are then counted."""
-    phase = render_phase(circles, flat.domain, refinement)
+    layer_px = interphase_um / flat.voxel_size_um if interphase_um and flat.voxel_size_um else 0.0
+    phase = render_with_interphase(circles, flat.domain, refinement, layer_px)
     centres = [(axis + 0.5) * refinement - 0.5 for axis in (circles.row, circles.col)]
     return replace(
         flat,
-        phase=phase.astype(np.uint8)[None],
+        phase=phase[None],
         circles=Circles.from_table(np.stack([*centres, circles.radius_px * refinement], axis=1)),
         grey=flat.grey if refinement == 1 else None,
         voxel_size_um=flat.voxel_size_um and flat.voxel_size_um / refinement,
+        interphase_px=layer_px * refinement,
     )
 
 
@@ -330,6 +374,8 @@ def _write_single(
     options: dict[str, Any] = {"element_size": config.element_size} if format.is_mesh else {}
     if format.takes_deck:
         options["deck"] = config.deck if config.deck in format.decks else None
+    if format.splits_interface:
+        options["split_interface"] = config.split_interface
     folder.mkdir()
     for structure in structures:
         format.write(structure, folder / f"{structure.name}{format.suffix}", **options)
@@ -402,6 +448,7 @@ def _sidecar(
         periodic=structure.periodic,
         phase_from=config.phase_from,
         refinement=config.refinement,
+        interphase_um=config.interphase_um,
         phases={str(index): name for index, name in enumerate(structure.phases)},
         holes=list(structure.holes) if set(config.formats) & WITH_HOLES else [],
         formats={name: format.description for name, format in formats.items()},

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from microgan.core.domain import Domain
 from microgan.core.errors import UserError, one_line
 from microgan.exporters.rendering import visible_discs
-from microgan.exporters.structure import DISCS, MATRIX
+from microgan.exporters.structure import DISCS, INTERPHASE, MATRIX
 from microgan.statistics.point_patterns import Discs
 
 INSTALL = (
@@ -46,8 +46,10 @@ def gmsh_session() -> Iterator[Any]:
         gmsh.finalize()
 
 
-def phase_surfaces(gmsh: Any, circles: Discs, domain: Domain) -> dict[int, list[int]]:
-    """Put the surfaces of both phases into gmsh's model and return their tags by phase id.
+def phase_surfaces(
+    gmsh: Any, circles: Discs, domain: Domain, shells: Discs | None = None
+) -> dict[int, list[int]]:
+    """Put the surfaces of all phases into gmsh's model and return their tags by phase id.
 
     Parameters
     ----------
@@ -58,26 +60,40 @@ def phase_surfaces(gmsh: Any, circles: Discs, domain: Domain) -> dict[int, list[
     domain
         Size of the cell, and whether opposite borders fit together: a disc across a border comes in at the
         other.
+    shells
+        The outer edges of an interphase: larger circles about the same centres, no two of which overlap.
     """
     occ = gmsh.model.occ
     cell = [(2, occ.addRectangle(0, 0, 0, domain.cols, domain.rows))]
+    discs = _disks(occ, circles, domain)
+    around = [] if shells is None else _disks(occ, shells, domain)
+    if len(discs) > 1 and shells is None:
+        discs, _ = occ.fuse(discs[:1], discs[1:])
+    in_cell, in_discs, in_shells = cell, set(), set()
+    if discs or around:
+        _, (in_cell, *parts) = occ.fragment(cell, [*discs, *around])
+        in_discs, in_shells = (
+            {part for of_one in of_some for part in of_one}
+            for of_some in (parts[: len(discs)], parts[len(discs) :])
+        )
+        beyond = [part for part in in_discs | in_shells if part not in in_cell]
+        occ.remove(beyond, recursive=True)
+    occ.synchronize()
+    surfaces = {
+        MATRIX: [tag for dimension, tag in in_cell if (dimension, tag) not in in_discs | in_shells],
+        DISCS: [tag for dimension, tag in in_cell if (dimension, tag) in in_discs],
+    }
+    layer = [tag for dimension, tag in in_cell if (dimension, tag) in in_shells - in_discs]
+    return surfaces if shells is None else surfaces | {INTERPHASE: layer}
+
+
+def _disks(occ: Any, circles: Discs, domain: Domain) -> list[tuple[int, int]]:
+    """Add all discs that reach into the cell."""
     visible = visible_discs(circles, domain)
-    discs = [
+    return [
         (2, occ.addDisk(col + 0.5, row + 0.5, 0, radius, radius, zAxis=[0, 0, 1], xAxis=[*start, 0]))
         for (row, col, radius), start in zip(visible.tolist(), _starts(visible, domain), strict=True)
     ]
-    in_cell, in_discs = cell, set()
-    if len(discs) > 1:
-        discs, _ = occ.fuse(discs[:1], discs[1:])
-    if discs:
-        _, (in_cell, *parts_of_discs) = occ.fragment(cell, discs)
-        in_discs = {part for parts in parts_of_discs for part in parts}
-        occ.remove([part for part in in_discs if part not in in_cell], recursive=True)
-    occ.synchronize()
-    return {
-        MATRIX: [tag for dimension, tag in in_cell if (dimension, tag) not in in_discs],
-        DISCS: [tag for dimension, tag in in_cell if (dimension, tag) in in_discs],
-    }
 
 
 def _starts(visible: np.ndarray, domain: Domain) -> list[list[float]]:

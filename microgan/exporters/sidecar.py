@@ -42,6 +42,7 @@ class Sidecar(Config):
     periodic: bool = Field(description="whether opposite borders fit together")
     phase_from: Literal["grey", "circles"] = Field(description="what the phase follows")
     refinement: int = Field(ge=1, description="voxels to a pixel of the image that circles were found in")
+    interphase_um: float | None = Field(description="thickness of a layer around the discs")
     phases: dict[str, str] = Field(description="name of each phase id")
     holes: list[str] = Field(description="phases that meshes leave out: inp, inp-mesh, msh, vtu")
     formats: dict[str, str] = Field(description="what the files of each format hold, and who reads them")

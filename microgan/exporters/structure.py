@@ -12,7 +12,7 @@ from microgan.statistics.point_patterns import Discs
 
 LengthUnit = Literal["um", "mm", "m"]
 MICROMETRES: dict[LengthUnit, float] = {"um": 1.0, "mm": 1e3, "m": 1e6}
-MATRIX, DISCS = 0, 1  # phase ids
+MATRIX, DISCS, INTERPHASE = 0, 1, 2  # phase ids
 
 
 class Elastic(Protocol):
@@ -34,7 +34,7 @@ class Structure:
     name
         Of its files.
     phase
-        Phase ids (planes, rows, cols), uint8: 0 the matrix, 1 the disc phase.
+        Phase ids (planes, rows, cols), uint8: 0 the matrix, 1 the disc phase, 2 an interphase around it.
     circles
         In pixels, centre of the first pixel at 0; none where they are not known.
     grey
@@ -46,11 +46,13 @@ class Structure:
     periodic
         Whether opposite borders fit together.
     phases
-        Names of phase ids 0 and 1.
+        Names of phase ids 0 and 1, and 2 where there is an interphase.
     materials
         Elastic constants by the names of the phases; none where they are left to the solver's input.
     holes
         Names of the phases that meshes leave out, such as voids.
+    interphase_px
+        Thickness of the layer around each circle, for meshes, which follow the circles; 0: none.
 
     Raises
     ------
@@ -65,17 +67,18 @@ class Structure:
     voxel_size_um: float | None = None
     length_unit: LengthUnit = "um"
     periodic: bool = False
-    phases: tuple[str, str] = ("matrix", "fibre")
+    phases: tuple[str, ...] = ("matrix", "fibre")
     materials: Mapping[str, Elastic] | None = None
     holes: tuple[str, ...] = ()
+    interphase_px: float = 0.0
 
     def __post_init__(self) -> None:
         shape, dtype = self.phase.shape, self.phase.dtype
         if len(shape) != 3 or 0 in shape or dtype != np.uint8:
             rule = "must be uint8 of shape (planes, rows, cols), at least one voxel"
             raise UserError(f"phase of {self.name}", f"{dtype} of shape {shape}", rule)
-        if self.phase.max() > DISCS:
-            rule = f"must be phase ids {MATRIX} and {DISCS}"
+        if self.phase.max() >= len(self.phases):
+            rule = f"must be phase ids {' and '.join(map(str, range(len(self.phases))))}"
             raise UserError(f"phase of {self.name}", f"values up to {self.phase.max()}", rule)
 
     @property
@@ -115,6 +118,12 @@ class Structure:
     def solids(self) -> list[str]:
         """Names of the phases that are no holes."""
         return [self.phases[index] for index in self.solid_ids]
+
+    @property
+    def absent_below_the_last(self) -> list[str]:
+        """Names of phases without voxels, of lower ids than one that has some."""
+        lower = enumerate(self.phases[: self.phase.max()])
+        return [name for index, name in lower if not (self.phase == index).any()]
 
     def extruded(self, planes: int) -> Self:
         """Repeat the first plane along the discs' axis, without a copy; such phases cannot be written to."""

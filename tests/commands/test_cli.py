@@ -27,6 +27,7 @@ COMMANDS = (
     "validate",
     "compare",
     "export",
+    "homogenise",
 )
 
 

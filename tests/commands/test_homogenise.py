@@ -289,6 +289,7 @@ def test_export_refuses_decks_and_holes_that_cannot_be(
         (("--format", "vti", "--phase", "fibre=hole"), "--phase: has no effect here: needs --format inp"),
         (("--format", "inp", "--deck", "stiffness", *both), "--deck: stiffness: needs a periodic structure"),
         (("--format", "inp", "--deck", "uniaxial"), "uniaxial: needs elastic constants of matrix and fibre"),
+        (("--format", "inp", "--split-interface"), "--split-interface: has no effect here: needs"),
         (("--format", "inp", "--phase", "void=hole"), "--phase: void: must be one of the phases, matrix"),
         (("--format", "inp", "--phase", "fibre=void"), "must be NAME=hole or NAME=solid"),
         (("--format", "inp", "--phase", "fibre=hole", *both), "must not be given, as fibre is a hole"),

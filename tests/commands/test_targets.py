@@ -68,6 +68,11 @@ CASES: dict[str, list[tuple[tuple[object, ...], str]]] = {
         (("new.tif", "--format", "tiff", "--out", "."), RULE),
         (("new.tif", "--reference", "reference.json", "--format", "tiff", "--out", "reference.json"), RULE),
     ],
+    "homogenise": [
+        (("job.dat", "--out", "job.dat"), "must be named *.json"),
+        (("job.dat", "--out", "./job.json"), RULE),
+        (("job.dat", "--out", "link.json"), "link"),
+    ],
 }  # fmt: skip
 
 
@@ -86,10 +91,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "reference.json",
         "new.json",
         "scan/standard.json",
+        "job.dat",
+        "job.json",
     ):
         Path(name).write_text('{"kind": "a card"}')
     Path("link.csv").symlink_to("scan/scan.tif")
     Path("link.tif").symlink_to("scan/scan.tif")
+    Path("link.json").symlink_to("job.dat")
     Path("weights.tif").symlink_to(tmp_path / "model/generator.safetensors")
     os.link("scan/scan.tif", "hard.tif")
     return tmp_path

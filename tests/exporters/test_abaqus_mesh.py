@@ -107,6 +107,26 @@ def test_the_interface_is_named_from_either_side(tmp_path: Path) -> None:
     assert on_circle.sum() >= 24 and interface[on_circle].mean() > 0.9
 
 
+def test_a_split_interface_has_its_nodes_twice_in_the_same_order(tmp_path: Path) -> None:
+    whole = written(cell(), tmp_path)
+    split = written(cell(), tmp_path, split_interface=True)
+    node = places(split)
+    matrix, fibre = (split.nsets[f"INTERFACE_{name}"] for name in ("MATRIX", "FIBRE"))
+    assert matrix == sorted(matrix) == whole.nsets["INTERFACE_MATRIX"]
+    np.testing.assert_array_equal(node[np.array(matrix) - 1], node[np.array(fibre) - 1])
+    assert len(split.nodes) == len(whole.nodes) + len(matrix)
+    nodes_of = {
+        name: {number for element in split.elsets[name] for number in split.elements[element][1]}
+        for name in ("MATRIX", "FIBRE")
+    }
+    assert not nodes_of["MATRIX"] & nodes_of["FIBRE"]
+    assert set(matrix) <= nodes_of["MATRIX"] and set(fibre) <= nodes_of["FIBRE"]
+    assert split.surfaces == whole.surfaces
+    for name in ("FIBRE", "MATRIX"):
+        np.testing.assert_allclose(areas(split, name), areas(whole, name))
+    assert len(split.nsets["X_MAX"]) > len(whole.nsets["X_MAX"])  # both copies of a node on the border
+
+
 def test_holes_are_left_out_with_what_they_enclose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     structure = cell(RING, holes=("void",), phases=("resin", "void"))
     deck = written(structure, tmp_path)
@@ -161,6 +181,8 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
     elastic = {"matrix": MATERIALS["epoxy"], "fibre": MATERIALS["e_glass"]}
     with pytest.raises(UserError, match="deck: stiffness: needs a periodic structure"):
         write_inp_mesh(cell(materials=elastic, periodic=False), path, deck="stiffness")
+    with pytest.raises(UserError, match="split_interface: true: must be written without deck"):
+        write_inp_mesh(cell(materials=elastic), path, deck="uniaxial", split_interface=True)
     full = replace(cell(Circles.from_table([[15, 20, 40.0]])), holes=("fibre",))
     with pytest.raises(UserError, match="cell: all of it is hole: must have a solid phase"):
         write_inp_mesh(full, path)

@@ -133,7 +133,7 @@ def test_legacy_vtk_comes_back_by_meshio(structure: Structure, tmp_path: Path) -
 
 
 def test_legacy_vtk_refuses_ids_with_a_gap(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cell: no matrix: must have both phases"):
+    with pytest.raises(UserError, match="cell: no matrix: must have all phases"):
         written("vtk", Structure("cell", np.ones((1, 2, 2), np.uint8)), tmp_path)
     written("vtk", Structure("cell", np.zeros((1, 2, 2), np.uint8)), tmp_path)
 

@@ -5,15 +5,17 @@ triangles with straight sides. In a periodic cell the nodes of opposite borders 
 
 Node sets are X_MIN, X_MAX, Y_MIN, Y_MAX, the corners, and FREE_SURFACE around holes. Where phases meet, each
 has its surface and its node set, INTERFACE_MATRIX and INTERFACE_FIBRE by the names of the phases: the same
-nodes from either side.
+nodes from either side. Where the interface is split, each phase has nodes of its own there, for cohesive
+elements of no thickness or for contact. Node k of one set then lies on node k of the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from microgan.core.errors import UserError
 from microgan.exporters.deck_record import DeckKind
 from microgan.exporters.formats.abaqus_deck import Border, must_take_deck, write_deck
 from microgan.exporters.formats.abaqus_text import (
@@ -68,7 +70,11 @@ class _Mesh:
 
 
 def write_inp_mesh(
-    structure: Structure, path: Path, element_size: float = ELEMENT_SIZE, deck: DeckKind | None = None
+    structure: Structure,
+    path: Path,
+    element_size: float = ELEMENT_SIZE,
+    deck: DeckKind | None = None,
+    split_interface: bool = False,
 ) -> None:
     """Mesh the circles of a structure and write an Abaqus input file and, if asked for, a deck that runs it.
 
@@ -82,19 +88,29 @@ def write_inp_mesh(
         Side of a triangle at the edge of a disc, over the disc's radius.
     deck
         Load cases of the job beside it: see `microgan.exporters.formats.abaqus_deck`.
+    split_interface
+        Whether each phase has nodes of its own on the interface. Such a cell falls apart: it has no deck.
 
     Raises
     ------
     UserError
-        As `microgan.exporters.formats.mesh.write_msh` and `microgan.exporters.formats.abaqus.write_inp`.
+        If a deck is asked for with a split interface, or as `microgan.exporters.formats.mesh.write_msh` and
+        `microgan.exporters.formats.abaqus.write_inp` do.
     """
     structure = structure.extruded(1)
     labels = labels_of(structure)
     if deck is not None:
         must_take_deck(structure, deck)
+        if split_interface:
+            raise UserError(
+                "split_interface", "true", "must be written without deck: nothing holds the phases"
+            )
     mesh = _quadratic(structure, element_size)
     size = np.array(structure.size[:0:-1])
     present = np.unique(mesh.phase).tolist()
+    interfaces = {index: _interface(mesh, index) for index in present}
+    if split_interface:
+        mesh = _split(mesh)
     comments = [
         f"Triangles of {element_size:g} radii at the edges; worst quality (SICN) {mesh.worst_quality:.3f}."
     ]
@@ -111,8 +127,8 @@ def write_inp_mesh(
         for name, nodes in _borders(mesh, size).items():
             write_node_set(file, name, nodes + 1)
         write_node_set(file, FREE_SURFACE, mesh.free_surface + 1)
-        for index in present:
-            _write_interface(file, mesh, index, labels[index])
+        for index, sides in interfaces.items():
+            _write_interface(file, mesh, sides, labels[index])
         write_materials(file, structure, present, labels)
     if deck is not None:
         border = np.unique(np.concatenate(list(_borders(mesh, size).values())))
@@ -182,20 +198,40 @@ def _borders(mesh: _Mesh, size: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(nodes) for name, nodes in {**ends, **corners}.items()}
 
 
-def _write_interface(file: TextIO, mesh: _Mesh, index: int, label: str) -> None:
-    """Write the surface and the nodes of a phase where it meets other phases."""
+def _split(mesh: _Mesh) -> _Mesh:
+    """Give each phase copies of the nodes that it shares with phases before it."""
+    triangles, origin = mesh.triangles.copy(), np.arange(len(mesh.places))
+    taken = np.zeros(len(mesh.places), bool)
+    for index in np.unique(mesh.phase):
+        own = np.unique(mesh.triangles[mesh.phase == index])
+        shared = own[taken[own]]
+        number = np.arange(len(mesh.places))
+        number[shared] = len(origin) + np.arange(len(shared))
+        triangles[mesh.phase == index] = number[mesh.triangles[mesh.phase == index]]
+        origin = np.append(origin, shared)
+        taken[own] = True
+    free = np.flatnonzero(np.isin(origin, mesh.free_surface))
+    return replace(mesh, places=mesh.places[origin], triangles=triangles, free_surface=free)
+
+
+def _interface(mesh: _Mesh, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return triangles of a phase, and which of their sides are shared with another phase."""
     own = mesh.phase == index
-    names, elements = _edges(mesh, own)
+    names, (elements, sides) = _edges(mesh, own)
     shared = np.isin(names, _edges(mesh, ~own)[0])
-    if not shared.any():
+    return elements[shared], sides[shared]
+
+
+def _write_interface(file: TextIO, mesh: _Mesh, interface: tuple[np.ndarray, np.ndarray], label: str) -> None:
+    """Write the surface and the nodes of a phase where it meets other phases."""
+    elements, sides = interface
+    if not len(elements):
         return
     name = f"INTERFACE_{label}"
-    element, side = (part[shared] for part in elements)
     file.write(f"*SURFACE, NAME={name}, TYPE=ELEMENT\n")
-    write_rows(file, "%d, S%d", [element + 1, side + 1])
-    corners = np.array(SIDES)[side]
-    ends = mesh.triangles[element[:, None], corners]
-    middles = mesh.triangles[element, 3 + side]
+    write_rows(file, "%d, S%d", [elements + 1, sides + 1])
+    ends = mesh.triangles[elements[:, None], np.array(SIDES)[sides]]
+    middles = mesh.triangles[elements, 3 + sides]
     write_node_set(file, name, np.unique(np.append(ends, middles)) + 1)
 
 
@@ -224,4 +260,5 @@ ABAQUS_MESH = Format(
     is_mesh=True,
     takes_deck=True,
     takes_holes=True,
+    splits_interface=True,
 )

@@ -38,6 +38,8 @@ class Format:
         The kinds of deck that there are; with another kind, none is written.
     takes_holes
         Whether phases that are holes are left out; other formats keep all phases.
+    splits_interface
+        Whether ``write`` takes ``split_interface`` too: each phase has nodes of its own on the interface.
     """
 
     write: Callable[..., None]
@@ -50,6 +52,7 @@ class Format:
     takes_deck: bool = False
     decks: tuple[DeckKind, ...] = ("stiffness", "uniaxial")
     takes_holes: bool = False
+    splits_interface: bool = False
 
 
 @dataclass(frozen=True)

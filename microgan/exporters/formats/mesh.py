@@ -13,7 +13,7 @@ the disc, such that the polygon has the disc's area.
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,9 @@ from microgan.statistics.point_patterns import Discs
 ELEMENT_SIZE = 0.25  # side of a triangle at the edge of a disc, over the radius
 LARGEST_SIZE = 0.8
 LEAST_GAP = 0.02  # least distance of two edges, or of an edge and the border, over the radius: else needles
+LEAST_CORNER = 0.04  # least distance of an edge and a corner of the cell, over the radius
+LEAST_LAYER = 0.05  # thickness of an interphase over the radius
+LAYER_ASPECT = 1.5  # side of a triangle at its edges over its thickness
 MOST_PUSHES = 500
 MOST_TRIANGLES = 2_000_000  # of one structure: some minutes, some gigabytes
 MESH_OPTIONS = {"Mesh.Algorithm": 6, "Mesh.MshFileVersion": 4.1, "Mesh.RandomSeed": 1}
@@ -81,20 +84,39 @@ def meshed(structure: Structure, element_size: float) -> Iterator[tuple[Any, dic
         raise UserError(unknown, "unknown", "must be known: a mesh follows circles, in a unit of length")
     if not 0 < element_size <= LARGEST_SIZE:
         raise UserError("element_size", element_size, f"must be above 0 and at most {LARGEST_SIZE}")
-    must_be_few_triangles(structure.circles, structure.domain, element_size, "element_size")
-    per_disc = 3 * int(np.ceil(WHOLE / 3 / element_size))
-    discs = polygon_discs(structure.circles, structure.domain, per_disc)
+    circles, domain = structure.circles, structure.domain
+    at_edges = size_at_edges(circles, element_size, structure.interphase_px)
+    must_be_few_triangles(circles, domain, at_edges, "element_size")
+    per_disc = 3 * int(np.ceil(WHOLE / 3 / at_edges))
+    rings = polygon_discs(circles, domain, per_disc, structure.interphase_px)
     with gmsh_session() as gmsh:
         try:
             for name, value in MESH_OPTIONS.items():
                 gmsh.option.setNumber(name, value)
-            surfaces = _draw(gmsh, structure, discs, per_disc)
+            surfaces = _draw(gmsh, structure, rings, per_disc, element_size)
             gmsh.model.mesh.generate(2)
             yield gmsh, surfaces
         except (OSError, UserError):  # a full disk, bad input
             raise
         except Exception as error:  # gmsh raises nothing finer
             raise UserError(structure.name, one_line(error), "must be circles that gmsh can mesh") from error
+
+
+def size_at_edges(circles: Discs, element_size: float, interphase_px: float) -> float:
+    """Return the side of a triangle at the edges, over the mean radius: about as long as a layer is thick.
+
+    Raises
+    ------
+    UserError
+        If the layer is too thin for a mesh.
+    """
+    if not interphase_px or not len(circles.radius_px):
+        return element_size
+    thinnest = LEAST_LAYER * float(np.max(circles.radius_px))
+    if interphase_px < thinnest:
+        given = f"{interphase_px / np.max(circles.radius_px):.3f} of the largest radius"
+        raise UserError("interphase_um", given, f"must be at least {LEAST_LAYER} of it in a mesh")
+    return min(element_size, LAYER_ASPECT * interphase_px / float(np.mean(circles.radius_px)))
 
 
 def write_vtu(structure: Structure, path: Path, element_size: float = ELEMENT_SIZE) -> None:
@@ -155,11 +177,12 @@ class _Discs:
     radius_px: np.ndarray
 
 
-def polygon_discs(circles: Discs, domain: Domain, corners: int) -> Discs:
+def polygon_discs(circles: Discs, domain: Domain, corners: int, interphase_px: float = 0.0) -> list[Discs]:
     """Return discs on whose edges the corners of polygons lie that have the circles' areas.
 
-    Edges nearer than LEAST_GAP x radius, to each other or to the border, are moved that far apart. This moves
-    discs by a few hundredths of a radius, less than a detector of circles can resolve. Pairs that overlap
+    Edges nearer than LEAST_GAP x radius, to each other or to the border, are moved that far apart, and from
+    corners LEAST_CORNER x radius. This moves discs by a few hundredths of a radius, less than a detector of
+    circles can resolve. Pairs that overlap
     still do, by at least as much.
 
     Parameters
@@ -168,27 +191,34 @@ def polygon_discs(circles: Discs, domain: Domain, corners: int) -> Discs:
         As in `microgan.exporters.outlines.phase_surfaces`.
     corners
         Of the polygon that a whole disc becomes.
+    interphase_px
+        Thickness of a layer around the discs, whose outer edges are the second discs that are returned.
     """
-    radius = np.asarray(circles.radius_px, float) * np.sqrt(WHOLE / (corners * np.sin(WHOLE / corners)))
+    layers_px = (0.0, interphase_px) if interphase_px else (0.0,)
+    radii = [np.asarray(circles.radius_px, float) + layer_px for layer_px in layers_px]
+    of_corners = [radius * np.sqrt(WHOLE / (corners * np.sin(WHOLE / corners))) for radius in radii]
     centres = np.stack([circles.row, circles.col], axis=1).astype(float) + 0.5
     sides = np.array(domain.size_px, float)
     if domain.periodic:
         centres %= sides
         centres[centres >= sides] = 0
-    surplus = radius - circles.radius_px
-    centres = _cleared(centres, radius, surplus, domain)
-    return _Discs(centres[:, 0] - 0.5, centres[:, 1] - 0.5, radius)
+    rings = [(outer, outer - radius) for outer, radius in zip(of_corners, radii, strict=True)]
+    centres = _cleared(centres, rings, domain)
+    return [_Discs(centres[:, 0] - 0.5, centres[:, 1] - 0.5, radius) for radius in of_corners]
 
 
-def _cleared(centres: np.ndarray, radius: np.ndarray, surplus: np.ndarray, domain: Domain) -> np.ndarray:
+def _cleared(
+    centres: np.ndarray, rings: Sequence[tuple[np.ndarray, np.ndarray]], domain: Domain
+) -> np.ndarray:
     """Move centres (n, 2), all at once and repeatedly, until every gap and every overlap is wide enough.
 
-    Radii are those of the polygons' corners. They exceed those of the discs, by which a pair has a gap or an
-    overlap, by ``surplus``.
+    Of each ring the radii are those of the polygons' corners. They exceed those of the discs, by which a pair
+    has a gap or an overlap, by the second array. Pairs meet by the last ring, the border by all.
     """
     if not len(centres):
         return centres
     slack, sides = 1e-3, np.array(domain.size_px, float)
+    radius, surplus = rings[-1]
     reach = (2 + 10 * LEAST_GAP) * radius.max()
     tree = cKDTree(centres, boxsize=sides if domain.periodic and reach < sides.min() / 2 else None)
     pairs = tree.query_pairs(reach, output_type="ndarray")
@@ -196,27 +226,55 @@ def _cleared(centres: np.ndarray, radius: np.ndarray, surplus: np.ndarray, domai
     away = _gaps(centres, radius, domain, pairs)[1] >= -surplus[pairs].sum(axis=1)
     # A border is one of two lines along each axis; a disc reaches over it or does not.
     beyond = [
-        (place, np.abs(centres - place) >= (radius - surplus)[:, None]) for place in (np.zeros(2), sides)
+        (place, edge, np.abs(centres - place) >= (edge - excess)[:, None])
+        for place in (np.zeros(2), sides)
+        for edge, excess in rings
+    ]
+    corners = [
+        (corner, edge, _from_corner(centres, corner, domain)[1] >= edge - excess)
+        for corner in _corners(domain)
+        for edge, excess in rings
     ]
     for _ in range(MOST_PUSHES):
         direction, gap = _gaps(centres, radius, domain, pairs)
-        missing = np.where(away, np.maximum(least - gap, 0), -np.maximum(least + gap, 0))
-        push = direction * (missing * (0.5 + slack))[:, None]
+        push = direction * (_lacking(gap, least, away) * (0.5 + slack))[:, None]
         step = np.zeros_like(centres)
         np.add.at(step, pairs[:, 0], push)
         np.add.at(step, pairs[:, 1], -push)
-        for place, outside in beyond:
+        for place, edge, outside in beyond:
             offset = centres - place
-            gap_there = np.abs(offset) - radius[:, None]
-            least_there = LEAST_GAP * radius[:, None]
-            lacking = np.where(
-                outside, np.maximum(least_there - gap_there, 0), -np.maximum(least_there + gap_there, 0)
-            )
+            lacking = _lacking(np.abs(offset) - edge[:, None], LEAST_GAP * edge[:, None], outside)
             step += np.sign(offset) * lacking * (1 + slack)
+        for corner, edge, outside in corners:
+            direction, distance = _from_corner(centres, corner, domain)
+            lacking = _lacking(distance - edge, LEAST_CORNER * edge, outside)
+            step += direction * lacking[:, None] * (1 + slack)
         if not step.any():
             break
         centres = centres + step
     return centres
+
+
+def _lacking(gap: np.ndarray, least: np.ndarray, away: np.ndarray) -> np.ndarray:
+    """How much further a gap must be, or an overlap, then negative."""
+    return np.where(away, np.maximum(least - gap, 0), -np.maximum(least + gap, 0))
+
+
+def _corners(domain: Domain) -> list[np.ndarray]:
+    """The corners of the cell; of a periodic one they are the same."""
+    rows, cols = domain.size_px
+    places = [(0, 0)] if domain.periodic else [(0, 0), (0, cols), (rows, 0), (rows, cols)]
+    return [np.array(place, float) for place in places]
+
+
+def _from_corner(centres: np.ndarray, corner: np.ndarray, domain: Domain) -> tuple[np.ndarray, np.ndarray]:
+    """Directions (n, 2) from a corner to centres, and distances (n,)."""
+    offset = centres - corner
+    if domain.periodic:
+        sides = np.array(domain.size_px, float)
+        offset -= sides * np.rint(offset / sides)
+    distance = np.maximum(np.hypot(*offset.T), 1e-9)
+    return offset / distance[:, None], distance
 
 
 def _gaps(
@@ -234,10 +292,12 @@ def _gaps(
 # From discs to a mesh ----------------------------------------------------------------------------------
 
 
-def _draw(gmsh: Any, structure: Structure, discs: Discs, per_disc: int) -> dict[int, list[int]]:
+def _draw(
+    gmsh: Any, structure: Structure, rings: Sequence[Discs], per_disc: int, element_size: float
+) -> dict[int, list[int]]:
     """Put surfaces, groups and the number of elements along each curve into gmsh's model."""
     domain = structure.domain
-    surfaces = solid_surfaces(gmsh, phase_surfaces(gmsh, discs, domain), structure)
+    surfaces = solid_surfaces(gmsh, phase_surfaces(gmsh, rings[0], domain, *rings[1:]), structure)
     for phase, tags in surfaces.items():
         if tags:
             gmsh.model.addPhysicalGroup(2, tags, phase + 1, structure.phases[phase])
@@ -253,7 +313,8 @@ def _draw(gmsh: Any, structure: Structure, discs: Discs, per_disc: int) -> dict[
     if structure.periodic:
         gmsh.model.mesh.setPeriodic(1, sides["X_MAX"], sides["X_MIN"], _shift(cols, 0))
         gmsh.model.mesh.setPeriodic(1, sides["Y_MAX"], sides["Y_MIN"], _shift(0, rows))
-    element_px = _element_away_from_edges(discs, domain, per_disc)
+    whole = per_disc if len(rings) == 1 else 3 * int(np.ceil(WHOLE / 3 / element_size))
+    element_px = _element_away_from_edges(rings[0], domain, whole)
     for _, tag in gmsh.model.getEntities(1):
         if tag in on_border:
             elements = max(1, round(gmsh.model.occ.getMass(1, tag) / element_px))

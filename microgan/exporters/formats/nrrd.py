@@ -20,7 +20,7 @@ def nrrd(structure: Structure) -> bytes:
     """
     planes, rows, cols = structure.phase.shape
     edge, half = repr(structure.spacing), repr(structure.spacing / 2)
-    matrix, discs = structure.phases
+    names = "\n".join(f"phase {index}:={name}" for index, name in enumerate(structure.phases))
     unit = f'"{structure.unit}"'
     header = f"""NRRD0004
 # microgan {__version__}, {structure.unit_note}
@@ -35,8 +35,7 @@ kinds: domain domain domain
 space units: {unit} {unit} {unit}
 space origin: ({half},{half},{half})
 encoding: gzip
-phase 0:={matrix}
-phase 1:={discs}
+{names}
 periodic:={"true" if structure.periodic else "false"}
 
 """

@@ -10,7 +10,7 @@ from microgan.core.errors import UserError
 from microgan.exporters.deck_record import DeckKind
 from microgan.exporters.formats.format import Format
 from microgan.exporters.formats.spectral_deck import damask_load, damask_material, must_take_spectral_deck
-from microgan.exporters.structure import MATRIX, Structure
+from microgan.exporters.structure import Structure
 
 
 def vti(structure: Structure) -> str:
@@ -54,18 +54,20 @@ def legacy_vtk(structure: Structure) -> bytes:
     Raises
     ------
     UserError
-        If there is no matrix: ids would begin at 2.
+        If a phase has no voxels but one of a higher id has: ids would begin at 2, or have a gap.
 
     References
     ----------
     AMITEX_FFTP, user guide, input files, https://amitexfftp.github.io/AMITEX/user_guide/input_files.html
     """
-    if (structure.phase != MATRIX).all():
-        raise UserError(structure.name, "no matrix", "must have both phases: legacy VTK has ids from 1")
+    absent = structure.absent_below_the_last
+    if absent:
+        rule = "must have all phases: legacy VTK has ids from 1, without gaps"
+        raise UserError(structure.name, f"no {absent[0]}", rule)
     planes, rows, cols = structure.phase.shape
-    matrix, discs = structure.phases
+    names = ", ".join(f"{index} {name}" for index, name in enumerate(structure.phases, start=1))
     header = f"""# vtk DataFile Version 4.5
-microgan {__version__}, {structure.unit_note}, materials: 1 {matrix}, 2 {discs}
+microgan {__version__}, {structure.unit_note}, materials: {names}
 BINARY
 DATASET STRUCTURED_POINTS
 DIMENSIONS {cols + 1} {rows + 1} {planes + 1}
