@@ -113,11 +113,11 @@ def meshed(circles: Circles, element_size: float, side_px: int = SIDE_PX) -> tup
         return read_triangles(path, structure.phases)
 
 
-def read_triangles(path: Path, phases: tuple[str, str]) -> tuple[MeshTri, np.ndarray]:
+def read_triangles(path: Path, phases: tuple[str, ...]) -> tuple[MeshTri, np.ndarray]:
     """Read a triangle mesh with meshio; phase ids by the names of the physical groups."""
     mesh = meshio.gmsh.read(path)
     group = mesh.get_cell_data("gmsh:physical", "triangle")
-    ids = np.select([group == mesh.field_data[name][0] for name in phases], [0, 1], default=-1)
+    ids = np.select([group == mesh.field_data[name][0] for name in phases], list(range(len(phases))), default=-1)
     return MeshTri(mesh.points[:, :2].T.copy(), mesh.get_cells_type("triangle").T.copy()), ids
 
 
