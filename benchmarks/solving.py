@@ -117,7 +117,8 @@ def read_triangles(path: Path, phases: tuple[str, ...]) -> tuple[MeshTri, np.nda
     """Read a triangle mesh with meshio; phase ids by the names of the physical groups."""
     mesh = meshio.gmsh.read(path)
     group = mesh.get_cell_data("gmsh:physical", "triangle")
-    ids = np.select([group == mesh.field_data[name][0] for name in phases], list(range(len(phases))), default=-1)
+    of_phase = [group == mesh.field_data[name][0] for name in phases]
+    ids = np.select(of_phase, list(range(len(phases))), default=-1)
     return MeshTri(mesh.points[:, :2].T.copy(), mesh.get_cells_type("triangle").T.copy()), ids
 
 
