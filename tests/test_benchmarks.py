@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import detector, training, warm_start
+from benchmarks import detector, rve_size, training, warm_start
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.detector import Counts, compare, count, overlap_power, run
 from benchmarks.physical_loss import Run, measured, ratio, read_runs
@@ -294,3 +294,13 @@ def test_stresses_are_read_as_calculix_wrote_them(tmp_path: Path) -> None:
         stress = 1e3 * strain * epoxy.stiffness_gpa[column]
         for component, expected in zip(("SXX", "SYY", "SXY"), stress, strict=True):
             np.testing.assert_allclose(steps[step][component], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_cells_are_cut_whole_and_counted_against_the_truth() -> None:
+    material = np.arange(2 * 6 * 6).reshape(2, 6, 6)
+    cells = rve_size.Cut.of(material, 3).phases
+    assert cells.shape == (8, 3, 3) and np.array_equal(cells[1], material[0, :3, 3:])
+    assert np.array_equal(cells[6], material[1, 3:, :3])
+    noise = rve_size.noise(np.random.default_rng(0), 448)[None]
+    rows = list(rve_size.fraction_rows("noise", noise, [rve_size.of_scan(noise[0])]))
+    assert len(rows) == 1 + len(rve_size.CELLS_PX) and float(rows[0].split("|")[3].strip(" %")) > 90
