@@ -10,7 +10,6 @@ with. Materials: E-glass in epoxy and, transverse, T300 carbon in epoxy (see
 
 import argparse
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from time import process_time
 
@@ -114,13 +113,12 @@ def meshed(circles: Circles, element_size: float, side_px: int = SIDE_PX) -> tup
         return read_triangles(path, structure.phases)
 
 
-def read_triangles(path: Path, phases: Sequence[str]) -> tuple[MeshTri, np.ndarray]:
+def read_triangles(path: Path, phases: tuple[str, ...]) -> tuple[MeshTri, np.ndarray]:
     """Read a triangle mesh with meshio; phase ids by the names of the physical groups."""
     mesh = meshio.gmsh.read(path)
     group = mesh.get_cell_data("gmsh:physical", "triangle")
-    ids = np.select(
-        [group == mesh.field_data[name][0] for name in phases], list(range(len(phases))), default=-1
-    )
+    of_phase = [group == mesh.field_data[name][0] for name in phases]
+    ids = np.select(of_phase, list(range(len(phases))), default=-1)
     return MeshTri(mesh.points[:, :2].T.copy(), mesh.get_cells_type("triangle").T.copy()), ids
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from microgan.core.errors import UserError, escaped
 from microgan.core.files import must_be_regular
 from microgan.core.json_files import read_json, write_json
+from microgan.core.words import counted
 from microgan.evaluation.transverse_bounds import transverse_bounds
 from microgan.exporters.deck_record import SCHEMA, DeckPhase, DeckRecord
 
@@ -45,11 +46,11 @@ def homogenise(dat: Path, out: Path | None = None) -> dict[str, Any]:
     record = DeckRecord.from_mapping(fields, str(path))
     components = [case.component for case in record.load_cases]
     stiffness_gpa = _stiffness(dat, record)
-    symmetry_error = float(np.abs(stiffness_gpa - stiffness_gpa.T).max() / np.abs(stiffness_gpa).max())
     symmetric = (stiffness_gpa + stiffness_gpa.T) / 2
-    if not (np.linalg.eigvalsh(symmetric) > 0).all():
+    if not np.isfinite(stiffness_gpa).all() or not (np.linalg.eigvalsh(symmetric) > 0).all():
         rule = "must be positive in every direction: is the solid connected, did the solver warn?"
         raise UserError(dat, "stiffness with eigenvalues of 0 or below", rule)
+    symmetry_error = float(np.abs(stiffness_gpa - stiffness_gpa.T).max() / np.abs(stiffness_gpa).max())
     result = {
         "files": {"dat": str(dat), "record": str(path), **({} if out is None else {"out": str(out)})},
         "deck": record.deck,
@@ -79,7 +80,7 @@ def _stiffness(dat: Path, record: DeckRecord) -> np.ndarray:
     steps = min(len(forces.get(letter, ())) for letter in AXES[: len(areas)])
     if steps != len(cases) or len({len(rows) for rows in forces.values()}) > 1:
         rule = f"must have {len(cases)}: did the solver stop with an error?"
-        raise UserError(dat, f"forces of {steps} load cases", rule)
+        raise UserError(dat, f"forces of {counted(steps, 'load case')}", rule)
     stiffness = np.empty((len(cases), len(cases)))
     for row, stressed in enumerate(cases):
         face, direction = (AXES.index(letter) for letter in stressed.component)

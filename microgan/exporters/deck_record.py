@@ -1,8 +1,8 @@
 """The record beside a deck: what a solver's result must be read with. ``structure_00000_stiffness.json``."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from microgan.core.config import Config
 from microgan.exporters.structure import LengthUnit
@@ -36,7 +36,7 @@ class DeckRecord(Config):
     schema_name: Literal["microgan-deck-1"] = Field(default=SCHEMA, alias="schema")
     deck: DeckKind
     mesh: str = Field(description="file of the mesh, which the deck includes")
-    size: tuple[float, ...] = Field(
+    size: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         min_length=2, max_length=3, description="of the cell along x, y (and z), in length_unit"
     )
     length_unit: LengthUnit
@@ -47,6 +47,16 @@ class DeckRecord(Config):
     worst_element_quality: float | None = Field(
         default=None, description="of triangles, 1 for equilateral ones; null: voxels"
     )
+
+    @model_validator(mode="after")
+    def _cases_fit(self) -> Self:
+        components = [case.component for case in self.load_cases]
+        axes = "xyz"[: len(self.size)]
+        if not {"xx", "yy"} <= set(components) or len(set(components)) < len(components):
+            raise ValueError("load_cases must have xx and yy, and none twice")
+        if not set("".join(components)) <= set(axes):
+            raise ValueError(f"load_cases must be along {', '.join(axes)}, as size has {len(axes)} lengths")
+        return self
 
     @property
     def face_areas(self) -> list[float]:

@@ -243,11 +243,12 @@ def test_the_totals_of_forces_are_what_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("forces", "message"), [
     ([], "no total forces on X_MAX: must have some: give the .dat of a deck"),
-    (GOOD[:2], "forces of 1 load cases: must have 2: did the solver stop"),
-    (GOOD[:3], "forces of 1 load cases: must have 2"),
+    (GOOD[:2], "forces of 1 load case: must have 2: did the solver stop"),
+    (GOOD[:3], "forces of 1 load case: must have 2"),
     ([*GOOD[:3], ("Y", "0.0E+00", "NaN")], "force NaN: must be a number"),
     ([*GOOD[:3], ("Y", "0.0E+00", "************")], "force .*: must be a number"),
     ([*GOOD[:3], ("Y", "0.0E+00", "1.0E+00")], "eigenvalues of 0 or below: must be positive"),
+    ([(letter, "0.0E+00", "0.0E+00") for letter in "XYXY"], "eigenvalues of 0 or below: must be positive"),
 ])  # fmt: skip
 def test_a_job_that_failed_is_told_in_one_line(
     tmp_path: Path, forces: list[tuple[str, str, str]], message: str
@@ -269,6 +270,19 @@ def test_bad_input_of_the_command_is_one_line(
     ]
     for words, message in cases:
         assert run_command(monkeypatch, "homogenise", *words) == 2
+        assert message in capsys.readouterr().err
+    fields = json.loads(record.read_text())
+    for change, message in (
+        ({"size": [2.0, 0.0]}, "size.1: 0.0: "),
+        (
+            {"load_cases": [{"component": name, "strain": 1e-3} for name in ("xx", "xy")]},
+            "must have xx and yy",
+        ),
+        ({"load_cases": [{"component": name, "strain": 1e-3} for name in ("xx", "yy", "zz")]}, "along x, y"),
+        ({"load_cases": [{"component": "xx", "strain": 0}]}, "load_cases.0.strain"),
+    ):
+        record.write_text(json.dumps({**fields, **change}))
+        assert run_command(monkeypatch, "homogenise", dat) == 2
         assert message in capsys.readouterr().err
     record.write_text('{"schema": "another"}')
     assert run_command(monkeypatch, "homogenise", dat) == 2

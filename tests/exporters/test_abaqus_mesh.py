@@ -172,6 +172,18 @@ def test_no_triangle_is_a_needle_where_discs_meet_the_border(tmp_path: Path, see
     assert float(worst.rstrip(".")) > 0.2
 
 
+@pytest.mark.parametrize("radius_px", [4.99, 5.01])
+@pytest.mark.parametrize("interphase_px", [0.0, 0.5])
+def test_no_triangle_is_a_needle_where_an_outline_passes_a_corner(
+    tmp_path: Path, radius_px: float, interphase_px: float
+) -> None:
+    disc = Circles.from_table([[2.5, 3.5, radius_px - interphase_px]])  # 5 px from the corner
+    phases = ("matrix", "fibre", "interphase") if interphase_px else ("matrix", "fibre")
+    deck = written(cell(disc, phases=phases, interphase_px=interphase_px), tmp_path, element_size=0.25)
+    (worst,) = [comment.rpartition(" ")[2] for comment in deck.comments if "worst quality" in comment]
+    assert float(worst.rstrip(".")) > 0.15
+
+
 def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "cell.inp"
     with pytest.raises(UserError, match="circles: unknown: must be known"):
