@@ -296,7 +296,7 @@ def test_the_windows_next_to_a_limit_stand_on_either_side_of_it(
     limits_sheet(np.zeros((7, 16, 16)), verdicts, limits, tmp_path / "sheet.png", each=2)
     (panel,) = figures[0].axes
     texts = [text.get_text() for text in panel.texts]
-    assert "overlap\n0.5" in texts
+    assert "largest overlap of\ntwo discs\n0.5" in texts
     assert [text for text in texts if text.startswith("0.") and "px" not in text] == [
         "0.4",
         "0.45",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 VALID_BGR, REJECTED_BGR = (233, 180, 86), (0, 159, 230)  # VALID and REJECTED as OpenCV takes them
 POINTED_BGR, POINTED_PX = (0, 94, 213), 14.0  # POINTED, and the side of a square, px of the image
+NAME_LETTERS = 20  # of a line beside a row
 LARGE_IN = 2.4  # side of an image that is shown large
 FRAME_PX, LINE_PX = 5, 16  # around an overlay, and for a line of words below
 
@@ -153,11 +155,10 @@ def limits_sheet(
         order = np.argsort(margins, kind="stable")
         split = int((margins <= 0).sum())
         near = [*order[max(split - each, 0) : split], *order[split : split + each]]
-        rule = reference.rules[name]
         limits = " to ".join(f"{end:.3g}" for end in limit if end is not None)
         rows.append(
             Row(
-                f"{reason_in_words(rule.reason)}\n{limits}",
+                f"{fill(reference.rules[name].title, NAME_LETTERS)}\n{limits}",
                 images[near],
                 captions=[f"{verdicts[index].measures[name]:.3g}" for index in near],
                 circles=[verdicts[index].circles for index in near],
