@@ -12,9 +12,9 @@ from microgan.core.files import fingerprint
 from microgan.detection.detect import detect_all
 from microgan.gan.checkpoint import CRITIC, LAST
 from microgan.gan.config import ModelConfig, TrainConfig
+from microgan.gan.noise_filter import noise_filter
 from microgan.gan.physical_loss import Material
 from microgan.gan.runtime import choose_device, choose_precision, environment
-from microgan.gan.scanner_noise import noise_filter
 from microgan.gan.training import Trained
 from microgan.scan.planes import Planes
 from microgan.scan.windows import Windows

@@ -142,7 +142,7 @@ def train(
     material
         What the physical loss needs of the material; without it there is no physical loss.
     noise
-        Filter of the scanner's noise, of `microgan.gan.scanner_noise.noise_filter`, where ``config`` has a
+        Filter of the scanner's noise, of `microgan.gan.noise_filter.noise_filter`, where ``config`` has a
         share of it; without it there is none.
 
     Raises

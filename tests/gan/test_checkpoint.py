@@ -27,7 +27,7 @@ def test_a_saved_model_draws_the_same_images(folder: Path) -> None:
     latent = torch.randn(1, 4, 18, 18)
     assert torch.equal(generator(latent), expected(latent))
     assert card["model"] == "dcgan"
-    assert card["network"] == {"latent_channels": 4, "base_channels": 4}
+    assert card["network"] == {"latent_channels": 4, "base_channels": 4, "scanner_noise": 0}
 
 
 def test_the_card_names_the_weights_by_the_sha256_of_their_file(folder: Path) -> None:

@@ -9,7 +9,8 @@ from torch.nn.functional import pixel_unshuffle
 from microgan.core.errors import UserError
 from microgan.detection.circles import Circles
 from microgan.gan.networks import Generator, NetworkConfig, latent_cells, wrap
-from microgan.gan.scanner_noise import GRID_PX, REACH_PX, ScannerNoise, noise_filter, power_spectrum
+from microgan.gan.noise_filter import GRID_PX, noise_filter, power_spectrum
+from microgan.gan.scanner_noise import REACH_PX, ScannerNoise
 from tests.helpers import lively
 
 NOISY = NetworkConfig(latent_channels=4, base_channels=4, scanner_noise=0.5)
