@@ -14,7 +14,9 @@ from tests.gan.test_training import DCGAN, TINY, WGAN_GP
 from tests.helpers import DiscWindows
 
 MODELS = {"dcgan": DCGAN, "wgan_gp": WGAN_GP}
-FOUR_STEPS = TINY.model_copy(update={"precision": "fp32", "steps": 4, "batch": 8})
+# With other random numbers one layer of so small a network may have no gradient but rounding, which Adam makes
+# as large as any other.
+FOUR_STEPS = TINY.model_copy(update={"precision": "fp32", "steps": 4, "batch": 8, "scanner_noise": 0})
 RUN = """
 import sys
 from pathlib import Path
@@ -47,9 +49,9 @@ def test_two_processes_train_what_one_trains(model: str, tmp_path: Path) -> None
     before, by_one, by_two = (load_file(tmp_path / name) for name in ("start", "one", "two"))
     weights = [name for name in by_one if name.startswith(("generator/", "critic/")) and by_one[name].ndim]
     for name in weights:
-        # By the median: Adam moves a weight whose gradient is rounding alone as far as any other.
-        moved = (by_one[name] - before[name]).abs().median()
-        assert (by_one[name] - by_two[name]).abs().median() <= 0.05 * moved, name
+        # By the mean: Adam moves a weight whose gradient is rounding alone as far as any other.
+        moved, apart = (by_one[name] - before[name]).abs().mean(), (by_one[name] - by_two[name]).abs().mean()
+        assert apart <= 0.05 * moved, name
 
 
 def test_a_batch_that_cannot_be_divided_is_reported_in_one_line(tmp_path: Path) -> None:
