@@ -14,8 +14,8 @@ from tests.gan.test_training import DCGAN, TINY, WGAN_GP
 from tests.helpers import DiscWindows
 
 MODELS = {"dcgan": DCGAN, "wgan_gp": WGAN_GP}
-# With other random numbers a layer of so small a network may have no gradient but rounding, which Adam makes as
-# large as any other.
+# With other random numbers a layer of so small a network may have no gradient but rounding, which Adam makes
+# as large as any other.
 FOUR_STEPS = TINY.model_copy(update={"precision": "fp32", "steps": 4, "batch": 8, "scanner_noise": 0})
 RUN = """
 import sys
