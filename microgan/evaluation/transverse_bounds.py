@@ -30,7 +30,7 @@ def transverse_bounds(
     Examples
     --------
     >>> transverse_bounds([0.5, 0.5], [4.0, 0.0], [1.0, 0.0])
-    ((0.0, 0.6666666666666667), (0.0, 0.25))
+    ((0.0, 0.6666666666666667), (0.0, 0.2857142857142857))
     """
     weights, bulk, shear = (np.asarray(values, float) for values in (fractions, bulk_gpa, shear_gpa))
     low, high = ((end(shear), _shear_shift(end(bulk), end(shear))) for end in (np.min, np.max))
