@@ -27,8 +27,8 @@ def _leave(number: int, frame: FrameType | None) -> None:
 STARTED_BY = os.getppid()  # read at once: dvc may be killed while torch is still being imported
 
 if sys.argv[0] == "-m":  # run as a program
-    # Threads that wait must sleep, which OpenMP reads when torch is imported: those that spin take the time of
-    # other busy processes.
+    # Threads that wait must sleep, which OpenMP reads when torch is imported: those that spin take the time
+    # of other busy processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # A signal may come while torch is still being imported.
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):

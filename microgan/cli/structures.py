@@ -288,7 +288,8 @@ def export_command(
     deck: Annotated[
         Literal["stiffness", "uniaxial"] | None,
         typer.Option(
-            help="Write load cases beside inp and inp-mesh, as a job that CalculiX or Abaqus runs as it is."
+            help="Write load cases: beside inp, inp-mesh for CalculiX or Abaqus; stiffness also beside vti "
+            "(DAMASK) and hdf5 (FANS)."
         ),
     ] = None,
     split_interface: Annotated[
@@ -300,7 +301,7 @@ def export_command(
     disc_material: Annotated[
         str | None,
         typer.Option(
-            help="Of inp, inp-mesh: e_glass, carbon, epoxy, or a JSON file with young_modulus_gpa and "
+            help="Of inp, inp-mesh, decks: e_glass, carbon, epoxy, or a JSON file with young_modulus_gpa and "
             "poisson_ratio."
         ),
     ] = None,

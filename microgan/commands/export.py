@@ -61,6 +61,8 @@ def export(
         if not periodic and not any(cards.values()) and _borders_fit(pages):
             words = "opposite borders fit together, but no card says periodic: give --periodic if so"
             warn(f"{images[0]}: {words}")
+    elif periodic and any(card is not None and not card.periodic for card in cards.values()):
+        warn(f"{images[0]}: periodic as asked for, though its card says that opposite borders do not fit")
     provenance: dict[str, Any] = {
         "source": [source_of(path, card) for path, card in cards.items()],
         "periodic": periodic,

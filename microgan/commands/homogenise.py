@@ -10,6 +10,7 @@ import numpy as np
 from microgan.core.errors import UserError, escaped
 from microgan.core.files import must_be_regular
 from microgan.core.json_files import read_json, write_json
+from microgan.core.notes import warn
 from microgan.core.words import counted
 from microgan.evaluation.transverse_bounds import transverse_bounds
 from microgan.exporters.deck_record import SCHEMA, DeckPhase, DeckRecord
@@ -20,6 +21,8 @@ DECK = "give the .dat of a deck that `microgan export --deck` wrote and CalculiX
 TOTAL = re.compile(
     r"^ *total force .* for set ([XYZ])_MAX and time +(\S+) *\n\s*\n? *(\S+) +(\S+) +(\S+)", re.MULTILINE
 )
+
+NODES = re.compile(r"^ *forces .* for set X_MAX .*\n\s*\n((?: +\d+ +\S+ +\S+ +\S+ *\n)+)", re.MULTILINE)
 
 
 def homogenise(dat: Path, out: Path | None = None) -> dict[str, Any]:
@@ -63,6 +66,10 @@ def homogenise(dat: Path, out: Path | None = None) -> dict[str, Any]:
         "isotropic_part": _isotropic_part(symmetric, components, record.phases),
         "worst_element_quality": record.worst_element_quality,
     }
+    for name, part in _isotropic_part(symmetric, components, record.phases).items():
+        if not part["inside"]:
+            words = "the mesh is too coarse, or the cell is far from isotropic"
+            warn(f"{dat}: {name.removesuffix('_gpa').replace('_', ' ')} outside of its bounds: {words}")
     if out is not None:
         write_json(out, result)
     return result
@@ -72,7 +79,9 @@ def _stiffness(dat: Path, record: DeckRecord) -> np.ndarray:
     """Stiffness in GPa: rows are components of stress, columns the load cases."""
     must_be_regular(dat)
     forces: dict[str, list[list[float]]] = {}  # by axis, a row for each step
-    for letter, _, *force in TOTAL.findall(dat.read_text(encoding="ascii", errors="replace")):
+    text = dat.read_text(encoding="ascii", errors="replace")
+    _must_be_of(record, dat, text)
+    for letter, _, *force in TOTAL.findall(text):
         forces.setdefault(letter.lower(), []).append([_number(dat, figure) for figure in force])
     cases, areas = record.load_cases, record.face_areas
     if not forces:
@@ -88,6 +97,16 @@ def _stiffness(dat: Path, record: DeckRecord) -> np.ndarray:
             stress = forces[AXES[face]][column][direction] / areas[face] / record.stress_per_gpa
             stiffness[row, column] = stress / case.strain
     return stiffness
+
+
+def _must_be_of(record: DeckRecord, dat: Path, text: str) -> None:
+    """Refuse the forces of another mesh: two decks may have files of the same name."""
+    block = NODES.search(text)
+    numbers = [int(row.split()[0]) for row in block[1].splitlines()] if block else []
+    known = record.x_max_nodes_sha256
+    if numbers and known is not None and DeckRecord.nodes_digest(numbers) != known:
+        rule = f"must be what CalculiX printed for the deck of {record.mesh}: its nodes on X_MAX are others"
+        raise UserError(dat, "of another deck", rule)
 
 
 def _number(dat: Path, figure: str) -> float:

@@ -1,5 +1,7 @@
 """The record beside a deck: what a solver's result must be read with. ``structure_00000_stiffness.json``."""
 
+import hashlib
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -44,6 +46,9 @@ class DeckRecord(Config):
     stress_per_gpa: float = Field(gt=0, description="units of stress in 1 GPa")
     load_cases: tuple[LoadCase, ...] = Field(min_length=1, description="the steps, in their order")
     phases: tuple[DeckPhase, ...] = Field(min_length=1)
+    x_max_nodes_sha256: str | None = Field(
+        default=None, description="of the numbers of the nodes on X_MAX, by which a .dat is known"
+    )
     worst_element_quality: float | None = Field(
         default=None, description="of triangles, 1 for equilateral ones; null: voxels"
     )
@@ -57,6 +62,11 @@ class DeckRecord(Config):
         if not set("".join(components)) <= set(axes):
             raise ValueError(f"load_cases must be along {', '.join(axes)}, as size has {len(axes)} lengths")
         return self
+
+    @staticmethod
+    def nodes_digest(numbers: Iterable[int]) -> str:
+        """Return the digest of the numbers of nodes, in any order."""
+        return hashlib.sha256(" ".join(map(str, sorted(numbers))).encode()).hexdigest()
 
     @property
     def face_areas(self) -> list[float]:

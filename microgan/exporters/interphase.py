@@ -89,8 +89,13 @@ def must_fit_between(
         if gap_px < 2 * interphase_um / voxel_size_um * (1 - 1e-9):
             places = " and ".join(f"({row:.1f}, {col:.1f})" for row, col in (first, second))
             half_um = gap_px * voxel_size_um / 2
-            most = f"at most {half_um:.3g}" if half_um > 0 else "left out, as they touch"
-            rule = f"must be {most}, half the smallest gap: {name} has discs at {places}"
+            if half_um > 0:
+                rule = (
+                    f"must be at most {half_um:.3g}, half of the smallest gap between discs, which {name} has"
+                )
+            else:
+                rule = f"needs a gap between all discs, and in {name} there is none between those"
+            rule += f" at {places}"
             raise UserError("export.interphase_um", interphase_um, rule)
 
 

@@ -210,6 +210,8 @@ FORCES = """
  forces (fx,fy,fz) for set {0}_MAX and time  0.1000000E+01
 
          3  5.000000E+00  1.000000E+00  0.000000E+00
+         6  0.000000E+00  0.000000E+00  0.000000E+00
+         9  0.000000E+00  0.000000E+00  0.000000E+00
 
  total force (fx,fy,fz) for set {0}_MAX and time  0.1000000E+01
 
@@ -239,6 +241,23 @@ def test_the_totals_of_forces_are_what_is_read(tmp_path: Path) -> None:
     assert result["isotropic_part"]["bulk_modulus_gpa"]["value"] == pytest.approx(3.5)
     assert not result["isotropic_part"]["bulk_modulus_gpa"]["inside"]
     assert "OUTSIDE of" in in_words(result)
+
+
+def test_the_forces_of_another_mesh_are_refused(tmp_path: Path) -> None:
+    dat = printed(tmp_path, GOOD)
+    dat.write_text(dat.read_text().replace("\n         9 ", "\n        12 "))
+    with pytest.raises(UserError, match=r"of another deck: must be what CalculiX printed .* of cell\.inp"):
+        homogenise(dat)
+
+
+def test_solid_that_nothing_holds_is_in_no_fraction(tmp_path: Path) -> None:
+    phase = np.zeros((8, 8), bool)
+    phase[2:7, 2:7] = True
+    phase[4, 4] = False  # a voxel of matrix inside of the hole
+    write_inp(cell(phase, holes=("fibre",)), tmp_path / "cell.inp", "stiffness")
+    record = json.loads((tmp_path / "cell_stiffness.json").read_text())
+    fractions = {one["name"]: one["volume_fraction"] for one in record["phases"]}
+    assert fractions == {"matrix": pytest.approx(39 / 64), "fibre": pytest.approx(25 / 64)}
 
 
 @pytest.mark.parametrize(("forces", "message"), [

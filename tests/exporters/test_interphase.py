@@ -188,7 +188,7 @@ def test_calculix_solves_voxels_and_mesh_with_a_layer(tmp_path: Path, meshes: Pa
         ({"refinement": 1}, "has 1 voxels across it, must have 2: needs refinement 2"),
         (
             {"interphase_um": 0.9},
-            r"must be at most 0\.887, half the smallest gap: structure_00000 has discs at",
+            r"must be at most 0\.887, half of the smallest gap between discs, which structure_00000 has at",
         ),
         ({"interphase_um": 0.05, "formats": ["msh"]}, "must be at least 0.05 of it in a mesh"),
         ({"phase_from": "grey", "refinement": 1}, "interphase_um needs phase_from circles"),
@@ -206,7 +206,9 @@ def test_a_layer_that_cannot_be_is_one_line(tmp_path: Path, changed: dict[str, A
 
 def test_touching_discs_leave_no_room(tmp_path: Path) -> None:
     touching = Circles.from_table([[8.0, 6.0, 3.0], [8.0, 11.9, 3.0]])
-    with pytest.raises(UserError, match="must be left out, as they touch"):
+    with pytest.raises(
+        UserError, match="needs a gap between all discs, and in structure_00000 there is none"
+    ):
         run(tmp_path / "out", circles=touching)
 
 

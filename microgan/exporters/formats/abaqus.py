@@ -58,6 +58,9 @@ def write_inp(structure: Structure, path: Path, deck: DeckKind | None = None) ->
     """
     labels = labels_of(structure)
     if deck is not None:
+        if structure.holes:
+            words = "necks of the solid that are a voxel wide decide the stiffness"
+            warn(f"{structure.name}: {words}: draw finer until it stays (--refinement), or use inp-mesh")
         must_take_deck(structure, deck)
     grid = _Grid.of(structure)
     planes, rows, cols = structure.phase.shape
@@ -79,10 +82,16 @@ def write_inp(structure: Structure, path: Path, deck: DeckKind | None = None) ->
             write_node_set(file, FREE_SURFACE, grid.numbered(grid.free_surface))
         write_materials(file, structure, present, labels)
     if deck is not None:
-        fractions = (
-            np.bincount(structure.phase.ravel(), minlength=len(structure.phases)) / structure.phase.size
-        )
-        write_deck(structure, path, deck, grid.border(structure.spacing), fractions.tolist())
+        write_deck(structure, path, deck, grid.border(structure.spacing), _fractions(structure, grid.solid))
+
+
+def _fractions(structure: Structure, solid: np.ndarray | None) -> list[float]:
+    """Volume fractions of the phases; solid that is left out counts as the first hole."""
+    there = structure.phase if solid is None else structure.phase[solid]
+    fractions = np.bincount(there.ravel(), minlength=len(structure.phases)) / structure.phase.size
+    if structure.holes:
+        fractions[structure.phases.index(structure.holes[0])] += 1 - fractions.sum()
+    return [float(fraction) for fraction in fractions]
 
 
 # The grid of nodes -------------------------------------------------------------------------------------

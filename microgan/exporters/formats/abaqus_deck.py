@@ -121,6 +121,9 @@ def write_deck(
         If the solid does not reach from one border to the opposite one.
     """
     record = _record(structure, mesh, kind, volume_fractions, worst_element_quality)
+    at_x_max = np.abs(border.places[:, 0] - record.size[0]) < SAME_PLACE * max(record.size)
+    digest = DeckRecord.nodes_digest(border.numbers[at_x_max].tolist())
+    record = record.model_copy(update={"x_max_nodes_sha256": digest})
     path = mesh.with_name(f"{mesh.stem}_{kind}.inp")
     with path.open("w", encoding="ascii") as file:
         file.write(f"*INCLUDE, INPUT={mesh.name}\n")
