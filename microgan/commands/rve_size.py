@@ -80,6 +80,14 @@ def rve_size(
     figures = cell.figures(sides_px, *wanted, confidence)
     for doubt in figures["doubts"]:
         warn(f"{scan}: {doubt}")
+    side_px = min(min(phase.shape) for phase, _ in planes)
+    for name, goal in figures["wanted"].items():
+        if goal is not None and goal["side_px"] > side_px:
+            words = f"the cell for its {name.replace('_', ' ')} is larger than the scan of {side_px} px"
+            warn(f"{scan}: {words}: extrapolated")
+    if properties is not None:
+        solid = {"discs": properties.discs, "matrix": properties.matrix}
+        figures["young_modulus_gpa"] = {name: one.young_modulus_gpa for name, one in solid.items()}
     with atomic_together([path for path in (out, plot) if path is not None]) as drafts:
         if out is not None:
             write_json(drafts[0], figures)
@@ -119,6 +127,9 @@ def in_words(figures: Mapping[str, Any]) -> str:
     ]
     rows = [("side", "volume fraction", "in-plane stiffness"), *map(_row_in_words, figures["cells"])]
     lines += ["  ".join(f"{cell:>18}" for cell in row).rstrip() for row in rows]
+    if moduli := figures.get("young_modulus_gpa"):
+        words = f"stiffness of discs of {moduli['discs']:g} GPa in a matrix of {moduli['matrix']:g} GPa"
+        lines.append(f"{words} (--disc-material, --matrix-material)")
     for name, goal in figures["wanted"].items():
         if goal is None:
             continue
