@@ -54,6 +54,7 @@ def homogenise(dat: Path, out: Path | None = None) -> dict[str, Any]:
         rule = "must be positive in every direction: is the solid connected, did the solver warn?"
         raise UserError(dat, "stiffness with eigenvalues of 0 or below", rule)
     symmetry_error = float(np.abs(stiffness_gpa - stiffness_gpa.T).max() / np.abs(stiffness_gpa).max())
+    isotropic = _isotropic_part(symmetric, components, record.phases)
     result = {
         "files": {"dat": str(dat), "record": str(path), **({} if out is None else {"out": str(out)})},
         "deck": record.deck,
@@ -63,10 +64,10 @@ def homogenise(dat: Path, out: Path | None = None) -> dict[str, Any]:
         "stiffness_gpa": stiffness_gpa.tolist(),
         "symmetry_error": symmetry_error,
         "engineering": _engineering(symmetric, components) if record.deck == "stiffness" else None,
-        "isotropic_part": _isotropic_part(symmetric, components, record.phases),
+        "isotropic_part": isotropic,
         "worst_element_quality": record.worst_element_quality,
     }
-    for name, part in _isotropic_part(symmetric, components, record.phases).items():
+    for name, part in isotropic.items():
         if not part["inside"]:
             words = "the mesh is too coarse, or the cell is far from isotropic"
             warn(f"{dat}: {name.removesuffix('_gpa').replace('_', ' ')} outside of its bounds: {words}")

@@ -58,10 +58,10 @@ def write_inp(structure: Structure, path: Path, deck: DeckKind | None = None) ->
     """
     labels = labels_of(structure)
     if deck is not None:
+        must_take_deck(structure, deck)
         if structure.holes:
             words = "necks of the solid that are a voxel wide decide the stiffness"
             warn(f"{structure.name}: {words}: draw finer until it stays (--refinement), or use inp-mesh")
-        must_take_deck(structure, deck)
     grid = _Grid.of(structure)
     planes, rows, cols = structure.phase.shape
     voxels = (
